@@ -1,0 +1,2 @@
+export type { DiskReader, DiskSink } from './disk.ts';
+export { alignExtents, normalizeExtents, subtractExtents, totalBytes, type Extent } from './extent.ts';

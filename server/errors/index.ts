@@ -1,0 +1,1 @@
+export { AppError, assert, cancelled, isAbort, isAppError, toAppError } from './app-error.ts';

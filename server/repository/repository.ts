@@ -1,0 +1,176 @@
+import type { DiskReader, DiskSink, Extent } from '../disk/index.ts';
+
+/**
+ * The chunk store of format 1 (`docs/repository-format.md`): what was committed stays, whatever is
+ * interrupted. Knows disks and points, nothing of hosts: the machine's own facts are opaque to it.
+ */
+export interface Repository {
+  readonly id: string;
+  readonly location: string;
+  readonly chunkSizeBytes: number;
+  /** All committed points, oldest first. A damaged manifest is listed with its damage, not left out. */
+  listPoints(): Promise<PointListing[]>;
+  /** @throws POINT_NOT_FOUND, REPOSITORY_MANIFEST_DAMAGED */
+  openPoint(pointId: string): Promise<Point>;
+  /**
+   * Begins a point, or takes up an interrupted one: with the `sessionId` of a write that ended
+   * without commit, every disk starts with what its last checkpoint held.
+   */
+  startWrite(options: { sessionId: string }): Promise<WriteSession>;
+  check(options: CheckOptions): Promise<CheckReport>;
+  stats(): Promise<RepositoryStats>;
+  close(): Promise<void>;
+}
+
+export interface PointListing {
+  pointId: string;
+  sizeBytes: number;
+  manifest: PointManifest | null;
+  /** Why it cannot be read, when `manifest` is null. */
+  damage: string | null;
+}
+
+/** Metadata of a point. `machine` and `evidence` are opaque JSON to the repository. */
+export interface PointManifest {
+  pointId: string;
+  kind: 'disk-image';
+  createdAtMs: number;
+  machineId: string;
+  machineName: string;
+  state: 'complete' | 'incomplete';
+  /** One sentence a cause, when incomplete. */
+  stateReasons: string[];
+  disks: PointDiskManifest[];
+  machine: unknown;
+  evidence: unknown;
+  /** Hash over all of the above and the previous point's; chains the points of a machine. */
+  rootHash: string;
+  previousPointId: string | null;
+  previousRootHash: string | null;
+}
+
+export interface PointDiskManifest {
+  key: string;
+  sizeBytes: number;
+  /** Root of the disk's Merkle pages, hex. */
+  rootHash: string;
+  /** For the source's next question; opaque here. */
+  changeToken: string | null;
+  /** Opaque facts of the disk (label, path, uuid, adapter). */
+  facts: unknown;
+  stats: WriteStats;
+}
+
+export interface Point {
+  readonly manifest: PointManifest;
+  /** Bytes of a configuration file stored with the point. */
+  readFile(name: string): Promise<Buffer>;
+  listFiles(): { name: string; kind: string; sizeBytes: number }[];
+  openDisk(key: string): Promise<PointDisk>;
+}
+
+export interface PointDisk extends DiskReader {
+  readonly key: string;
+  /** Areas that are not all zero, in order, whole chunks (the last may be shorter). */
+  dataExtents(): AsyncIterable<Extent>;
+  /** Areas whose chunks differ from the other disk's; sizes may differ. */
+  differentExtents(other: PointDisk): AsyncIterable<Extent>;
+  /**
+   * All non-zero chunks in the order in which they are cheapest to read (by pack), decoded and
+   * verified on all cores. For restores: several times faster than `read` in a loop.
+   */
+  stream(options: { extents?: readonly Extent[]; signal?: AbortSignal }): AsyncIterable<{ offsetBytes: number; data: Buffer }>;
+}
+
+export interface WriteSession {
+  readonly sessionId: string;
+  /**
+   * @param base disk of an earlier point whose chunks stand wherever nothing is written; null: zeros.
+   *   The base is checked to be readable as far as pages go.
+   */
+  openDisk(options: { key: string; sizeBytes: number; base: PointDisk | null }): Promise<DiskWriter>;
+  /**
+   * Durably publishes everything that arrived so far, and a record of it, so that a later session of
+   * the same id goes on from here. Called by the engine every few hundred MiB. `facts` (what was
+   * delivered of each disk, under which VM snapshot) is opaque and comes back in `checkpointFacts`.
+   */
+  checkpoint(facts: unknown): Promise<void>;
+  /** Facts of the checkpoint that this session started from; null for a fresh one. */
+  readonly checkpointFacts: unknown;
+  /** Publishes the point: atomic, once. All disks must be finished. Removes the checkpoint. */
+  commit(point: CommitRequest): Promise<PointManifest>;
+  /** Gives up; what was stored stays for the next run to find by hash. Idempotent. */
+  abort(): Promise<void>;
+}
+
+export interface DiskWriter extends DiskSink {
+  /** Whether the checkpoint that this session started from held this disk, and what was delivered. */
+  readonly resumed: boolean;
+  stats(): WriteStats;
+  /** Completes partly delivered chunks from the base, stores the pages. */
+  finish(): Promise<{ rootHash: string; stats: WriteStats }>;
+}
+
+/** Bytes of a disk by what became of them. */
+export interface WriteStats {
+  /** Size of the disk. */
+  nominalBytes: number;
+  /** Delivered to the writer, zeros included. */
+  deliveredBytes: number;
+  zeroBytes: number;
+  /** Chunks the repository had already. */
+  duplicateBytes: number;
+  /** New chunks, before compression. */
+  newBytes: number;
+  /** New chunks as they lie in packs. */
+  storedBytes: number;
+}
+
+export interface CommitRequest {
+  machineId: string;
+  machineName: string;
+  createdAtMs: number;
+  state: 'complete' | 'incomplete';
+  stateReasons: string[];
+  previousPointId: string | null;
+  disks: { key: string; changeToken: string | null; facts: unknown }[];
+  files: { name: string; kind: string; content: Buffer }[];
+  machine: unknown;
+  evidence: unknown;
+}
+
+export interface CheckOptions {
+  /** `structure`: everything is where it must be; `hashes`: every byte read and hashed as well. */
+  depth: 'structure' | 'hashes';
+  signal?: AbortSignal;
+  progress?(done: { bytes: number; totalBytes: number }): void;
+}
+
+export interface CheckReport {
+  depth: CheckOptions['depth'];
+  points: number;
+  packs: number;
+  chunks: number;
+  readBytes: number;
+  /** Empty: all is well. */
+  damages: Damage[];
+}
+
+export interface Damage {
+  code: string;
+  /** One sentence: what is damaged. */
+  text: string;
+  /** File of the repository. */
+  name: string;
+  /** Versions that need it, with the disk and the range. */
+  affects: { pointId: string; machineName: string; diskKey: string; extents: Extent[] }[];
+}
+
+export interface RepositoryStats {
+  points: number;
+  packs: number;
+  chunks: number;
+  storedBytes: number;
+  /** Sum of all disks of all points. */
+  nominalBytes: number;
+}

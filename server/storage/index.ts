@@ -1,0 +1,1 @@
+export type { Storage, StorageWriter } from './storage.ts';

@@ -1,0 +1,36 @@
+/**
+ * Bytes under names: what a repository needs of a folder today and of an object store later. Names
+ * are relative, `/`-separated, of `[a-z0-9._-]`. A file is published whole and never changed after.
+ * One conformance suite (`test/conformance/storage.ts`) holds for every implementation.
+ *
+ * Errors: STORAGE_FULL, STORAGE_READ_ONLY, STORAGE_MISSING (the whole store is not there: a share
+ * not mounted), STORAGE_EXISTS, NOT_FOUND (one name), STORAGE_FAILED for the rest.
+ */
+export interface Storage {
+  /** Where this is, for messages. */
+  readonly location: string;
+  /**
+   * Makes `data` readable under `name` at once and durably, or not at all. Never over an existing
+   * name: STORAGE_EXISTS. When the promise resolves, a power cut no longer loses the file.
+   */
+  publish(name: string, data: Buffer | readonly Buffer[]): Promise<void>;
+  /** Begins a file too large for memory; invisible under `name` until its `publish`. */
+  create(name: string): Promise<StorageWriter>;
+  /** The whole file, or a range of it. Fewer bytes than asked for is an error. */
+  read(name: string, range?: { offsetBytes: number; lengthBytes: number }): Promise<Buffer>;
+  sizeBytes(name: string): Promise<number>;
+  exists(name: string): Promise<boolean>;
+  /** Names below a folder, complete or an error; order is free. */
+  list(folder: string): AsyncIterable<{ name: string; sizeBytes: number; modifiedAtMs: number }>;
+  /** The collector's work alone. */
+  remove(name: string): Promise<void>;
+  freeBytes(): Promise<number>;
+}
+
+export interface StorageWriter {
+  append(data: Buffer | readonly Buffer[]): Promise<void>;
+  readonly lengthBytes: number;
+  /** As `Storage.publish`. */
+  publish(): Promise<void>;
+  discard(): Promise<void>;
+}
