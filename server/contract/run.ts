@@ -1,0 +1,95 @@
+import type { ErrorBody } from './error-codes.ts';
+
+/** States of a run, of one machine in it, of a restore. The worst of the parts decides the whole. */
+export type RunState = 'waiting' | 'running' | 'success' | 'warning' | 'incomplete' | 'failed' | 'cancelled';
+
+/** From harmless to worst; a run takes the worst state of its machines. */
+export const RUN_STATE_ORDER: readonly RunState[] = ['success', 'warning', 'cancelled', 'incomplete', 'failed'];
+
+export type RunStage =
+  | 'waiting'
+  | 'connecting'
+  | 'freezing'
+  | 'planning'
+  | 'reading'
+  | 'committing'
+  | 'thawing'
+  | 'preparing'
+  | 'writing'
+  | 'verifying'
+  | 'finishing'
+  | 'done';
+
+/** A line of a run's log: a code that the window translates, an English sentence, its parts. */
+export interface LogLine {
+  atMs: number;
+  level: 'info' | 'warning' | 'error';
+  code: string;
+  text: string;
+  details?: Record<string, string | number | boolean | null>;
+}
+
+/** Live numbers of one machine of a run. Sent often, kept nowhere but in the last one. */
+export interface MachineProgress {
+  stage: RunStage;
+  /** Bytes of disks to deal with and dealt with; unchanged and zero areas are not counted. */
+  totalBytes: number;
+  doneBytes: number;
+  /** Over the last seconds. */
+  bytesPerSecond: number;
+  remainingSeconds: number | null;
+  disks: { key: string; label: string; totalBytes: number; doneBytes: number; route: string | null }[];
+}
+
+/** What a machine's part of a backup run left behind. */
+export interface BackupResult {
+  state: Exclude<RunState, 'waiting' | 'running'>;
+  pointId: string | null;
+  error: ErrorBody | null;
+  stats: TransferStats;
+  disks: DiskResult[];
+  consistency: { level: string; requested: string; evidence: string } | null;
+  /** True when the snapshot is proven gone (or never was): the hold can be forgotten. */
+  holdReleased: boolean;
+  /** The machine as it was found, for the catalogue. */
+  identity: unknown;
+  startedAtMs: number;
+  finishedAtMs: number;
+}
+
+export interface TransferStats {
+  nominalBytes: number;
+  /** Read from disks on the host. */
+  readBytes: number;
+  /** Over the wire. */
+  sentBytes: number;
+  /** Added to the repository. */
+  storedBytes: number;
+  zeroBytes: number;
+  duplicateBytes: number;
+}
+
+export interface DiskResult {
+  key: string;
+  label: string;
+  sizeBytes: number;
+  kind: 'changed' | 'allocated' | 'everything' | 'excluded';
+  why: LogLine;
+  route: string | null;
+  stats: TransferStats;
+  seconds: number;
+  /** Where most of the time went. */
+  bottleneck: 'host' | 'network' | 'processor' | 'repository' | null;
+}
+
+export interface RestoreResult {
+  state: Exclude<RunState, 'waiting' | 'running'>;
+  error: ErrorBody | null;
+  /** The restored machine as the host knows it now; null for an export. */
+  machine: unknown;
+  writtenBytes: number;
+  verifiedBytes: number;
+  holdReleased: boolean;
+  startedAtMs: number;
+  finishedAtMs: number;
+}

@@ -1,0 +1,74 @@
+/**
+ * What a worker is told. A task carries everything that is needed, since workers hold no catalogue;
+ * the host's address is sealed (`queue/sealed.ts`) and opened in the worker only.
+ */
+export type WorkerTask =
+  | { kind: 'probe'; address: Sealed; }
+  | { kind: 'inventory'; address: Sealed }
+  | {
+      kind: 'backup';
+      runId: string;
+      /** Unique to this run of this machine; names the snapshot and whatever else is left on the host. */
+      hold: string;
+      address: Sealed;
+      machineId: string;
+      /** `MachineIdentity` of `source`. */
+      identity: unknown;
+      repository: RepositoryAddress;
+      options: BackupOptions;
+    }
+  | {
+      kind: 'restore';
+      runId: string;
+      hold: string;
+      address: Sealed;
+      repository: RepositoryAddress;
+      pointId: string;
+      target: RestoreTargetOptions;
+    }
+  | {
+      kind: 'export';
+      runId: string;
+      repository: RepositoryAddress;
+      pointId: string;
+      diskKey: string;
+      format: 'raw' | 'vmdk';
+      /** Absolute path of the file to make, on the worker's file system. */
+      path: string;
+    }
+  | { kind: 'sweep'; address: Sealed; holds: string[] }
+  | { kind: 'check'; runId: string; repository: RepositoryAddress; depth: 'structure' | 'hashes' }
+  | { kind: 'points'; repository: RepositoryAddress }
+  | { kind: 'create-repository'; repository: RepositoryAddress; chunkSizeBytes: number };
+
+/** AES-256-GCM over JSON with the key that server and workers share; base64. */
+export type Sealed = string;
+
+export interface RepositoryAddress {
+  /** Absolute path of the repository's folder. */
+  path: string;
+}
+
+export interface BackupOptions {
+  quiesce: 'require' | 'try' | 'off';
+  /** Read everything although a change map is there. */
+  fullRead: boolean;
+  /** Share of the areas said to be unchanged that is read and compared with the store, 0 to 1. */
+  verifySample: number;
+  nfsStaging: { server: string; share: string; localPath: string } | null;
+  excludedDisks: string[];
+}
+
+export interface RestoreTargetOptions {
+  mode: { kind: 'new'; name: string } | { kind: 'replace'; identity: unknown };
+  datastore: string | null;
+  provisioning: 'thin' | 'thick' | 'eager' | 'as-source';
+  networks: Record<string, string>;
+  identity: 'keep' | 'new';
+  powerOn: boolean;
+}
+
+/** What a worker says while it works (BullMQ progress). */
+export type WorkerEvent =
+  | { kind: 'progress'; progress: import('./run.ts').MachineProgress }
+  | { kind: 'log'; line: import('./run.ts').LogLine };

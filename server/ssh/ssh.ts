@@ -1,0 +1,66 @@
+import type { Readable, Writable } from 'node:stream';
+
+/**
+ * One SSH connection to a host, as many channels as `limits` allows (more wait in line). Answers
+ * keyboard-interactive with the password, or signs with the key; never offers plain `password`; one
+ * try, since a second wrong password may lock the account. Needs neither forwarding nor SFTP.
+ *
+ * Errors: HOST_NAME_UNKNOWN, HOST_UNREACHABLE, HOST_SSH_OFF (port refused), HOST_SSH_DROPPED (closed
+ * before or during the handshake), HOST_LOGIN_REFUSED, HOST_KEY_CHANGED, HOST_CONNECTION_LOST,
+ * HOST_STALLED (nothing heard for `stallTimeoutMs`).
+ */
+export interface SshConnection {
+  /** `SHA256:…` of the key that the host showed. */
+  readonly hostKey: string;
+  /** Bytes that crossed the wire so far, both ways, as the socket counted them. */
+  wireBytes(): number;
+  /**
+   * Runs a command line to its end. `command` is built with `shell` from `quote.ts` only. A status
+   * other than 0 is an answer, not an error; the caller decides.
+   * @param options.stdin sent and closed
+   */
+  exec(command: ShellCommand, options?: ExecOptions): Promise<ExecResult>;
+  /** The same with streams, for disks. `exit` settles after the output was read to its end. */
+  open(command: ShellCommand, options?: { signal?: AbortSignal }): Promise<SshChannel>;
+  close(): Promise<void>;
+}
+
+/** A command line in which every foreign value was quoted. Made by `shell` alone. */
+export type ShellCommand = string & { readonly __brand: 'ShellCommand' };
+
+export interface ExecOptions {
+  stdin?: string | Buffer;
+  /** Longer output is an error: HOST_ANSWER_UNREADABLE. 16 MiB unless told. */
+  outputBytesMax?: number;
+  timeoutMs?: number;
+  signal?: AbortSignal;
+}
+
+export interface ExecResult {
+  /** Exit status; null when the command was ended by a signal. */
+  code: number | null;
+  stdout: Buffer;
+  stderr: string;
+}
+
+export interface SshChannel {
+  stdout: Readable;
+  stdin: Writable;
+  exit: Promise<{ code: number | null; stderr: string }>;
+  /** Ends the channel at once, whatever the command does. */
+  abort(): void;
+}
+
+export interface SshOptions {
+  host: string;
+  port: number;
+  user: string;
+  password?: string;
+  privateKey?: string;
+  /** Pinned key; null accepts the first one, which the caller then pins. */
+  hostKey: string | null;
+  channelsMax: number;
+  connectTimeoutMs?: number;
+  stallTimeoutMs?: number;
+  signal?: AbortSignal;
+}
