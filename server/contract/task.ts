@@ -1,9 +1,11 @@
+import type { LogLine, MachineProgress } from './run.ts';
+
 /**
  * What a worker is told. A task carries everything that is needed, since workers hold no catalogue;
  * the host's address is sealed (`queue/sealed.ts`) and opened in the worker only.
  */
 export type WorkerTask =
-  | { kind: 'probe'; address: Sealed; }
+  | { kind: 'probe'; address: Sealed }
   | { kind: 'inventory'; address: Sealed }
   | {
       kind: 'backup';
@@ -70,5 +72,5 @@ export interface RestoreTargetOptions {
 
 /** What a worker says while it works (BullMQ progress). */
 export type WorkerEvent =
-  | { kind: 'progress'; progress: import('./run.ts').MachineProgress }
-  | { kind: 'log'; line: import('./run.ts').LogLine };
+  | { kind: 'progress'; progress: MachineProgress }
+  | { kind: 'log'; line: LogLine };

@@ -1,0 +1,78 @@
+// Who may import whom, as an allow-list: a new arrow is a decision, made here. scripts/check/imports.ts
+// also fails when fewer modules were seen than there are source files, since a tool that reads nothing
+// finds no violation.
+
+/** Room → rooms that it may import, besides itself. `docs/architecture.md` gives the reasons. */
+const ARROWS = {
+  contract: [],
+  errors: ['contract'],
+  runtime: ['errors'],
+  policy: ['contract', 'errors'],
+  disk: ['contract', 'errors', 'runtime'],
+  storage: ['contract', 'errors', 'runtime'],
+  ssh: ['contract', 'errors', 'runtime'],
+  vsphere: ['contract', 'errors', 'runtime'],
+  nas: ['contract', 'errors', 'runtime'],
+  database: ['contract', 'errors', 'runtime'],
+  queue: ['contract', 'errors', 'runtime'],
+  repository: ['storage', 'disk', 'contract', 'errors', 'runtime'],
+  source: ['vsphere', 'ssh', 'disk', 'contract', 'errors', 'runtime'],
+  iscsi: ['disk', 'repository', 'contract', 'errors', 'runtime'],
+  backup: ['source', 'disk', 'repository', 'policy', 'contract', 'errors', 'runtime'],
+  restore: ['source', 'disk', 'repository', 'policy', 'contract', 'errors', 'runtime'],
+  orchestration: ['contract', 'errors', 'runtime', 'policy', 'database', 'queue'],
+  http: ['contract', 'errors', 'runtime', 'policy', 'database', 'queue', 'orchestration', 'nas'],
+  cli: ['contract', 'errors', 'runtime'],
+};
+
+const allowed = Object.entries(ARROWS).map(([room, rooms]) => ({
+  from: { path: `^server/${room}/` },
+  to: { path: [`^server/${room}/`, ...rooms.map((other) => `^server/${other}/`)] },
+}));
+
+module.exports = {
+  allowed: [
+    ...allowed,
+    { from: { path: '^server/app/' }, to: { path: '^server/' } },
+    { from: { path: '^ui/' }, to: { path: ['^ui/', '^server/contract/'] } },
+    { from: { path: '^(test|scripts)/' }, to: {} },
+    { from: { path: '\\.test\\.ts$' }, to: { path: '^(server|test)/' } },
+    { from: {}, to: { pathNot: '^(server|ui|test|scripts)/' } },
+  ],
+  allowedSeverity: 'error',
+  forbidden: [
+    {
+      name: 'no-cycle',
+      severity: 'error',
+      from: {},
+      to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } },
+    },
+    {
+      name: 'nothing-imports-tests',
+      severity: 'error',
+      from: { path: '^(server|ui|scripts)/', pathNot: '\\.test\\.ts$' },
+      to: { path: '(^test/|\\.test\\.ts$)' },
+    },
+    {
+      name: 'rooms-are-entered-through-their-index',
+      severity: 'error',
+      comment: 'contract is the exception: it is types and tables, read file by file.',
+      from: { path: '^server/([^/]+)/', pathNot: '\\.test\\.ts$' },
+      to: {
+        path: '^server/[^/]+/.+',
+        pathNot: ['^server/$1/', '^server/contract/', '^server/[^/]+/index\\.ts$', '^server/[^/]+/testing/'],
+      },
+    },
+  ],
+  options: {
+    doNotFollow: { path: 'node_modules' },
+    exclude: { path: '(^|/)(node_modules|dist)/' },
+    tsPreCompilationDeps: true,
+    tsConfig: { fileName: 'tsconfig.json' },
+    enhancedResolveOptions: {
+      extensions: ['.ts', '.js', '.vue', '.json'],
+      conditionNames: ['import', 'node', 'default'],
+      exportsFields: ['exports'],
+    },
+  },
+};
