@@ -1,0 +1,123 @@
+/**
+ * Runs the kinds of tests one after the other and ends with one line that any CI can read. A kind
+ * without a single executed test is a failure: a suite that ran nothing has proven nothing.
+ */
+import { spawnSync } from 'node:child_process';
+import { existsSync, globSync, readdirSync } from 'node:fs';
+import { run, type EventData } from 'node:test';
+
+/** One hung test file must not hold up the rest. */
+const FILE_TIMEOUT_MS = 10 * 60_000;
+/** Kinds whose tests start hosts, servers and browsers: one file at a time on a small machine. */
+const HEAVY = new Set(['integration', 'fault', 'e2e', 'acceptance']);
+
+interface Tally {
+  passed: number;
+  failed: number;
+  skipped: number;
+}
+
+const total: Tally = { passed: 0, failed: 0, skipped: 0 };
+const testFolders = readdirSync('test', { withFileTypes: true })
+  .filter((entry) => entry.isDirectory() && globSync(`test/${entry.name}/**/*.test.ts`).length > 0)
+  .map((entry) => entry.name)
+  .sort();
+const kinds = ['check', 'build', 'unit', ...testFolders];
+const wanted = process.argv.slice(2);
+const unknown = wanted.filter((kind) => !kinds.includes(kind));
+if (unknown.length > 0) {
+  console.error(`test: no such kind: ${unknown.join(', ')}; there are ${kinds.join(', ')}`);
+  process.exit(2);
+}
+
+for (const kind of kinds) {
+  if (wanted.length > 0 && !wanted.includes(kind)) continue;
+  const startedAt = performance.now();
+  const tally = kind === 'check' || kind === 'build' ? runScript(kind) : await runTests(kind);
+  const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
+  console.log(`-- ${kind}: ${tally.passed} passed, ${tally.failed} failed, ${tally.skipped} skipped in ${seconds} s`);
+  total.passed += tally.passed;
+  total.failed += tally.failed;
+  total.skipped += tally.skipped;
+}
+
+if (total.skipped > 0) console.log(`${total.skipped} tests were skipped; each names its reason above`);
+console.log(`${total.passed} passed, ${total.failed} failed`);
+process.exit(total.failed === 0 && total.passed > 0 ? 0 : 1);
+
+function runScript(kind: 'check' | 'build'): Tally {
+  const script = kind === 'check' ? 'scripts/check/check.ts' : 'scripts/build/build.ts';
+  const result = spawnSync(process.execPath, [script], { stdio: 'inherit' });
+  return result.status === 0 ? { passed: 1, failed: 0, skipped: 0 } : { passed: 0, failed: 1, skipped: 0 };
+}
+
+async function runTests(kind: string): Promise<Tally> {
+  const patterns =
+    kind === 'unit'
+      ? ['server/**/*.test.ts', 'scripts/**/*.test.ts', 'ui/**/*.test.ts']
+      : [`test/${kind}/**/*.test.ts`];
+  const files = globSync(patterns, { exclude: (name) => name.includes('node_modules') })
+    .filter((name) => existsSync(name))
+    .sort();
+  const tally: Tally = { passed: 0, failed: 0, skipped: 0 };
+  const stream = run({ files, concurrency: HEAVY.has(kind) ? 1 : 2, timeout: FILE_TIMEOUT_MS });
+  // Without a listener the stream stays paused, and the run never ends.
+  stream.on('test:fail', (data: EventData.TestFail) => {
+    if (data.details.type === 'suite' || isFileWrapper(data, files)) {
+      // A file that could not even be loaded reports only itself.
+      if (!isFileWrapper(data, files) || !isLoadFailure(data)) return;
+    }
+    tally.failed += 1;
+    console.log(`FAIL ${data.file ?? ''} > ${data.name}`);
+    console.log(indent(describeError(data.details.error)));
+  });
+  stream.on('test:pass', (data: EventData.TestPass) => {
+    if (data.details.type === 'suite' || isFileWrapper(data, files)) return;
+    if (data.skip !== undefined && data.skip !== false) {
+      tally.skipped += 1;
+      console.log(`skip ${data.file ?? ''} > ${data.name}: ${String(data.skip)}`);
+    } else {
+      tally.passed += 1;
+    }
+  });
+  stream.on('test:stderr', (data: EventData.TestStderr) => {
+    if (process.env['DOZO_TEST_VERBOSE'] !== undefined) process.stderr.write(data.message);
+  });
+  for await (const _event of stream) {
+    // Drained for its end; the listeners above see every event.
+  }
+  if (tally.passed + tally.failed === 0) {
+    console.log(`FAIL ${kind}: no test ran`);
+    tally.failed += 1;
+  }
+  return tally;
+}
+
+/** With process isolation each file reports itself as a test around its tests. */
+function isFileWrapper(data: { name: string; nesting: number }, files: string[]): boolean {
+  return data.nesting === 0 && files.some((file) => data.name === file || data.name.endsWith(`/${file}`));
+}
+
+function isLoadFailure(data: EventData.TestFail): boolean {
+  const error = data.details.error as Error & { failureType?: string; exitCode?: number };
+  return (
+    error.failureType === 'testCodeFailure' ||
+    error.failureType === 'testTimeoutFailure' ||
+    error.exitCode !== undefined
+  );
+}
+
+function describeError(error: Error): string {
+  const cause = error.cause;
+  return cause instanceof Error
+    ? (cause.stack ?? cause.message)
+    : `${error.stack ?? error.message}${cause === undefined ? '' : `\n${String(cause)}`}`;
+}
+
+function indent(text: string): string {
+  return text
+    .split('\n')
+    .slice(0, 40)
+    .map((line) => `    ${line}`)
+    .join('\n');
+}
