@@ -13,7 +13,16 @@ export function createLogger(name: string, level = process.env['DOZO_LOG_LEVEL']
       level,
       base: { pid: process.pid },
       redact: {
-        paths: ['password', 'secret', 'privateKey', 'passphrase', '*.password', '*.secret', '*.privateKey', '*.passphrase'],
+        paths: [
+          'password',
+          'secret',
+          'privateKey',
+          'passphrase',
+          '*.password',
+          '*.secret',
+          '*.privateKey',
+          '*.passphrase',
+        ],
         censor: '[secret]',
       },
     },
