@@ -1,2 +1,9 @@
 export type { DiskReader, DiskSink } from './disk.ts';
 export { alignExtents, normalizeExtents, subtractExtents, totalBytes, type Extent } from './extent.ts';
+export {
+  descriptorSizeBytes,
+  encodeVmdkDescriptor,
+  parseVmdkDescriptor,
+  type VmdkDescriptor,
+  type VmdkExtent,
+} from './vmdk-descriptor.ts';
