@@ -23,6 +23,10 @@ export const ERROR_CODES = {
   SECRET_UNREADABLE: { http: 500, retry: 'permanent' },
   RUN_ALREADY_ACTIVE: { http: 409, retry: 'transient' },
   SERVER_UNREACHABLE: { http: 503, retry: 'transient' },
+  SERVER_CERTIFICATE_CHANGED: { http: 502, retry: 'never' },
+  SERVER_ALREADY_RUNNING: { http: 409, retry: 'permanent' },
+  CATALOGUE_DAMAGED: { http: 500, retry: 'permanent' },
+  CATALOGUE_NEWER: { http: 409, retry: 'permanent' },
 
   // Reaching a host
   HOST_UNREACHABLE: { http: 502, retry: 'transient' },

@@ -1,0 +1,50 @@
+import { z } from 'zod';
+import { errorBodySchema, idSchema, nameSchema, pathSchema, timeSchema } from './common.schema.ts';
+
+export const repositoryCreateSchema = z.strictObject({
+  name: nameSchema,
+  path: pathSchema,
+  chunkSizeBytes: z
+    .number()
+    .int()
+    .refine(
+      (bytes) => [65536, 131072, 262144, 524288, 1048576].includes(bytes),
+      'must be 64 KiB to 1 MiB, a power of 2',
+    )
+    .default(262144),
+});
+
+export const repositoryAdoptSchema = z.strictObject({ name: nameSchema, path: pathSchema });
+
+export const repositoryChangeSchema = z.strictObject({ name: nameSchema.optional(), path: pathSchema.optional() });
+
+export const repositoryCheckSchema = z.strictObject({ depth: z.enum(['structure', 'hashes']).default('structure') });
+
+export const repositoryStatsSchema = z
+  .object({
+    points: z.number(),
+    packs: z.number(),
+    chunks: z.number(),
+    storedBytes: z.number(),
+    nominalBytes: z.number(),
+  })
+  .meta({ id: 'RepositoryStats' });
+export type RepositoryStatsView = z.infer<typeof repositoryStatsSchema>;
+
+export const repositorySchema = z
+  .object({
+    id: idSchema,
+    name: z.string(),
+    path: z.string(),
+    /** Id written in the repository itself. */
+    formatId: z.string().nullable(),
+    chunkSizeBytes: z.number().nullable(),
+    stats: repositoryStatsSchema.nullable(),
+    /** Outcome of the last contact. */
+    error: errorBodySchema.nullable(),
+    seenAtMs: timeSchema.nullable(),
+    createdAtMs: timeSchema,
+    lastCheck: z.object({ runId: idSchema, state: z.string(), finishedAtMs: timeSchema.nullable() }).nullable(),
+  })
+  .meta({ id: 'Repository' });
+export type RepositoryView = z.infer<typeof repositorySchema>;

@@ -1,0 +1,173 @@
+import { z } from 'zod';
+import { errorBodySchema, idSchema, logLineSchema, pageQuerySchema, timeSchema } from './common.schema.ts';
+
+export const runStateSchema = z.enum(['waiting', 'running', 'success', 'warning', 'incomplete', 'failed', 'cancelled']);
+export const runKindSchema = z.enum(['backup', 'restore', 'export', 'check']);
+export type RunKind = z.infer<typeof runKindSchema>;
+
+export const machineProgressSchema = z
+  .object({
+    stage: z.enum([
+      'waiting',
+      'connecting',
+      'freezing',
+      'planning',
+      'reading',
+      'committing',
+      'thawing',
+      'preparing',
+      'writing',
+      'verifying',
+      'finishing',
+      'done',
+    ]),
+    totalBytes: z.number(),
+    doneBytes: z.number(),
+    bytesPerSecond: z.number(),
+    remainingSeconds: z.number().nullable(),
+    disks: z.array(
+      z.object({
+        key: z.string(),
+        label: z.string(),
+        totalBytes: z.number(),
+        doneBytes: z.number(),
+        route: z.string().nullable(),
+      }),
+    ),
+  })
+  .meta({ id: 'MachineProgress' });
+
+export const transferStatsSchema = z
+  .object({
+    nominalBytes: z.number(),
+    readBytes: z.number(),
+    sentBytes: z.number(),
+    storedBytes: z.number(),
+    zeroBytes: z.number(),
+    duplicateBytes: z.number(),
+  })
+  .meta({ id: 'TransferStats' });
+
+const endStateSchema = z.enum(['success', 'warning', 'incomplete', 'failed', 'cancelled']);
+
+export const backupResultSchema = z
+  .object({
+    state: endStateSchema,
+    pointId: z.string().nullable(),
+    error: errorBodySchema.nullable(),
+    stats: transferStatsSchema,
+    disks: z.array(
+      z.object({
+        key: z.string(),
+        label: z.string(),
+        sizeBytes: z.number(),
+        kind: z.enum(['changed', 'allocated', 'everything', 'excluded']),
+        why: logLineSchema,
+        route: z.string().nullable(),
+        stats: transferStatsSchema,
+        seconds: z.number(),
+        bottleneck: z.enum(['host', 'network', 'processor', 'repository']).nullable(),
+      }),
+    ),
+    consistency: z.object({ level: z.string(), requested: z.string(), evidence: z.string() }).nullable(),
+    holdReleased: z.boolean(),
+    identity: z.unknown(),
+    startedAtMs: timeSchema,
+    finishedAtMs: timeSchema,
+  })
+  .meta({ id: 'BackupResult' });
+
+export const restoreResultSchema = z
+  .object({
+    state: endStateSchema,
+    error: errorBodySchema.nullable(),
+    machine: z.unknown(),
+    writtenBytes: z.number(),
+    verifiedBytes: z.number(),
+    holdReleased: z.boolean(),
+    startedAtMs: timeSchema,
+    finishedAtMs: timeSchema,
+  })
+  .meta({ id: 'RestoreResult' });
+
+export const checkResultSchema = z
+  .object({
+    depth: z.enum(['structure', 'hashes']),
+    points: z.number(),
+    packs: z.number(),
+    chunks: z.number(),
+    readBytes: z.number(),
+    damages: z.array(z.object({ code: z.string(), text: z.string(), name: z.string(), affects: z.array(z.unknown()) })),
+  })
+  .meta({ id: 'CheckResult' });
+
+/** One machine's (or, for a check, the repository's) part of a run. */
+export const runPartSchema = z
+  .object({
+    id: idSchema,
+    machineId: idSchema.nullable(),
+    name: z.string(),
+    hostId: idSchema.nullable(),
+    state: runStateSchema,
+    /** How often a worker took it up. */
+    attempts: z.number(),
+    startedAtMs: timeSchema.nullable(),
+    finishedAtMs: timeSchema.nullable(),
+    error: errorBodySchema.nullable(),
+    progress: machineProgressSchema.nullable(),
+    /** By kind of the run; null until it ended. */
+    result: z.union([backupResultSchema, restoreResultSchema, checkResultSchema]).nullable(),
+    /** False while something of ours may still be on the host; Dozo keeps trying to remove it. */
+    holdReleased: z.boolean(),
+  })
+  .meta({ id: 'RunPart' });
+export type RunPartView = z.infer<typeof runPartSchema>;
+
+export const runSchema = z
+  .object({
+    id: idSchema,
+    kind: runKindSchema,
+    jobId: idSchema.nullable(),
+    repositoryId: idSchema.nullable(),
+    /** Name of the job, of the restored machine or of the repository at the time. */
+    title: z.string(),
+    state: runStateSchema,
+    cancelRequested: z.boolean(),
+    createdAtMs: timeSchema,
+    startedAtMs: timeSchema.nullable(),
+    finishedAtMs: timeSchema.nullable(),
+    error: errorBodySchema.nullable(),
+  })
+  .meta({ id: 'Run' });
+export type RunView = z.infer<typeof runSchema>;
+
+export const runDetailSchema = runSchema.extend({ parts: z.array(runPartSchema) }).meta({ id: 'RunDetail' });
+
+export const runQuerySchema = z.strictObject({
+  ...pageQuerySchema(),
+  jobId: idSchema.optional(),
+  machineId: idSchema.optional(),
+  kind: runKindSchema.optional(),
+  state: runStateSchema.optional(),
+  /** Only those that have not ended. */
+  active: z.stringbool().optional(),
+});
+
+export const runPageSchema = z
+  .object({ runs: z.array(runSchema), next: z.string().nullable() })
+  .meta({ id: 'RunPage' });
+
+export const runLogQuerySchema = z.strictObject({
+  /** `next` of the answer before. */
+  after: z.coerce.number().int().min(0).default(0),
+  limit: z.coerce.number().int().min(1).max(5000).default(500),
+  level: z.enum(['info', 'warning', 'error']).optional(),
+});
+
+export const runLogSchema = z
+  .object({
+    lines: z.array(logLineSchema.extend({ partId: idSchema.nullable() })),
+    /** Pass as `after` for what follows. */
+    next: z.number(),
+  })
+  .meta({ id: 'RunLog' });

@@ -1,0 +1,27 @@
+import { z } from 'zod';
+import { timeSchema } from './common.schema.ts';
+
+/** Answers before login, so it says nothing else. */
+export const healthSchema = z.object({ status: z.enum(['ok', 'degraded']) }).meta({ id: 'Health' });
+
+export const systemSchema = z
+  .object({
+    version: z.string(),
+    startedAtMs: timeSchema,
+    nowMs: timeSchema,
+    queue: z.enum(['up', 'down']),
+    workers: z.array(
+      z.object({
+        id: z.string(),
+        host: z.string(),
+        pid: z.number(),
+        concurrency: z.number(),
+        running: z.array(z.string()),
+        seenAtMs: timeSchema,
+      }),
+    ),
+    openHolds: z.number(),
+    activeRuns: z.number(),
+  })
+  .meta({ id: 'System' });
+export type SystemView = z.infer<typeof systemSchema>;

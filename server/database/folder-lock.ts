@@ -1,0 +1,29 @@
+import { chmod } from 'node:fs/promises';
+import { AppError, isAppError } from '../errors/index.ts';
+import { Sqlite } from './sqlite.ts';
+
+/**
+ * Makes this process the only owner of a data folder. The lock is the kernel's (SQLite's own file
+ * lock), so it ends with the process, however that ends, and nothing stale is left.
+ * @param path of the lock file
+ * @returns releases the lock
+ * @throws SERVER_ALREADY_RUNNING
+ */
+export async function lockFolder(path: string): Promise<() => Promise<void>> {
+  const database = await Sqlite.open(path);
+  try {
+    await database.script('PRAGMA busy_timeout = 0; PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE;');
+    await chmod(path, 0o600);
+  } catch (error) {
+    await database.close();
+    if (isAppError(error) && /SQLITE_BUSY/.test(error.message)) {
+      throw new AppError('SERVER_ALREADY_RUNNING', 'Another Dozo server uses this data folder.', {
+        hint: 'Stop it first, or set another folder with DOZO_DATA_DIR.',
+        details: { lock: path },
+        cause: error,
+      });
+    }
+    throw error;
+  }
+  return () => database.close();
+}

@@ -1,0 +1,14 @@
+export { openCatalogue, type Catalogue, type Tables } from './catalogue.ts';
+export { lockFolder } from './folder-lock.ts';
+export { matchMachines } from './match-machines.ts';
+export type { HoldRecord } from './holds.ts';
+export type { HostRecord } from './hosts.ts';
+export type { JobRecord } from './jobs.ts';
+export type { StoredLogLine } from './log-lines.ts';
+export type { MachineRecord } from './machines.ts';
+export type { PointRecord } from './points.ts';
+export type { RepositoryRecord } from './repositories.ts';
+export type { PartEnd, RunPartRecord } from './run-parts.ts';
+export type { RunFilter, RunRecord } from './runs.ts';
+export type { SessionRecord } from './sessions.ts';
+export type { UserRecord } from './users.ts';

@@ -1,0 +1,213 @@
+import { AppError } from '../errors/index.ts';
+import type { Sqlite } from './sqlite.ts';
+
+/**
+ * The catalogue's history. A migration that was ever released is never edited: changes are appended.
+ * Times are milliseconds since 1970, JSON is text, identifiers are 16 lower-case hex digits.
+ */
+export const MIGRATIONS: readonly string[] = [
+  `
+  CREATE TABLE users (
+    name TEXT PRIMARY KEY,
+    role TEXT NOT NULL,
+    password_hash TEXT NOT NULL,
+    created_at_ms INTEGER NOT NULL,
+    updated_at_ms INTEGER NOT NULL
+  ) STRICT;
+
+  CREATE TABLE sessions (
+    id TEXT PRIMARY KEY,
+    -- SHA-256 of the secret in the cookie or the token: the secret itself is nowhere on disk.
+    secret_hash TEXT NOT NULL UNIQUE,
+    user_name TEXT NOT NULL REFERENCES users(name) ON DELETE CASCADE,
+    kind TEXT NOT NULL CHECK (kind IN ('cookie', 'token')),
+    name TEXT NOT NULL,
+    created_at_ms INTEGER NOT NULL,
+    used_at_ms INTEGER,
+    expires_at_ms INTEGER
+  ) STRICT;
+  CREATE INDEX sessions_by_user ON sessions(user_name, kind);
+
+  CREATE TABLE hosts (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    host TEXT NOT NULL,
+    ssh_port INTEGER NOT NULL,
+    https_port INTEGER NOT NULL,
+    user TEXT NOT NULL,
+    auth TEXT NOT NULL CHECK (auth IN ('password', 'key')),
+    -- Password or key, sealed.
+    secret TEXT NOT NULL,
+    ssh_host_key TEXT,
+    tls_certificate TEXT,
+    facts TEXT,
+    error TEXT,
+    checked_at_ms INTEGER,
+    created_at_ms INTEGER NOT NULL
+  ) STRICT;
+
+  CREATE TABLE machines (
+    id TEXT PRIMARY KEY,
+    host_id TEXT REFERENCES hosts(id) ON DELETE SET NULL,
+    name TEXT NOT NULL,
+    identity TEXT NOT NULL,
+    summary TEXT,
+    present INTEGER NOT NULL,
+    seen_at_ms INTEGER
+  ) STRICT;
+  CREATE INDEX machines_by_host ON machines(host_id);
+
+  CREATE TABLE repositories (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    path TEXT NOT NULL UNIQUE,
+    format_id TEXT UNIQUE,
+    chunk_size_bytes INTEGER,
+    stats TEXT,
+    error TEXT,
+    seen_at_ms INTEGER,
+    created_at_ms INTEGER NOT NULL
+  ) STRICT;
+
+  CREATE TABLE jobs (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    repository_id TEXT NOT NULL REFERENCES repositories(id),
+    options TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    created_at_ms INTEGER NOT NULL,
+    updated_at_ms INTEGER NOT NULL
+  ) STRICT;
+  CREATE INDEX jobs_by_repository ON jobs(repository_id);
+
+  CREATE TABLE job_machines (
+    job_id TEXT NOT NULL REFERENCES jobs(id) ON DELETE CASCADE,
+    machine_id TEXT NOT NULL REFERENCES machines(id),
+    position INTEGER NOT NULL,
+    PRIMARY KEY (job_id, machine_id)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX job_machines_by_machine ON job_machines(machine_id);
+
+  CREATE TABLE runs (
+    -- Grows with time: pages are cut by it.
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    kind TEXT NOT NULL CHECK (kind IN ('backup', 'restore', 'export', 'check')),
+    job_id TEXT REFERENCES jobs(id) ON DELETE SET NULL,
+    repository_id TEXT REFERENCES repositories(id) ON DELETE SET NULL,
+    title TEXT NOT NULL,
+    state TEXT NOT NULL,
+    cancel_requested INTEGER NOT NULL DEFAULT 0,
+    created_at_ms INTEGER NOT NULL,
+    started_at_ms INTEGER,
+    finished_at_ms INTEGER,
+    error TEXT
+  ) STRICT;
+  -- One run of a job at a time, whoever starts it.
+  CREATE UNIQUE INDEX runs_one_active ON runs(job_id) WHERE state IN ('waiting', 'running') AND job_id IS NOT NULL;
+  CREATE INDEX runs_by_job ON runs(job_id, number);
+  CREATE INDEX runs_by_state ON runs(state, number);
+
+  CREATE TABLE run_parts (
+    id TEXT PRIMARY KEY,
+    run_id TEXT NOT NULL REFERENCES runs(id) ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    machine_id TEXT,
+    host_id TEXT,
+    name TEXT NOT NULL,
+    state TEXT NOT NULL,
+    -- What the worker is told: null until it is handed to the queue.
+    task TEXT,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    enqueued_at_ms INTEGER,
+    started_at_ms INTEGER,
+    finished_at_ms INTEGER,
+    progress TEXT,
+    result TEXT,
+    error TEXT
+  ) STRICT;
+  CREATE INDEX run_parts_by_run ON run_parts(run_id, position);
+  CREATE INDEX run_parts_by_machine ON run_parts(machine_id);
+  CREATE INDEX run_parts_active ON run_parts(state) WHERE state IN ('waiting', 'running');
+
+  -- The journal: written before a worker may touch a host, struck out when nothing of ours is left there.
+  CREATE TABLE holds (
+    name TEXT PRIMARY KEY,
+    host_id TEXT NOT NULL REFERENCES hosts(id),
+    part_id TEXT NOT NULL,
+    run_id TEXT NOT NULL,
+    machine_id TEXT,
+    created_at_ms INTEGER NOT NULL,
+    released_at_ms INTEGER,
+    error TEXT
+  ) STRICT;
+  CREATE INDEX holds_open ON holds(host_id) WHERE released_at_ms IS NULL;
+  CREATE INDEX holds_by_part ON holds(part_id);
+
+  CREATE TABLE log_lines (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    run_id TEXT NOT NULL REFERENCES runs(id) ON DELETE CASCADE,
+    part_id TEXT,
+    -- Who wrote it and the how-manieth line of theirs it is: the same line may arrive twice.
+    source TEXT NOT NULL,
+    sequence INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL,
+    level TEXT NOT NULL,
+    code TEXT NOT NULL,
+    text TEXT NOT NULL,
+    details TEXT,
+    UNIQUE (run_id, source, sequence)
+  ) STRICT;
+  CREATE INDEX log_lines_by_run ON log_lines(run_id, number);
+
+  CREATE TABLE settings (
+    key TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+
+  -- What the repositories hold, as last seen. Can be rebuilt from them at any time.
+  CREATE TABLE points (
+    id TEXT NOT NULL,
+    repository_id TEXT NOT NULL REFERENCES repositories(id) ON DELETE CASCADE,
+    machine_id TEXT NOT NULL,
+    machine_name TEXT NOT NULL,
+    created_at_ms INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    state_reasons TEXT NOT NULL,
+    consistency TEXT,
+    size_bytes INTEGER NOT NULL,
+    root_hash TEXT,
+    previous_point_id TEXT,
+    disks TEXT NOT NULL,
+    PRIMARY KEY (repository_id, id)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX points_by_id ON points(id);
+  CREATE INDEX points_by_machine ON points(machine_id, created_at_ms);
+  CREATE INDEX points_by_time ON points(created_at_ms, id);
+  `,
+];
+
+/**
+ * Brings the database to the newest form, each step in a transaction of its own.
+ * @param migrations for tests; the real ones by default
+ * @throws CATALOGUE_NEWER when a newer Dozo has written it
+ */
+export async function migrate(database: Sqlite, migrations: readonly string[] = MIGRATIONS): Promise<void> {
+  const current = Number((await database.get('PRAGMA user_version'))?.['user_version'] ?? 0);
+  if (current > migrations.length) {
+    throw new AppError(
+      'CATALOGUE_NEWER',
+      `The catalogue has version ${current}, this Dozo knows ${migrations.length}.`,
+      {
+        hint: 'Install the newer version of Dozo again.',
+        details: { version: current, known: migrations.length },
+      },
+    );
+  }
+  for (let version = current; version < migrations.length; version += 1) {
+    // user_version is part of the transaction: a crash leaves the step done or not done.
+    await database.script(
+      `BEGIN IMMEDIATE; ${migrations[version] ?? ''}; PRAGMA user_version = ${version + 1}; COMMIT;`,
+    );
+  }
+}

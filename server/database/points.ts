@@ -1,0 +1,99 @@
+import type { PointView } from '../contract/api/point.schema.ts';
+import { integer, json, text, textOrNull } from './row.ts';
+import type { Row, SqlExecutor, SqlValue } from './sqlite.ts';
+
+export type PointRecord = PointView;
+
+/** What the repositories held when they were last looked at. `replaceAll` in a transaction. */
+export class Points {
+  readonly #sql: SqlExecutor;
+
+  constructor(sql: SqlExecutor) {
+    this.#sql = sql;
+  }
+
+  /** Takes over what a repository holds now. */
+  async replaceAll(repositoryId: string, points: readonly PointRecord[]): Promise<void> {
+    await this.#sql.run('DELETE FROM points WHERE repository_id = ?', [repositoryId]);
+    for (const point of points) {
+      await this.#sql.run(
+        `INSERT INTO points (id, repository_id, machine_id, machine_name, created_at_ms, state, state_reasons,
+                             consistency, size_bytes, root_hash, previous_point_id, disks)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+        [
+          point.id,
+          repositoryId,
+          point.machineId,
+          point.machineName,
+          point.createdAtMs,
+          point.state,
+          JSON.stringify(point.stateReasons),
+          point.consistency,
+          point.sizeBytes,
+          point.rootHash,
+          point.previousPointId,
+          JSON.stringify(point.disks),
+        ],
+      );
+    }
+  }
+
+  /** Newest first. `before` is the position of the last point of the page before. */
+  async list(filter: {
+    machineId?: string | undefined;
+    repositoryId?: string | undefined;
+    before?: { createdAtMs: number; id: string } | undefined;
+    limit: number;
+  }): Promise<PointRecord[]> {
+    const conditions: string[] = ['1 = 1'];
+    const params: SqlValue[] = [];
+    if (filter.machineId !== undefined) {
+      conditions.push('machine_id = ?');
+      params.push(filter.machineId);
+    }
+    if (filter.repositoryId !== undefined) {
+      conditions.push('repository_id = ?');
+      params.push(filter.repositoryId);
+    }
+    if (filter.before !== undefined) {
+      conditions.push('(created_at_ms, id) < (?, ?)');
+      params.push(filter.before.createdAtMs, filter.before.id);
+    }
+    const rows = await this.#sql.all(
+      `SELECT * FROM points WHERE ${conditions.join(' AND ')} ORDER BY created_at_ms DESC, id DESC LIMIT ?`,
+      [...params, filter.limit],
+    );
+    return rows.map(toPoint);
+  }
+
+  async load(id: string): Promise<PointRecord | null> {
+    const row = await this.#sql.get('SELECT * FROM points WHERE id = ?', [id]);
+    return row === null ? null : toPoint(row);
+  }
+
+  async countByMachine(): Promise<Map<string, { count: number; lastAtMs: number }>> {
+    const rows = await this.#sql.all(
+      'SELECT machine_id, count(*) AS count, max(created_at_ms) AS last FROM points GROUP BY machine_id',
+    );
+    return new Map(
+      rows.map((row) => [text(row, 'machine_id'), { count: integer(row, 'count'), lastAtMs: integer(row, 'last') }]),
+    );
+  }
+}
+
+function toPoint(row: Row): PointRecord {
+  return {
+    id: text(row, 'id'),
+    repositoryId: text(row, 'repository_id'),
+    machineId: text(row, 'machine_id'),
+    machineName: text(row, 'machine_name'),
+    createdAtMs: integer(row, 'created_at_ms'),
+    state: text(row, 'state') as PointRecord['state'],
+    stateReasons: json(row, 'state_reasons'),
+    consistency: textOrNull(row, 'consistency'),
+    sizeBytes: integer(row, 'size_bytes'),
+    rootHash: textOrNull(row, 'root_hash'),
+    previousPointId: textOrNull(row, 'previous_point_id'),
+    disks: json(row, 'disks'),
+  };
+}

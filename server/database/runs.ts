@@ -1,0 +1,145 @@
+import type { ErrorBody } from '../contract/error-codes.ts';
+import type { RunState } from '../contract/run.ts';
+import type { RunKind } from '../contract/api/run.schema.ts';
+import { encodeJson, integer, integerOrNull, jsonOrNull, text, textOrNull } from './row.ts';
+import type { Row, SqlExecutor, SqlValue } from './sqlite.ts';
+
+export interface RunRecord {
+  id: string;
+  /** Position in time; given by the table. */
+  number: number;
+  kind: RunKind;
+  jobId: string | null;
+  repositoryId: string | null;
+  title: string;
+  state: RunState;
+  cancelRequested: boolean;
+  createdAtMs: number;
+  startedAtMs: number | null;
+  finishedAtMs: number | null;
+  error: ErrorBody | null;
+}
+
+export interface RunFilter {
+  jobId?: string | undefined;
+  machineId?: string | undefined;
+  kind?: RunKind | undefined;
+  state?: RunState | undefined;
+  active?: boolean | undefined;
+  /** Only runs with a smaller number. */
+  beforeNumber?: number | undefined;
+  limit: number;
+}
+
+export class Runs {
+  readonly #sql: SqlExecutor;
+
+  constructor(sql: SqlExecutor) {
+    this.#sql = sql;
+  }
+
+  /** @throws CONFLICT when the job has a run that has not ended */
+  async add(run: Omit<RunRecord, 'number'>): Promise<void> {
+    await this.#sql.run(
+      `INSERT INTO runs (id, kind, job_id, repository_id, title, state, cancel_requested, created_at_ms)
+       VALUES (?, ?, ?, ?, ?, ?, 0, ?)`,
+      [run.id, run.kind, run.jobId, run.repositoryId, run.title, run.state, run.createdAtMs],
+    );
+  }
+
+  async load(id: string): Promise<RunRecord | null> {
+    const row = await this.#sql.get('SELECT * FROM runs WHERE id = ?', [id]);
+    return row === null ? null : toRun(row);
+  }
+
+  /** Newest first. */
+  async list(filter: RunFilter): Promise<RunRecord[]> {
+    const conditions: string[] = [];
+    const params: SqlValue[] = [];
+    const add = (condition: string, value: SqlValue | undefined): void => {
+      if (value === undefined) return;
+      conditions.push(condition);
+      params.push(value);
+    };
+    add('job_id = ?', filter.jobId);
+    add('kind = ?', filter.kind);
+    add('state = ?', filter.state);
+    add('number < ?', filter.beforeNumber);
+    add('EXISTS (SELECT 1 FROM run_parts WHERE run_id = runs.id AND machine_id = ?)', filter.machineId);
+    if (filter.active === true) conditions.push("state IN ('waiting', 'running')");
+    if (filter.active === false) conditions.push("state NOT IN ('waiting', 'running')");
+    const where = conditions.length === 0 ? '' : `WHERE ${conditions.join(' AND ')}`;
+    const rows = await this.#sql.all(`SELECT * FROM runs ${where} ORDER BY number DESC LIMIT ?`, [
+      ...params,
+      filter.limit,
+    ]);
+    return rows.map(toRun);
+  }
+
+  /** Newest run of each job. */
+  async listLastOfJobs(): Promise<RunRecord[]> {
+    const rows = await this.#sql.all(
+      'SELECT * FROM runs WHERE number IN (SELECT max(number) FROM runs WHERE job_id IS NOT NULL GROUP BY job_id)',
+    );
+    return rows.map(toRun);
+  }
+
+  /** Newest check of each repository. */
+  async listLastChecks(): Promise<RunRecord[]> {
+    const rows = await this.#sql.all(
+      "SELECT * FROM runs WHERE number IN (SELECT max(number) FROM runs WHERE kind = 'check' GROUP BY repository_id)",
+    );
+    return rows.map(toRun);
+  }
+
+  async start(id: string, atMs: number): Promise<boolean> {
+    const changed = await this.#sql.run(
+      "UPDATE runs SET state = 'running', started_at_ms = ? WHERE id = ? AND state = 'waiting'",
+      [atMs, id],
+    );
+    return changed > 0;
+  }
+
+  async finish(id: string, end: { state: RunState; error: ErrorBody | null; atMs: number }): Promise<boolean> {
+    const changed = await this.#sql.run(
+      `UPDATE runs SET state = ?, error = ?, finished_at_ms = ? WHERE id = ? AND state IN ('waiting', 'running')`,
+      [end.state, encodeJson(end.error), end.atMs, id],
+    );
+    return changed > 0;
+  }
+
+  async requestCancel(id: string): Promise<boolean> {
+    const changed = await this.#sql.run(
+      "UPDATE runs SET cancel_requested = 1 WHERE id = ? AND state IN ('waiting', 'running')",
+      [id],
+    );
+    return changed > 0;
+  }
+
+  /** Removes ended runs from before `atMs`, but for the newest of each job and those with open holds. */
+  async removeBefore(atMs: number): Promise<number> {
+    return this.#sql.run(
+      `DELETE FROM runs WHERE finished_at_ms < ?
+         AND number NOT IN (SELECT max(number) FROM runs GROUP BY job_id, kind)
+         AND NOT EXISTS (SELECT 1 FROM holds WHERE run_id = runs.id AND released_at_ms IS NULL)`,
+      [atMs],
+    );
+  }
+}
+
+function toRun(row: Row): RunRecord {
+  return {
+    id: text(row, 'id'),
+    number: integer(row, 'number'),
+    kind: text(row, 'kind') as RunKind,
+    jobId: textOrNull(row, 'job_id'),
+    repositoryId: textOrNull(row, 'repository_id'),
+    title: text(row, 'title'),
+    state: text(row, 'state') as RunState,
+    cancelRequested: integer(row, 'cancel_requested') === 1,
+    createdAtMs: integer(row, 'created_at_ms'),
+    startedAtMs: integerOrNull(row, 'started_at_ms'),
+    finishedAtMs: integerOrNull(row, 'finished_at_ms'),
+    error: jsonOrNull(row, 'error'),
+  };
+}
