@@ -1,0 +1,111 @@
+import assert from 'node:assert/strict';
+import * as fs from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterEach, beforeEach, describe, it } from 'node:test';
+import { isAppError } from '../errors/index.ts';
+import { systemClock } from '../runtime/index.ts';
+import { openLocalStorage, storageError } from './index.ts';
+
+let folder = '';
+
+describe('local storage', () => {
+  beforeEach(async () => {
+    folder = await fs.mkdtemp(path.join(tmpdir(), 'dozo-storage-'));
+  });
+  afterEach(() => fs.rm(folder, { recursive: true, force: true }));
+
+  it('does not make a root folder that is missing', async () => {
+    const missing = path.join(folder, 'share');
+
+    await assert.rejects(openLocalStorage({ folder: missing }), { code: 'STORAGE_MISSING' });
+    await assert.rejects(fs.stat(missing), { code: 'ENOENT' });
+  });
+
+  it('refuses a root that is a file', async () => {
+    const file = path.join(folder, 'file');
+    await fs.writeFile(file, 'x');
+
+    await assert.rejects(openLocalStorage({ folder: file }), { code: 'STORAGE_MISSING' });
+  });
+
+  it('writes nothing into another folder that took the place of the root', async () => {
+    const root = path.join(folder, 'share');
+    await fs.mkdir(root);
+    const storage = await openLocalStorage({ folder: root });
+    const begun = await storage.create('b');
+    await fs.rename(root, path.join(folder, 'was-mounted'));
+    await fs.mkdir(root);
+
+    await assert.rejects(storage.publish('a', Buffer.from('x')), { code: 'STORAGE_MISSING' });
+    await assert.rejects(begun.publish(), { code: 'STORAGE_MISSING' });
+    assert.deepEqual(await fs.readdir(root), []);
+  });
+
+  it('leaves no temporary file behind, published or refused', async () => {
+    const storage = await openLocalStorage({ folder });
+    await storage.publish('a/b', Buffer.from('x'));
+    await assert.rejects(storage.publish('a/b', Buffer.from('y')), { code: 'STORAGE_EXISTS' });
+
+    assert.deepEqual(await fs.readdir(path.join(folder, 'tmp')), []);
+    assert.equal((await fs.stat(path.join(folder, 'a/b'))).nlink, 1);
+  });
+
+  it('removes what a process left unfinished long ago, and nothing younger', async () => {
+    await fs.mkdir(path.join(folder, 'tmp'));
+    const old = path.join(folder, 'tmp', `${'a'.repeat(32)}.tmp`);
+    const young = path.join(folder, 'tmp', `${'b'.repeat(32)}.tmp`);
+    await fs.writeFile(old, 'x');
+    await fs.writeFile(young, 'x');
+    await fs.utimes(old, new Date(0), new Date(Date.now() - 48 * 3600 * 1000));
+    const storage = await openLocalStorage({ folder, clock: systemClock });
+    await storage.publish('a', Buffer.from('x'));
+
+    assert.deepEqual(await fs.readdir(path.join(folder, 'tmp')), [path.basename(young)]);
+  });
+
+  it('does not list what is not ours', async () => {
+    const storage = await openLocalStorage({ folder });
+    await storage.publish('packs/a.pack', Buffer.from('x'));
+    await fs.mkdir(path.join(folder, 'packs', '@eaDir'));
+    await fs.writeFile(path.join(folder, 'packs', '@eaDir', 'a.pack'), 'thumbnail');
+    await fs.writeFile(path.join(folder, 'packs', '.DS_Store'), 'x');
+    await fs.symlink('/etc/passwd', path.join(folder, 'packs', 'link'));
+
+    const names = [];
+    for await (const name of storage.listNames('packs')) names.push(name);
+    assert.deepEqual(names, ['packs/a.pack']);
+  });
+
+  it('reports a full volume as STORAGE_FULL', async () => {
+    // /dev/full accepts nothing: every write fails with ENOSPC, as on a full volume.
+    const handle = await fs.open('/dev/full', 'w');
+    const error = await handle.write(Buffer.alloc(10)).then(
+      () => null,
+      (caught: unknown) => storageError(caught, 'write', 'a.pack', folder),
+    );
+    await handle.close();
+
+    assert.ok(isAppError(error));
+    assert.equal(error.code, 'STORAGE_FULL');
+    assert.match(error.message, /a\.pack/);
+    assert.ok((error.hint ?? '').length > 0);
+  });
+
+  it('gives each errno the code that tells what to do', () => {
+    const codes = {
+      EDQUOT: 'STORAGE_FULL',
+      EROFS: 'STORAGE_READ_ONLY',
+      EACCES: 'STORAGE_READ_ONLY',
+      ESTALE: 'STORAGE_MISSING',
+    };
+    for (const [errno, code] of Object.entries({
+      ...codes,
+      EIO: 'STORAGE_FAILED',
+      EMFILE: 'STORAGE_FAILED',
+      EEXIST: 'STORAGE_EXISTS',
+    })) {
+      assert.equal(storageError(Object.assign(new Error(errno), { code: errno }), 'write', 'x', '/here').code, code);
+    }
+  });
+});

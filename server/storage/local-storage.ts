@@ -1,0 +1,391 @@
+import { createHash } from 'node:crypto';
+import { constants, type Stats } from 'node:fs';
+import * as fs from 'node:fs/promises';
+import path from 'node:path';
+import { AppError } from '../errors/index.ts';
+import { randomHex, silentLogger, systemClock, type Clock, type Logger } from '../runtime/index.ts';
+import { errnoOf, storageError, storageMissing } from './storage-error.ts';
+import { assertStorageName } from './storage-name.ts';
+import type { Storage, StorageWriter } from './storage.ts';
+
+/** Holds files that are not published yet. No listing of the store's own folders ever sees it. */
+const TEMPORARY_FOLDER = 'tmp';
+/** A file there that nobody wrote to for so long was left by a process that is gone. */
+const TEMPORARY_AGE_MS = 24 * 3600 * 1000;
+/** What a file system answers that cannot make hard links (exFAT, some network and FUSE mounts). */
+const NO_LINK = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK']);
+/** What a file system answers that cannot sync a folder; it then has no such thing to lose. */
+const NO_FOLDER_SYNC = new Set(['EINVAL', 'ENOTSUP', 'EOPNOTSUPP', 'EBADF', 'EISDIR']);
+
+export interface LocalStorageOptions {
+  /** Absolute path of an existing folder; it is never created here, so that an unmounted share stays empty. */
+  folder: string;
+  clock?: Clock;
+  logger?: Logger;
+}
+
+/**
+ * A store in a folder of a local (or mounted) file system. A file is written under a temporary name,
+ * synced, linked to its name (link(2) fails on an existing name, unlike rename(2)), and the folder is
+ * synced. Node has no renameat2, so where there are no hard links an exclusively created claim file
+ * guards check and rename.
+ *
+ * @throws STORAGE_MISSING when the folder is not there
+ */
+export async function openLocalStorage(options: LocalStorageOptions): Promise<Storage> {
+  const { folder, clock = systemClock, logger = silentLogger } = options;
+  const root = await rootStats(folder);
+  return new LocalStorage(path.resolve(folder), root, clock, logger);
+}
+
+async function rootStats(folder: string): Promise<Stats> {
+  try {
+    const stats = await fs.stat(folder);
+    if (stats.isDirectory()) return stats;
+  } catch (error) {
+    throw errnoOf(error) === 'ENOENT' ? storageMissing(folder, error) : storageError(error, 'open', 'it', folder);
+  }
+  throw storageMissing(folder);
+}
+
+class LocalStorage implements Storage {
+  readonly location: string;
+  readonly #device: number;
+  readonly #inode: number;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  /** Folders known to exist and to be synced into their parents. */
+  readonly #folders = new Map<string, Promise<void>>();
+  #tidied = false;
+  #linkWorks = true;
+
+  constructor(location: string, root: Stats, clock: Clock, logger: Logger) {
+    this.location = location;
+    this.#device = root.dev;
+    this.#inode = root.ino;
+    this.#clock = clock;
+    this.#logger = logger;
+  }
+
+  async publish(name: string, data: Buffer | readonly Buffer[]): Promise<void> {
+    const writer = await this.create(name);
+    try {
+      await writer.append(data);
+      await writer.publish();
+    } catch (error) {
+      await writer.discard();
+      throw error;
+    }
+  }
+
+  async create(name: string): Promise<StorageWriter> {
+    assertStorageName(name);
+    await this.assertPresent();
+    try {
+      await this.ensureFolder(TEMPORARY_FOLDER);
+      if (!this.#tidied) await this.#removeStaleTemporaries();
+      const temporary = `${TEMPORARY_FOLDER}/${randomHex(16)}.tmp`;
+      const handle = await fs.open(this.path(temporary), 'wx', 0o640);
+      return new LocalWriter(this, name, temporary, handle);
+    } catch (error) {
+      throw storageError(error, 'write', name, this.location);
+    }
+  }
+
+  async read(name: string, range?: { offsetBytes: number; lengthBytes: number }): Promise<Buffer> {
+    assertStorageName(name);
+    try {
+      const handle = await fs.open(this.path(name), 'r');
+      try {
+        const offsetBytes = range?.offsetBytes ?? 0;
+        const lengthBytes = range?.lengthBytes ?? (await handle.stat()).size;
+        const buffer = Buffer.allocUnsafeSlow(lengthBytes);
+        let filled = 0;
+        while (filled < lengthBytes) {
+          const { bytesRead } = await handle.read(buffer, filled, lengthBytes - filled, offsetBytes + filled);
+          if (bytesRead === 0) throw this.#short(name, offsetBytes, lengthBytes, filled);
+          filled += bytesRead;
+        }
+        return buffer;
+      } finally {
+        await handle.close();
+      }
+    } catch (error) {
+      throw await this.#readError(error, 'read', name);
+    }
+  }
+
+  async sizeBytes(name: string): Promise<number> {
+    assertStorageName(name);
+    try {
+      return (await fs.stat(this.path(name))).size;
+    } catch (error) {
+      throw await this.#readError(error, 'look at', name);
+    }
+  }
+
+  async exists(name: string): Promise<boolean> {
+    try {
+      await this.sizeBytes(name);
+      return true;
+    } catch (error) {
+      if (error instanceof AppError && error.code === 'NOT_FOUND') return false;
+      throw error;
+    }
+  }
+
+  async *list(folder: string): AsyncIterable<{ name: string; sizeBytes: number; modifiedAtMs: number }> {
+    for await (const names of this.#walk(folder)) {
+      const found = await Promise.all(
+        names.map(async (name) => {
+          try {
+            const { size, mtimeMs } = await fs.stat(this.path(name));
+            return { name, sizeBytes: size, modifiedAtMs: mtimeMs };
+          } catch (error) {
+            // Removed between the two looks, by a collector for one: as if it had been removed before.
+            if (errnoOf(error) === 'ENOENT') return null;
+            throw storageError(error, 'look at', name, this.location);
+          }
+        }),
+      );
+      yield* found.filter((entry) => entry !== null);
+    }
+    await this.assertPresent();
+  }
+
+  async *listNames(folder: string): AsyncIterable<string> {
+    for await (const names of this.#walk(folder)) yield* names;
+    // A share that was unmounted half-way would have made the listing end early.
+    await this.assertPresent();
+  }
+
+  async remove(name: string): Promise<void> {
+    assertStorageName(name);
+    try {
+      await fs.unlink(this.path(name));
+      await this.syncFolder(path.posix.dirname(name));
+    } catch (error) {
+      throw await this.#readError(error, 'remove', name);
+    }
+  }
+
+  async freeBytes(): Promise<number> {
+    try {
+      const { bavail, bsize } = await fs.statfs(this.location);
+      return bavail * bsize;
+    } catch (error) {
+      throw await this.#readError(error, 'measure the free space', 'of the volume');
+    }
+  }
+
+  path(name: string): string {
+    return name === '.' ? this.location : path.join(this.location, name);
+  }
+
+  /** Refuses to go on when another file system (or nothing) lies at the path now. */
+  async assertPresent(): Promise<void> {
+    const now = await rootStats(this.location);
+    if (now.dev !== this.#device || now.ino !== this.#inode) throw storageMissing(this.location);
+  }
+
+  /** Makes a folder of the store and its parents, each durable before its first file. */
+  async ensureFolder(folder: string): Promise<void> {
+    if (folder === '.') return;
+    const known = this.#folders.get(folder);
+    if (known !== undefined) return known;
+    const making = this.#makeFolder(folder);
+    this.#folders.set(folder, making);
+    try {
+      await making;
+    } catch (error) {
+      this.#folders.delete(folder);
+      throw error;
+    }
+  }
+
+  async #makeFolder(folder: string): Promise<void> {
+    const parent = path.posix.dirname(folder);
+    await this.ensureFolder(parent);
+    try {
+      await fs.mkdir(this.path(folder), 0o750);
+    } catch (error) {
+      if (errnoOf(error) !== 'EEXIST') throw error;
+    }
+    // Also for a folder that was there: its maker may have been killed before the sync.
+    await this.syncFolder(parent);
+  }
+
+  async syncFolder(folder: string): Promise<void> {
+    try {
+      const handle = await fs.open(this.path(folder), constants.O_RDONLY | constants.O_DIRECTORY);
+      try {
+        await handle.sync();
+      } finally {
+        await handle.close();
+      }
+    } catch (error) {
+      if (!NO_FOLDER_SYNC.has(errnoOf(error))) throw error;
+    }
+  }
+
+  /** Gives a synced temporary file its name, never over another file. */
+  async settle(temporary: string, name: string): Promise<void> {
+    await this.assertPresent();
+    const folder = path.posix.dirname(name);
+    await this.ensureFolder(folder);
+    if (this.#linkWorks) {
+      try {
+        await fs.link(this.path(temporary), this.path(name));
+        await this.syncFolder(folder);
+        await fs.unlink(this.path(temporary)).catch(() => undefined);
+        return;
+      } catch (error) {
+        if (!NO_LINK.has(errnoOf(error))) throw error;
+        this.#linkWorks = false;
+      }
+    }
+    await this.#settleByRename(temporary, name);
+    await this.syncFolder(folder);
+  }
+
+  async #settleByRename(temporary: string, name: string): Promise<void> {
+    const claim = `${TEMPORARY_FOLDER}/${createHash('sha256').update(name).digest('hex')}.claim`;
+    const handle = await fs.open(this.path(claim), 'wx', 0o640);
+    try {
+      await handle.close();
+      if (await this.exists(name)) throw Object.assign(new Error('file exists'), { code: 'EEXIST' });
+      await fs.rename(this.path(temporary), this.path(name));
+    } finally {
+      await fs.unlink(this.path(claim)).catch(() => undefined);
+    }
+  }
+
+  /** Names in portions, folder by folder. */
+  async *#walk(folder: string): AsyncIterable<string[]> {
+    if (folder !== '.') assertStorageName(folder);
+    let entries;
+    try {
+      entries = await fs.readdir(this.path(folder), { withFileTypes: true });
+    } catch (error) {
+      if (errnoOf(error) !== 'ENOENT') throw await this.#readError(error, 'list', folder);
+      await this.assertPresent();
+      return;
+    }
+    const files: string[] = [];
+    const folders: string[] = [];
+    for (const entry of entries) {
+      const name = folder === '.' ? entry.name : `${folder}/${entry.name}`;
+      // Systems leave things of their own in every folder (@eaDir, .DS_Store): not names of ours.
+      if (!/^[a-z0-9_-][a-z0-9._-]*$/.test(entry.name) || name === TEMPORARY_FOLDER) continue;
+      if (entry.isDirectory()) folders.push(name);
+      else if (entry.isFile()) files.push(name);
+    }
+    for (let start = 0; start < files.length; start += 256) yield files.slice(start, start + 256);
+    for (const below of folders) yield* this.#walk(below);
+  }
+
+  async #removeStaleTemporaries(): Promise<void> {
+    this.#tidied = true;
+    for (const entry of await fs.readdir(this.path(TEMPORARY_FOLDER))) {
+      if (!/\.(?:tmp|claim)$/.test(entry)) continue;
+      const file = this.path(`${TEMPORARY_FOLDER}/${entry}`);
+      try {
+        if (this.#clock.nowMs() - (await fs.stat(file)).mtimeMs < TEMPORARY_AGE_MS) continue;
+        await fs.unlink(file);
+        this.#logger.info({ file }, 'removed a file that a process had left unfinished');
+      } catch (error) {
+        // A leftover costs room, nothing else: it may wait for the next start.
+        this.#logger.debug({ file, error: errnoOf(error) }, 'could not remove an unfinished file');
+      }
+    }
+  }
+
+  #short(name: string, offsetBytes: number, lengthBytes: number, filled: number): AppError {
+    return new AppError(
+      'STORAGE_FAILED',
+      `Cannot read ${name} in ${this.location}: it ends at byte ${offsetBytes + filled}, ${lengthBytes - filled} bytes too early.`,
+      { hint: 'The file was cut off. Check the repository.', details: { name, offsetBytes, lengthBytes } },
+    );
+  }
+
+  async #readError(error: unknown, doing: string, name: string): Promise<AppError> {
+    if (errnoOf(error) === 'ENOENT') {
+      try {
+        await this.assertPresent();
+      } catch (missing) {
+        return storageError(missing, doing, name, this.location);
+      }
+    }
+    return storageError(error, doing, name, this.location);
+  }
+}
+
+class LocalWriter implements StorageWriter {
+  readonly #storage: LocalStorage;
+  readonly #name: string;
+  readonly #temporary: string;
+  #handle: fs.FileHandle | null;
+  #lengthBytes = 0;
+
+  constructor(storage: LocalStorage, name: string, temporary: string, handle: fs.FileHandle) {
+    this.#storage = storage;
+    this.#name = name;
+    this.#temporary = temporary;
+    this.#handle = handle;
+  }
+
+  get lengthBytes(): number {
+    return this.#lengthBytes;
+  }
+
+  async append(data: Buffer | readonly Buffer[]): Promise<void> {
+    const handle = this.#opened();
+    let rest = Array.isArray(data) ? (data as readonly Buffer[]) : [data as Buffer];
+    try {
+      while (rest.length > 0) {
+        const { bytesWritten } = await handle.writev(rest as Buffer[], this.#lengthBytes);
+        this.#lengthBytes += bytesWritten;
+        rest = withoutFirst(rest, bytesWritten);
+      }
+    } catch (error) {
+      throw storageError(error, 'write', this.#name, this.#storage.location);
+    }
+  }
+
+  async publish(): Promise<void> {
+    const handle = this.#opened();
+    try {
+      await handle.sync();
+      this.#handle = null;
+      await handle.close();
+      await this.#storage.settle(this.#temporary, this.#name);
+    } catch (error) {
+      await this.discard();
+      throw storageError(error, 'write', this.#name, this.#storage.location);
+    }
+  }
+
+  async discard(): Promise<void> {
+    const handle = this.#handle;
+    this.#handle = null;
+    await handle?.close().catch(() => undefined);
+    await fs.unlink(this.#storage.path(this.#temporary)).catch(() => undefined);
+  }
+
+  #opened(): fs.FileHandle {
+    if (this.#handle !== null) return this.#handle;
+    throw new AppError('INVARIANT_BROKEN', `Broken invariant: ${this.#name} is already published or discarded`);
+  }
+}
+
+/** What writev did not take: it may write less than asked, on a nearly full volume for one. */
+function withoutFirst(buffers: readonly Buffer[], bytes: number): readonly Buffer[] {
+  let skip = bytes;
+  for (const [index, buffer] of buffers.entries()) {
+    if (skip < buffer.length) {
+      return skip === 0 ? buffers.slice(index) : [buffer.subarray(skip), ...buffers.slice(index + 1)];
+    }
+    skip -= buffer.length;
+  }
+  return [];
+}

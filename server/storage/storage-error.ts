@@ -1,0 +1,76 @@
+import { AppError, isAppError } from '../errors/index.ts';
+import type { ErrorCode } from '../contract/error-codes.ts';
+
+interface Meaning {
+  code: ErrorCode;
+  what: string;
+  hint?: string;
+}
+
+const FULL: Meaning = {
+  code: 'STORAGE_FULL',
+  what: 'there is no room left',
+  hint: 'Free space in the shared folder (or raise its quota), then start the run again: it goes on where it stopped.',
+};
+const READ_ONLY: Meaning = {
+  code: 'STORAGE_READ_ONLY',
+  what: 'the folder cannot be written to',
+  hint: 'Give the package read and write permission for the shared folder, and check that the volume is not read-only.',
+};
+const MISSING: Meaning = {
+  code: 'STORAGE_MISSING',
+  what: 'the folder is not there',
+  hint: 'Check that the shared folder still exists, is mounted, and that its volume or USB disk is connected.',
+};
+
+/** errno(3) of Linux, by what a person must do about it. */
+const MEANINGS: Readonly<Record<string, Meaning>> = {
+  ENOSPC: FULL,
+  EDQUOT: FULL,
+  EFBIG: FULL,
+  EROFS: READ_ONLY,
+  EACCES: READ_ONLY,
+  EPERM: READ_ONLY,
+  EEXIST: { code: 'STORAGE_EXISTS', what: 'the name is taken' },
+  ENOENT: { code: 'NOT_FOUND', what: 'there is no such file' },
+  ENOTDIR: { code: 'NOT_FOUND', what: 'there is no such file' },
+  ESTALE: MISSING,
+  ENODEV: MISSING,
+  ENXIO: MISSING,
+  ENOTCONN: MISSING,
+  EIO: {
+    code: 'STORAGE_FAILED',
+    what: 'the disk reported an input/output error',
+    hint: 'Look at the health of the disks and of the volume in the storage manager of the NAS.',
+  },
+};
+
+/**
+ * A file system's error as an AppError: errno, what was being done, to what. Passes an AppError on.
+ * @param doing as in `cannot read`: the verb
+ */
+export function storageError(error: unknown, doing: string, name: string, location: string): AppError {
+  if (isAppError(error)) return error;
+  const errno = errnoOf(error);
+  const meaning = MEANINGS[errno];
+  const what = meaning?.what ?? (error instanceof Error ? error.message : String(error));
+  return new AppError(meaning?.code ?? 'STORAGE_FAILED', `Cannot ${doing} ${name} in ${location}: ${what}.`, {
+    ...(meaning?.hint === undefined ? {} : { hint: meaning.hint }),
+    details: { name, location, errno },
+    cause: error,
+  });
+}
+
+export function errnoOf(error: unknown): string {
+  if (typeof error !== 'object' || error === null || !('code' in error)) return '';
+  return typeof error.code === 'string' ? error.code : '';
+}
+
+/** The error of a whole store that is gone, whatever was being done. */
+export function storageMissing(location: string, cause?: unknown): AppError {
+  return new AppError('STORAGE_MISSING', `The folder ${location} is not there.`, {
+    ...(MISSING.hint === undefined ? {} : { hint: MISSING.hint }),
+    details: { location },
+    cause,
+  });
+}
