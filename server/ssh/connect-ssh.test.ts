@@ -449,10 +449,7 @@ test('tells an unknown name, a refused port and an address that does not answer'
 
   await assert.rejects(connectSsh({ ...base, host: 'no-such-host.invalid', port: 22 }), hasCode('HOST_NAME_UNKNOWN'));
   await assert.rejects(connectSsh({ ...base, host: '127.0.0.1', port: await freePort() }), hasCode('HOST_SSH_OFF'));
-  await assert.rejects(
-    connectSsh({ ...base, host: '192.0.2.1', port: 22, connectTimeoutMs: 300 }),
-    hasCode('HOST_UNREACHABLE'),
-  );
+  await assert.rejects(connectSsh({ ...base, host: '224.0.0.1', port: 22 }), hasCode('HOST_UNREACHABLE'));
 });
 
 describe('on a server that misbehaves', () => {
@@ -530,7 +527,7 @@ describe('logging in with a password', () => {
   const servers: ssh2.Server[] = [];
 
   const start = async (
-    behave: (context: ssh2.AuthContext, seen: Seen) => void,
+    behave: (context: ssh2.AuthContext, seen: Seen, client: ssh2.Connection) => void,
     config: Partial<ssh2.ServerConfig> = {},
   ): Promise<{ options: SshOptions; seen: Seen }> => {
     const seen: Seen = { methods: [], answers: [] };
@@ -538,12 +535,12 @@ describe('logging in with a password', () => {
       client.on('error', () => undefined);
       client.on('authentication', (context) => {
         seen.methods.push(context.method);
-        behave(context, seen);
+        behave(context, seen, client);
       });
       client.on('session', (accept) => {
         accept().on('exec', (acceptExec, _reject, info) => {
           const channel = acceptExec();
-          if (info.command === 'no status') return void channel.close();
+          if (info.command.endsWith('no status')) return void channel.close();
           channel.write('hello');
           channel.exit(0);
           channel.end();
@@ -619,19 +616,12 @@ describe('logging in with a password', () => {
   });
 
   test('takes a hang-up after the password for a refusal', async () => {
-    const { options } = await start((context) => {
+    const { options } = await start((context, _seen, client) => {
       if (context.method !== 'keyboard-interactive') return context.reject(['keyboard-interactive']);
-      context.prompt([{ prompt: 'Password: ', echo: false }], () => {
-        for (const server of servers) (server as unknown as { _srv: Server })._srv.emit('drop-all');
-        (context as unknown as { _client?: { _sock?: Socket } })._client?._sock?.destroy();
-        (context as unknown as { client?: { _sock?: Socket } }).client?._sock?.destroy();
-      });
+      context.prompt([{ prompt: 'Password: ', echo: false }], () => client.end());
     });
 
-    await assert.rejects(
-      connectSsh({ ...options, connectTimeoutMs: 1_000 }),
-      (error) => isAppError(error) && ['HOST_LOGIN_REFUSED', 'HOST_STALLED'].includes(error.code),
-    );
+    await assert.rejects(connectSsh(options), hasCode('HOST_LOGIN_REFUSED'));
   });
 
   test('says which logins a host without keyboard-interactive accepts', async () => {

@@ -3,13 +3,14 @@ import type { Client, ClientChannel } from 'ssh2';
 import { AppError, assert, cancelled, toAppError } from '../errors/index.ts';
 import { MIB } from '../runtime/index.ts';
 import { ChannelSlots } from './channel-slots.ts';
-import { RemoteCommand } from './remote-command.ts';
+import { announced, RemoteCommand } from './remote-command.ts';
 import type { ExecOptions, ExecResult, ShellCommand, SshChannel, SshConnection } from './ssh.ts';
 
 const OUTPUT_BYTES_MAX = 16 * MIB;
 /** How often within the stall limit the socket is looked at. */
 const STALL_LOOKS = 4;
 const CLOSE_TIMEOUT_MS = 2_000;
+const KILL_TIMEOUT_MS = 3_000;
 
 interface ConnectionLimits {
   channelsMax: number;
@@ -87,6 +88,9 @@ export class Connection implements SshConnection {
   }
 
   async close(): Promise<void> {
+    const running = [...this.#commands];
+    for (const command of running) command.abort();
+    await Promise.all(running.map(async (command) => await command.released));
     this.#fail(new AppError('CANCELLED', `The SSH connection to ${this.#host} was closed.`));
     if (this.#socket.closed) return;
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -120,11 +124,11 @@ export class Connection implements SshConnection {
   }
 
   #adopt(channel: ClientChannel, signal?: AbortSignal): RemoteCommand {
-    const remote = new RemoteCommand(channel);
+    const remote = new RemoteCommand(channel, async (processId) => await this.#kill(processId));
     const onAbort = (): void => remote.fail(cancelled(signal?.reason));
     this.#commands.add(remote);
     signal?.addEventListener('abort', onAbort, { once: true });
-    remote.onClosed(() => {
+    void remote.released.then(() => {
       this.#commands.delete(remote);
       signal?.removeEventListener('abort', onAbort);
       this.#slots.release();
@@ -150,9 +154,9 @@ export class Connection implements SshConnection {
     signal?.addEventListener('abort', onAbort, { once: true });
     this.#failed.signal.addEventListener('abort', onFailed, { once: true });
     try {
-      this.#client.exec(command, (error, channel) => {
+      this.#client.exec(announced(command), (error, channel) => {
         if (error !== undefined) fail(new ChannelRefused(error.message));
-        else if (isSettled) new RemoteCommand(channel).abort();
+        else if (isSettled) this.#discard(channel);
         else resolve(channel);
       });
       return await promise;
@@ -166,6 +170,33 @@ export class Connection implements SshConnection {
       signal?.removeEventListener('abort', onAbort);
       this.#failed.signal.removeEventListener('abort', onFailed);
     }
+  }
+
+  #discard(channel: ClientChannel): void {
+    new RemoteCommand(channel, async (processId) => await this.#kill(processId)).abort();
+  }
+
+  /**
+   * Ends a process group of ours. Needs a channel beyond `channelsMax`: all of those may be taken by
+   * commands that are to be ended, and hosts allow more than we use.
+   */
+  async #kill(processId: number): Promise<void> {
+    if (this.#failure !== undefined) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, KILL_TIMEOUT_MS);
+    this.#failed.signal.addEventListener('abort', () => resolve(), { once: true });
+    try {
+      this.#client.exec(`kill -TERM -- -${processId} 2>/dev/null || kill -TERM ${processId}`, (error, channel) => {
+        if (error !== undefined) return resolve();
+        channel.on('close', () => resolve());
+        channel.resume().stderr.resume();
+        channel.end();
+      });
+    } catch {
+      resolve(); // The connection went down meanwhile, and the channel with it.
+    }
+    await promise;
+    clearTimeout(timer);
   }
 
   #assertUsable(signal?: AbortSignal): void {

@@ -2,12 +2,27 @@ import { Readable, Writable } from 'node:stream';
 import type { ClientChannel } from 'ssh2';
 import { AppError, cancelled } from '../errors/index.ts';
 import { KIB } from '../runtime/index.ts';
-import type { SshChannel } from './ssh.ts';
+import type { ShellCommand, SshChannel } from './ssh.ts';
 
 /** What is kept of a command's standard error; the rest is read and dropped. */
 const STDERR_BYTES_MAX = 64 * KIB;
 /** ssh2 itself holds up to 2 MiB a channel (its window); ours only smooths the hand-over. */
 const STREAM_BUFFER_BYTES = 256 * KIB;
+/** How long an aborted command may take to tell its process id and to be ended. */
+const END_TIMEOUT_MS = 3_000;
+
+const PROCESS_ID_LINE = /^dozo-pid (\d+)\n/m;
+
+/**
+ * The command, preceded by its shell's process id on standard error. sshd starts every command in a
+ * session of its own, so that this id is its process group too: the way to end an aborted command.
+ * SSH's own signals are refused by OpenSSH for root, and closing the channel ends only what writes.
+ */
+export function announced(command: ShellCommand): string {
+  return `echo dozo-pid $$ >&2; ${command}`;
+}
+
+export type Exit = Awaited<SshChannel['exit']>;
 
 /**
  * One running command on one ssh2 channel. ssh2's own streams are not handed out: they end quietly
@@ -16,24 +31,28 @@ const STREAM_BUFFER_BYTES = 256 * KIB;
 export class RemoteCommand implements SshChannel {
   readonly stdout: Readable;
   readonly stdin: Writable;
-  readonly exit: Promise<{ code: number | null; stderr: string }>;
+  readonly exit: Promise<Exit>;
+  /** Resolves once the host has let go of the channel, and of the process where it was aborted. */
+  readonly released: Promise<void>;
   readonly #channel: ClientChannel;
-  readonly #stderr: Buffer[] = [];
-  #stderrBytes = 0;
+  readonly #kill: (processId: number) => Promise<void>;
+  readonly #exit = Promise.withResolvers<Exit>();
+  readonly #released = Promise.withResolvers<void>();
+  readonly #processId = Promise.withResolvers<number | null>();
+  #stderr: Buffer = Buffer.alloc(0);
   #failure: AppError | undefined;
   #isClosed = false;
-  readonly #settle: {
-    resolve: (exit: { code: number | null; stderr: string }) => void;
-    reject: (error: Error) => void;
-  };
+  #isEnding = false;
+  #hasProcessId = false;
 
-  constructor(channel: ClientChannel) {
+  /** @param kill ends a process group on the host, through another channel */
+  constructor(channel: ClientChannel, kill: (processId: number) => Promise<void>) {
     this.#channel = channel;
-    const { promise, resolve, reject } = Promise.withResolvers<{ code: number | null; stderr: string }>();
-    this.exit = promise;
-    this.#settle = { resolve, reject };
+    this.#kill = kill;
+    this.exit = this.#exit.promise;
+    this.released = this.#released.promise;
     // Whoever reads the streams learns of the failure there; exit need not be awaited as well.
-    promise.catch(() => undefined);
+    this.exit.catch(() => undefined);
 
     this.stdout = new Readable({
       highWaterMark: STREAM_BUFFER_BYTES,
@@ -64,17 +83,11 @@ export class RemoteCommand implements SshChannel {
     channel.on('close', (code: number | null | undefined) => this.#close(code));
   }
 
-  /** Calls back once the host has let go of the channel. */
-  onClosed(callback: () => void): void {
-    if (this.#isClosed) callback();
-    else this.#channel.once('close', callback);
-  }
-
   abort(): void {
     this.fail(cancelled());
   }
 
-  /** Ends the command with an error: the streams, `exit`, and the channel on the host. */
+  /** Ends the command with an error: the streams and `exit` at once, then the process and the channel. */
   fail(error: AppError): void {
     this.#stop(error);
     this.stdout.destroy(error);
@@ -85,17 +98,27 @@ export class RemoteCommand implements SshChannel {
     if (this.#failure !== undefined) return;
     if (this.#isClosed && this.stdout.readableEnded) return;
     this.#failure = error;
-    this.#settle.reject(error);
-    if (this.#isClosed) return;
-    // The signal frees the host's session at once where its sshd supports it (OpenSSH 7.9); without,
-    // a command that writes meets a closed pipe. What still arrives is read and dropped.
-    sendSignal(this.#channel, 'TERM');
-    this.#channel.close();
+    this.#exit.reject(error);
+    if (!this.#isClosed) void this.#endOnHost();
+  }
+
+  /** What still arrives is read and dropped, so that neither the process nor the channel waits for us. */
+  async #endOnHost(): Promise<void> {
+    this.#isEnding = true;
     this.#channel.resume();
+    const timer = setTimeout(() => this.#processId.resolve(null), END_TIMEOUT_MS);
+    const processId = await this.#processId.promise;
+    clearTimeout(timer);
+    if (processId !== null) await this.#kill(processId).catch(() => undefined);
+    this.#isEnding = false;
+    if (this.#isClosed) this.#released.resolve();
+    else this.#channel.close();
   }
 
   #close(code: number | null | undefined): void {
     this.#isClosed = true;
+    this.#processId.resolve(null);
+    if (!this.#isEnding) this.#released.resolve();
     if (this.#failure !== undefined) return;
     if (code === undefined) {
       this.fail(commandFailed('The host ended a command without telling its status.'));
@@ -103,31 +126,22 @@ export class RemoteCommand implements SshChannel {
     }
     const left = this.stdin.writableLength > 0 && !this.stdin.writableFinished;
     this.stdin.destroy(left ? commandFailed('The command ended before it had read all its input.') : undefined);
-    this.stdout.once('end', () => this.#settle.resolve({ code, stderr: this.#stderrText() }));
+    this.stdout.once('end', () => this.#exit.resolve({ code, stderr: this.#stderr.toString('utf8') }));
     this.stdout.push(null);
   }
 
   #keepStderr(chunk: Buffer): void {
-    const room = STDERR_BYTES_MAX - this.#stderrBytes;
+    const room = STDERR_BYTES_MAX - this.#stderr.length;
     if (room <= 0) return;
-    const kept = chunk.subarray(0, room);
-    this.#stderr.push(kept);
-    this.#stderrBytes += kept.length;
+    this.#stderr = Buffer.concat([this.#stderr, chunk.subarray(0, room)]);
+    if (this.#hasProcessId) return;
+    const text = this.#stderr.toString('latin1');
+    const line = PROCESS_ID_LINE.exec(text);
+    if (line === null) return;
+    this.#hasProcessId = true;
+    this.#stderr = Buffer.from(text.replace(line[0], ''), 'latin1');
+    this.#processId.resolve(Number(line[1]));
   }
-
-  #stderrText(): string {
-    return Buffer.concat(this.#stderr).toString('utf8');
-  }
-}
-
-/** Not `channel.signal`: that one does nothing once standard input was ended, which it mostly is. */
-function sendSignal(channel: ClientChannel, name: string): void {
-  const inner = channel as unknown as {
-    outgoing: { id: number; state: string };
-    _client: { _protocol: { signal(channel: number, name: string): void } };
-  };
-  if (inner.outgoing.state !== 'open' && inner.outgoing.state !== 'eof') return;
-  inner._client._protocol.signal(inner.outgoing.id, name);
 }
 
 function commandFailed(message: string): AppError {
