@@ -73,7 +73,7 @@ export interface DiskResult {
   key: string;
   label: string;
   sizeBytes: number;
-  kind: 'changed' | 'allocated' | 'everything' | 'excluded';
+  kind: 'changed' | 'allocated' | 'everything' | 'excluded' | 'failed';
   why: LogLine;
   route: string | null;
   stats: TransferStats;

@@ -68,6 +68,8 @@ export interface RestoreTargetOptions {
   networks: Record<string, string>;
   identity: 'keep' | 'new';
   powerOn: boolean;
+  /** Restore the disks that an incomplete version holds; without it such a version is refused. */
+  acceptIncomplete?: boolean;
 }
 
 /** What a worker says while it works (BullMQ progress). */

@@ -1,0 +1,332 @@
+import type { DiskResult, LogLine, TransferStats } from '../contract/run.ts';
+import { normalizeExtents, totalBytes, type DiskReader, type Extent } from '../disk/index.ts';
+import { AppError, assert, isAbort, toAppError } from '../errors/index.ts';
+import type { DiskWriter, WriteStats } from '../repository/index.ts';
+import { formatBytes, type Clock } from '../runtime/index.ts';
+import type { FrozenDisk, MachineDisk, Note, ReadPlan, TransferReport } from '../source/index.ts';
+
+import { ArrivalSink } from './arrival-sink.ts';
+import type { Base } from './base-selection.ts';
+import { deliverExtents } from './deliver-extents.ts';
+import { ExtentSet } from './extent-set.ts';
+import type { RunLog } from './run-log.ts';
+import { ComparingSink, grownReader, pickSample, zeroReader } from './sample-verification.ts';
+import { BottleneckMeter, type ProgressMeter } from './transfer-meter.ts';
+
+/** What the parts of a run share. */
+export interface RunContext {
+  clock: Clock;
+  log: RunLog;
+  progress: ProgressMeter;
+  signal: AbortSignal;
+  /** Called after every delivery that the repository took. */
+  delivered(bytes: number): Promise<void>;
+  /** Makes durable at once what the run has learned. */
+  remember(): Promise<void>;
+  /** A step is done; tests cut here. */
+  arrow(name: BackupArrow): Promise<void>;
+}
+
+/** The steps after which a run can be cut, in their order; the disk's repeat for each disk. */
+export const BACKUP_ARROWS = [
+  'opened',
+  'swept',
+  'frozen',
+  'planned',
+  'transferred',
+  'verified',
+  'disk-finished',
+  'committed',
+  'thawed',
+] as const;
+export type BackupArrow = (typeof BACKUP_ARROWS)[number];
+
+/** One disk on its way into the point. */
+export interface DiskRun {
+  readonly frozen: FrozenDisk;
+  readonly plan: ReadPlan;
+  /** What outside of `extents` the writer holds: bytes of this version, or zeros. */
+  readonly base: Base | null;
+  kind: 'changed' | 'allocated' | 'everything';
+  extents: Extent[];
+  why: LogLine;
+  /** Null where the host's change tracking has just been found wrong. */
+  changeToken: string | null;
+  writer: DiskWriter | null;
+  arrived: ExtentSet;
+  /** The change map was found wrong in this run. */
+  distrusted: boolean;
+  verifiedBytes: number;
+  report: TransferReport;
+  bottleneck: BottleneckMeter;
+  stats: WriteStats | null;
+  failure: AppError | null;
+}
+
+/**
+ * Whether an error concerns one disk, so that the others are still worth having. The rest (the host
+ * is gone, the repository is full) ends the run.
+ */
+export function isDiskFault(error: AppError): boolean {
+  return (
+    error.code.startsWith('DISK_') ||
+    error.code.startsWith('REPOSITORY_CHUNK_') ||
+    ['CHANGE_MAP_INVALID', 'REPOSITORY_PACK_DAMAGED', 'HOST_COMMAND_FAILED', 'HOST_ANSWER_UNREADABLE'].includes(
+      error.code,
+    ) ||
+    ['SOAP_FAULT', 'DATASTORE_FULL'].includes(error.code)
+  );
+}
+
+/**
+ * Asks the source what to read of a disk.
+ *
+ * @param base the earlier version to ask changes from; null reads all that is allocated
+ * @param why given as the reason where there is no base, for the run's explanation
+ */
+export async function planDisk(
+  frozen: FrozenDisk,
+  base: Base | null,
+  context: RunContext,
+): Promise<Omit<DiskRun, 'arrived' | 'writer'>> {
+  const { disk } = frozen;
+  const shrunk = base !== null && base.manifest.sizeBytes > disk.sizeBytes;
+  const since =
+    base === null || shrunk || base.manifest.changeToken === null
+      ? null
+      : { changeToken: base.manifest.changeToken, sizeBytes: base.manifest.sizeBytes };
+  let plan: ReadPlan;
+  let distrusted: AppError | null = null;
+  try {
+    plan = await frozen.plan(since, context.signal);
+  } catch (error) {
+    const failure = toAppError(error);
+    if (failure.code !== 'CHANGE_MAP_INVALID' || since === null) throw error;
+    distrusted = failure;
+    plan = await frozen.plan(null, context.signal);
+  }
+  let { kind } = plan;
+  let extents = plan.extents;
+  let note: Note = plan.why;
+  if (!areSound(extents, disk.sizeBytes) || (kind === 'changed' && since === null)) {
+    distrusted = new AppError('CHANGE_MAP_INVALID', `The host's map of ${disk.label} does not fit the disk.`);
+    kind = 'everything';
+    extents = wholeDisk(disk.sizeBytes);
+  }
+  if (kind === 'changed' && since !== null && since.sizeBytes < disk.sizeBytes) {
+    // No change map speaks of what lies past the size that the disk had.
+    const grown = { offsetBytes: since.sizeBytes, lengthBytes: disk.sizeBytes - since.sizeBytes };
+    extents = normalizeExtents([...extents, grown]);
+  }
+  if (distrusted !== null) {
+    context.log.outcomes.add('change-map-wrong');
+    note = {
+      level: 'warning',
+      code: 'CHANGE_MAP_INVALID',
+      text: `${disk.label}: ${distrusted.message} The disk is read in full instead.`,
+      details: { disk: disk.key },
+    };
+  } else if (shrunk) {
+    note = {
+      level: 'info',
+      code: 'DISK_SHRUNK_FULL',
+      text: `${disk.label} is smaller than in the last version, so it is read in full.`,
+      details: { disk: disk.key },
+    };
+  }
+  return {
+    frozen,
+    plan,
+    base: kind === 'changed' ? base : null,
+    kind,
+    extents,
+    why: context.log.add(note),
+    changeToken: frozen.changeToken,
+    distrusted: false,
+    verifiedBytes: 0,
+    report: { readBytes: 0, wireBytes: 0 },
+    bottleneck: new BottleneckMeter(context.clock),
+    stats: null,
+    failure: null,
+  };
+}
+
+/** Brings one disk into its writer, checks a sample, finishes it. Throws what ends the run. */
+export async function copyDisk(run: DiskRun, verifyShare: number, context: RunContext): Promise<void> {
+  const { writer } = run;
+  assert(writer !== null, 'a disk is copied into an open writer');
+  const { key, sizeBytes } = run.frozen.disk;
+  const sink = new ArrivalSink({
+    sizeBytes,
+    inner: writer,
+    arrived: run.arrived,
+    beginWrite: () => {
+      run.bottleneck.beginWrite();
+    },
+    endWrite: () => {
+      run.bottleneck.endWrite();
+    },
+    taken: async (newBytes) => {
+      context.progress.arrived(key, newBytes);
+      await context.delivered(newBytes);
+    },
+  });
+  run.bottleneck.start();
+  try {
+    await deliver(run, sink, run.extents, context);
+    await context.arrow('transferred');
+    const distrust = await findWrongMap(run, verifyShare, context);
+    if (distrust !== null) await readTheRest(run, sink, distrust, context);
+    await context.arrow('verified');
+  } finally {
+    run.bottleneck.stop();
+  }
+  run.stats = await finishWriter(run, writer, sink, context);
+  await context.arrow('disk-finished');
+}
+
+/**
+ * Reads a sample of what the map called unchanged (or unallocated) and compares it with the store.
+ * Gives the reason not to trust the map, or null.
+ */
+async function findWrongMap(run: DiskRun, share: number, context: RunContext): Promise<string | null> {
+  const { disk } = run.frozen;
+  const sample = pickSample(run.arrived.missingFrom(wholeDisk(disk.sizeBytes)), share);
+  if (sample.length === 0) return null;
+  const comparing = new ComparingSink(storedReader(run));
+  const sink = new ArrivalSink({ sizeBytes: disk.sizeBytes, inner: comparing });
+  count(run, await deliverExtents({ plan: run.plan, sink, extents: sample, ...pick(context) }));
+  if (comparing.differsAtBytes !== null) {
+    return `At ${formatBytes(comparing.differsAtBytes)} it changed although the host's map says it did not.`;
+  }
+  if (comparing.unreadable !== null) {
+    return `The last version cannot be read for comparison: ${comparing.unreadable}`;
+  }
+  run.verifiedBytes = totalBytes(sample);
+  return null;
+}
+
+function storedReader(run: DiskRun): DiskReader {
+  const { sizeBytes } = run.frozen.disk;
+  return run.base === null ? zeroReader(sizeBytes) : grownReader(run.base.disk, sizeBytes);
+}
+
+/**
+ * Falls back to a full read within the run: all that has not arrived is delivered over the base, and
+ * the token is dropped, so that the next run does not build on a tracking that was wrong.
+ */
+async function readTheRest(run: DiskRun, sink: ArrivalSink, reason: string, context: RunContext): Promise<void> {
+  const { disk } = run.frozen;
+  context.log.outcomes.add('change-map-wrong');
+  const text = `${disk.label}: ${reason} The disk is read in full now, and in full again next time.`;
+  run.why = context.log.warning('CHANGE_MAP_INVALID', text, { disk: disk.key });
+  const rest = run.arrived.missingFrom(wholeDisk(disk.sizeBytes));
+  context.progress.widen(disk.key, totalBytes(rest));
+  run.kind = 'everything';
+  run.changeToken = null;
+  run.distrusted = true;
+  await context.remember();
+  await deliver(run, sink, rest, context);
+}
+
+/**
+ * Completes the disk in the store. Where the base turns out to be damaged, nothing of it is needed
+ * once the living disk was read in full.
+ */
+async function finishWriter(
+  run: DiskRun,
+  writer: DiskWriter,
+  sink: ArrivalSink,
+  context: RunContext,
+): Promise<WriteStats> {
+  try {
+    return (await writer.finish()).stats;
+  } catch (error) {
+    const failure = toAppError(error);
+    if (run.base === null || run.kind !== 'changed' || !isDiskFault(failure)) throw error;
+    context.log.outcomes.add('base-unreadable');
+    await readTheRest(run, sink, `The last version is damaged: ${failure.message}`, context);
+    return (await writer.finish()).stats;
+  }
+}
+
+async function deliver(
+  run: DiskRun,
+  sink: ArrivalSink,
+  extents: readonly Extent[],
+  context: RunContext,
+): Promise<void> {
+  const { disk } = run.frozen;
+  const report = await deliverExtents({
+    plan: run.plan,
+    sink,
+    extents,
+    ...pick(context),
+    retrying: (error, missingBytes) => {
+      const text = `${disk.label}: ${error.message} Going on with the ${formatBytes(missingBytes)} that are missing.`;
+      context.log.info('TRANSFER_RESUMED', text, { disk: disk.key, cause: error.code, missingBytes });
+    },
+  });
+  count(run, report);
+}
+
+function count(run: DiskRun, report: TransferReport): void {
+  run.report.readBytes += report.readBytes;
+  run.report.wireBytes += report.wireBytes;
+}
+
+function pick(context: RunContext): { clock: Clock; signal: AbortSignal } {
+  return { clock: context.clock, signal: context.signal };
+}
+
+/**
+ * Keeps a failure to its disk where that is possible, and says so in the log; else throws it on.
+ */
+export function settleDiskFailure(disk: MachineDisk, error: unknown, log: RunLog): { failure: AppError; why: LogLine } {
+  const failure = toAppError(error);
+  if (isAbort(error) || !isDiskFault(failure)) throw error;
+  log.outcomes.add('disk-failed');
+  const text = `${disk.label} (${disk.key}) could not be backed up: ${failure.message}`;
+  return { failure, why: log.error(failure.code, text, { ...failure.details, disk: disk.key }) };
+}
+
+export function describeDisk(run: DiskRun): DiskResult {
+  const { disk } = run.frozen;
+  return {
+    key: disk.key,
+    label: disk.label,
+    sizeBytes: disk.sizeBytes,
+    kind: run.failure === null ? run.kind : 'failed',
+    why: run.why,
+    route: run.plan.route,
+    stats: transferStats(run),
+    seconds: run.bottleneck.seconds,
+    bottleneck: run.bottleneck.verdict({ route: run.plan.route, ...run.report }),
+  };
+}
+
+function transferStats(run: DiskRun): TransferStats {
+  return {
+    nominalBytes: run.frozen.disk.sizeBytes,
+    readBytes: run.report.readBytes,
+    sentBytes: run.report.wireBytes,
+    storedBytes: run.stats?.storedBytes ?? 0,
+    zeroBytes: run.stats?.zeroBytes ?? 0,
+    duplicateBytes: run.stats?.duplicateBytes ?? 0,
+  };
+}
+
+export function wholeDisk(sizeBytes: number): Extent[] {
+  return sizeBytes > 0 ? [{ offsetBytes: 0, lengthBytes: sizeBytes }] : [];
+}
+
+/** Whether extents are whole numbers, ascending, apart and within the disk. */
+function areSound(extents: readonly Extent[], sizeBytes: number): boolean {
+  let endBytes = 0;
+  for (const { offsetBytes, lengthBytes } of extents) {
+    if (!Number.isSafeInteger(offsetBytes) || !Number.isSafeInteger(lengthBytes)) return false;
+    if (offsetBytes < endBytes || lengthBytes <= 0 || offsetBytes + lengthBytes > sizeBytes) return false;
+    endBytes = offsetBytes + lengthBytes;
+  }
+  return true;
+}

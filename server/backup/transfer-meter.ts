@@ -1,0 +1,163 @@
+import { availableParallelism } from 'node:os';
+import { performance, type EventLoopUtilization } from 'node:perf_hooks';
+
+import type { DiskResult, MachineProgress, RunStage } from '../contract/run.ts';
+import { SpeedMeter, type Clock } from '../runtime/index.ts';
+import type { RouteName } from '../source/index.ts';
+
+/** Progress goes out at most this often: enough for a smooth bar, little for the queue. */
+const EMIT_EVERY_MS = 250;
+/** And at least this often while the run works, so that a stall is seen as a falling speed. */
+const EMIT_IDLE_MS = 1000;
+
+interface DiskMeter {
+  key: string;
+  label: string;
+  totalBytes: number;
+  doneBytes: number;
+  route: string | null;
+}
+
+/** Live numbers of one machine's run. */
+export class ProgressMeter {
+  readonly #clock: Clock;
+  readonly #speed: SpeedMeter;
+  readonly #emit: (progress: MachineProgress) => void;
+  readonly #disks = new Map<string, DiskMeter>();
+  readonly #timer: NodeJS.Timeout;
+  #stage: RunStage = 'waiting';
+  #emittedAtMs = -Infinity;
+
+  constructor(options: { clock: Clock; emit(progress: MachineProgress): void }) {
+    this.#clock = options.clock;
+    this.#speed = new SpeedMeter(options.clock);
+    this.#emit = (progress) => {
+      options.emit(progress);
+    };
+    this.#timer = setInterval(() => {
+      this.#send();
+    }, EMIT_IDLE_MS);
+    this.#timer.unref();
+  }
+
+  enter(stage: RunStage): void {
+    this.#stage = stage;
+    this.#send();
+  }
+
+  addDisk(disk: { key: string; label: string; totalBytes: number; doneBytes: number; route: RouteName | null }): void {
+    this.#disks.set(disk.key, { ...disk });
+    this.#sendSometimes();
+  }
+
+  /** More is to be read of a disk than was planned. */
+  widen(key: string, bytes: number): void {
+    const disk = this.#disks.get(key);
+    if (disk !== undefined) disk.totalBytes += bytes;
+  }
+
+  arrived(key: string, bytes: number): void {
+    const disk = this.#disks.get(key);
+    if (disk === undefined || bytes === 0) return;
+    disk.doneBytes = Math.min(disk.totalBytes, disk.doneBytes + bytes);
+    this.#speed.add(bytes);
+    this.#sendSometimes();
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+  }
+
+  #sendSometimes(): void {
+    if (this.#clock.monotonicMs() - this.#emittedAtMs >= EMIT_EVERY_MS) this.#send();
+  }
+
+  #send(): void {
+    this.#emittedAtMs = this.#clock.monotonicMs();
+    const disks = [...this.#disks.values()].map((disk) => ({ ...disk }));
+    const totalBytes = disks.reduce((sum, disk) => sum + disk.totalBytes, 0);
+    const doneBytes = disks.reduce((sum, disk) => sum + disk.doneBytes, 0);
+    const bytesPerSecond = this.#speed.bytesPerSecond();
+    const remainingSeconds = bytesPerSecond > 0 ? Math.ceil((totalBytes - doneBytes) / bytesPerSecond) : null;
+    this.#emit({ stage: this.#stage, totalBytes, doneBytes, bytesPerSecond, remainingSeconds, disks });
+  }
+}
+
+/** Above this share of both cores (or of the event loop's thread) the processor is what limits. */
+const BUSY_SHARE = 0.8;
+/** A host that reads this much more than it sends is limited by its reading, not by the wire. */
+const READ_TO_WIRE_RATIO = 2;
+
+/**
+ * Finds what held a transfer up, by who waited: while a write into the sink is pending, the source
+ * waits for us; the rest of the time we wait for the source. Which of two parts on one side it is
+ * (codec or disk, host or wire) is told by the processor's load and by what the transport counted.
+ */
+export class BottleneckMeter {
+  readonly #clock: Clock;
+  #pending = 0;
+  #pendingSinceMs = 0;
+  #blockedMs = 0;
+  #elapsedMs = 0;
+  #startedAtMs = 0;
+  #cpuMicros = 0;
+  #cpuAtStart: NodeJS.CpuUsage = { user: 0, system: 0 };
+  #loopAtStart: EventLoopUtilization | undefined;
+  #loopShare = 0;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  start(): void {
+    this.#startedAtMs = this.#clock.monotonicMs();
+    this.#cpuAtStart = process.cpuUsage();
+    this.#loopAtStart = performance.eventLoopUtilization();
+  }
+
+  stop(): void {
+    this.#elapsedMs += this.#clock.monotonicMs() - this.#startedAtMs;
+    const cpu = process.cpuUsage(this.#cpuAtStart);
+    this.#cpuMicros += cpu.user + cpu.system;
+    this.#loopShare = performance.eventLoopUtilization(this.#loopAtStart).utilization;
+  }
+
+  beginWrite(): void {
+    if (this.#pending === 0) this.#pendingSinceMs = this.#clock.monotonicMs();
+    this.#pending += 1;
+  }
+
+  endWrite(): void {
+    this.#pending -= 1;
+    if (this.#pending === 0) this.#blockedMs += this.#clock.monotonicMs() - this.#pendingSinceMs;
+  }
+
+  get seconds(): number {
+    return this.#elapsedMs / 1000;
+  }
+
+  verdict(transfer: { route: RouteName; readBytes: number; wireBytes: number }): DiskResult['bottleneck'] {
+    if (this.#elapsedMs <= 0 || transfer.readBytes === 0) return null;
+    return attributeBottleneck({
+      sinkShare: this.#blockedMs / this.#elapsedMs,
+      processorShare: this.#cpuMicros / 1000 / this.#elapsedMs / availableParallelism(),
+      loopShare: this.#loopShare,
+      ...transfer,
+    });
+  }
+}
+
+/** The rule behind `BottleneckMeter.verdict`; shares from 0 to 1. */
+export function attributeBottleneck(measured: {
+  sinkShare: number;
+  processorShare: number;
+  loopShare: number;
+  route: RouteName;
+  readBytes: number;
+  wireBytes: number;
+}): NonNullable<DiskResult['bottleneck']> {
+  if (measured.processorShare > BUSY_SHARE || measured.loopShare > BUSY_SHARE) return 'processor';
+  if (measured.sinkShare > 0.5) return 'repository';
+  if (measured.route === 'host-clone' || measured.route === 'nfs-clone') return 'host';
+  return measured.readBytes > measured.wireBytes * READ_TO_WIRE_RATIO ? 'host' : 'network';
+}
