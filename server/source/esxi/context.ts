@@ -1,0 +1,60 @@
+import type { Clock, Logger } from '../../runtime/index.ts';
+import { GIB } from '../../runtime/index.ts';
+import type { VsphereClient } from '../../vsphere/index.ts';
+import type { HostFacts } from '../source.ts';
+import { DatastoreMap } from './datastore-path.ts';
+import type { HostShell } from './host-shell.ts';
+import { listDatastores } from './inventory.ts';
+
+/** Numbers that tests and cautious users change; the defaults fit a host in daily work. */
+export interface SourceLimits {
+  /** Parallel readers or writers of one disk over the SSH connection. */
+  rawChannels: number;
+  /** A datastore with less free is not snapshotted, and a run on it is ended. */
+  freeFloorBytes: number;
+  /** How often the free space is looked at while a machine is frozen. */
+  watchIntervalMs: number;
+  /** Longest wait for a snapshot to be there; quiescing may take 15 minutes by itself. */
+  snapshotTimeoutMs: number;
+  /** How long a snapshot may stay missing after the host said it was done. */
+  snapshotSettleMs: number;
+  /** Longest wait for the layers of a removed snapshot to be merged. */
+  consolidateTimeoutMs: number;
+  pollIntervalMs: number;
+}
+
+export const DEFAULT_LIMITS: SourceLimits = {
+  rawChannels: 3,
+  freeFloorBytes: 1 * GIB,
+  watchIntervalMs: 30_000,
+  snapshotTimeoutMs: 20 * 60_000,
+  snapshotSettleMs: 15_000,
+  consolidateTimeoutMs: 6 * 3_600_000,
+  pollIntervalMs: 1_000,
+};
+
+/** Channels of one connection: readers of two disks and some for control. */
+export const CHANNELS_MAX = 8;
+
+/** What every part of this folder works with. */
+export interface EsxiContext {
+  shell: HostShell;
+  vsphere: VsphereClient;
+  facts: HostFacts;
+  clock: Clock;
+  logger: Logger;
+  limits: SourceLimits;
+}
+
+/** Datastores as they are named now. */
+export async function loadDatastores(context: EsxiContext): Promise<DatastoreMap> {
+  return new DatastoreMap(await listDatastores(context.vsphere));
+}
+
+/** Names of holds; everything that carries one is ours. */
+export const HOLD = /^dozo-[0-9a-f]{16}$/;
+
+/** The folder on a datastore in which a hold keeps its temporary files. */
+export function holdFolder(root: string, hold: string): string {
+  return `${root}/.${hold}`;
+}

@@ -1,0 +1,171 @@
+import { AppError, isAppError } from '../../errors/index.ts';
+import type { Clock, Logger } from '../../runtime/index.ts';
+import { shell, type ExecOptions, type ExecResult, type ShellCommand, type SshConnection } from '../../ssh/index.ts';
+import { classifyHostText, lastWords } from './vmkfstools.ts';
+
+/** Waits before each new attempt to connect, once a connection was lost. */
+const RECONNECT_DELAYS_MS = [0, 1_000, 3_000, 10_000, 30_000];
+const ALIVE_TIMEOUT_MS = 10_000;
+
+/**
+ * The shell of a host over a connection that is made anew when it was lost. Commands that may be
+ * repeated say so; the others report the loss and their caller looks at the state first.
+ */
+export class HostShell {
+  readonly #connect: (signal?: AbortSignal) => Promise<SshConnection>;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  #connection: SshConnection;
+  #renewal: Promise<SshConnection> | null = null;
+  #wireBytesBefore = 0;
+  #isClosed = false;
+
+  constructor(parts: {
+    connection: SshConnection;
+    connect: (signal?: AbortSignal) => Promise<SshConnection>;
+    clock: Clock;
+    logger: Logger;
+  }) {
+    this.#connection = parts.connection;
+    this.#connect = parts.connect;
+    this.#clock = parts.clock;
+    this.#logger = parts.logger;
+  }
+
+  get connection(): SshConnection {
+    return this.#connection;
+  }
+
+  wireBytes(): number {
+    return this.#wireBytesBefore + this.#connection.wireBytes();
+  }
+
+  /**
+   * A connection that answers: the present one, or a new one. Attempts share one renewal.
+   * @param broken the connection on which something failed
+   */
+  async renew(broken: SshConnection, signal?: AbortSignal): Promise<SshConnection> {
+    signal?.throwIfAborted();
+    if (broken !== this.#connection) return this.#connection;
+    this.#renewal ??= this.#makeNew(broken).finally(() => (this.#renewal = null));
+    return await this.#renewal;
+  }
+
+  async exec(command: ShellCommand, options: ExecOptions & { isRepeatable?: boolean } = {}): Promise<ExecResult> {
+    const { isRepeatable = false, ...rest } = options;
+    const used = this.#connection;
+    try {
+      return await used.exec(command, rest);
+    } catch (error) {
+      if (!isLost(error)) throw error;
+      const connection = await this.renew(used, options.signal);
+      if (!isRepeatable) throw error;
+      return await connection.exec(command, rest);
+    }
+  }
+
+  /**
+   * Standard output of a command that must succeed and may be repeated.
+   * @param what for the message: "list its files"
+   * @throws HOST_COMMAND_FAILED, NOT_FOUND, DATASTORE_FULL by the words of the host
+   */
+  async run(command: ShellCommand, what: string, options: ExecOptions = {}): Promise<string> {
+    const result = await this.exec(command, { ...options, isRepeatable: true });
+    if (result.code !== 0) throw commandFailed(what, result);
+    return result.stdout.toString('utf8');
+  }
+
+  /** @throws NOT_FOUND, HOST_COMMAND_FAILED */
+  async readFile(path: string, signal?: AbortSignal): Promise<Buffer> {
+    const result = await this.exec(shell`cat -- ${path}`, { isRepeatable: true, ...(signal && { signal }) });
+    if (result.code !== 0) throw commandFailed(`read ${path}`, result);
+    return result.stdout;
+  }
+
+  /** The file's bytes, or null where there is none. */
+  async readFileIfThere(path: string, signal?: AbortSignal): Promise<Buffer | null> {
+    try {
+      return await this.readFile(path, signal);
+    } catch (error) {
+      if (isAppError(error) && error.code === 'NOT_FOUND') return null;
+      throw error;
+    }
+  }
+
+  async writeFile(path: string, content: Buffer, signal?: AbortSignal): Promise<void> {
+    await this.run(shell`cat > ${path}`, `write ${path}`, { stdin: content, ...(signal && { signal }) });
+  }
+
+  async exists(path: string, signal?: AbortSignal): Promise<boolean> {
+    const options = { isRepeatable: true, ...(signal && { signal }) };
+    return (await this.exec(shell`[ -e ${path} ] || [ -L ${path} ]`, options)).code === 0;
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    await this.#connection.close();
+  }
+
+  async #makeNew(broken: SshConnection): Promise<SshConnection> {
+    if (await isAlive(broken)) return broken;
+    this.#wireBytesBefore += broken.wireBytes();
+    await broken.close().catch(() => undefined);
+    let last: unknown;
+    for (const delayMs of RECONNECT_DELAYS_MS) {
+      if (this.#isClosed) break;
+      await this.#clock.sleep(delayMs);
+      try {
+        this.#connection = await this.#connect();
+        this.#logger.info({ attempts: RECONNECT_DELAYS_MS.indexOf(delayMs) + 1 }, 'connected to the host anew');
+        return this.#connection;
+      } catch (error) {
+        last = error;
+        // Anything but a passing fault, above all a refused login, must not be tried again.
+        if (!isAppError(error) || error.retry !== 'transient') break;
+      }
+    }
+    this.#wireBytesBefore -= broken.wireBytes();
+    throw last ?? lost();
+  }
+}
+
+export function isLost(error: unknown): boolean {
+  return isAppError(error) && (error.code === 'HOST_CONNECTION_LOST' || error.code === 'HOST_STALLED');
+}
+
+/** A failed command as an error of ours; the host's words go into the details, never into the sentence. */
+export function commandFailed(
+  what: string,
+  result: { code: number | null; stdout?: Buffer; stderr: string },
+): AppError {
+  const words = `${result.stdout?.toString('utf8') ?? ''}\n${result.stderr}`;
+  const details = { status: result.code, words: lastWords(words) };
+  switch (classifyHostText(words)) {
+    case 'missing':
+      return new AppError('NOT_FOUND', `The host could not ${what}: a file is not there.`, { details });
+    case 'full':
+      return new AppError('DATASTORE_FULL', `The host could not ${what}: no space is left.`, {
+        hint: 'Free space on the datastore, or choose another one.',
+        details,
+      });
+    default:
+      return new AppError('HOST_COMMAND_FAILED', `The host could not ${what}.`, {
+        hint: 'See the words of the host in the details, and vmkernel.log on the host.',
+        details,
+      });
+  }
+}
+
+async function isAlive(connection: SshConnection): Promise<boolean> {
+  try {
+    return (await connection.exec(shell`true`, { timeoutMs: ALIVE_TIMEOUT_MS })).code === 0;
+  } catch {
+    return false;
+  }
+}
+
+function lost(): AppError {
+  return new AppError('HOST_CONNECTION_LOST', 'The connection to the host was lost.', {
+    hint: 'Check the network and whether the host restarted; the next run goes on.',
+  });
+}

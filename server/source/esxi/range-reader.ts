@@ -1,0 +1,383 @@
+import type { Readable } from 'node:stream';
+import type { DiskSink, Extent } from '../../disk/index.ts';
+import { AppError, isAbort, isAppError } from '../../errors/index.ts';
+import { KIB, MIB, randomHex, type Clock } from '../../runtime/index.ts';
+import { shell, type SshConnection } from '../../ssh/index.ts';
+import { isLost, type HostShell } from './host-shell.ts';
+import { classifyHostText, lastWords } from './vmkfstools.ts';
+
+/** A part of a disk that lies in one piece in a file of the host. */
+export interface RawPiece {
+  /** Path for the host's shell. */
+  path: string;
+  diskOffsetBytes: number;
+  fileOffsetBytes: number;
+  lengthBytes: number;
+}
+
+/** What is read in one step: part of a file, and where its wanted bytes belong. */
+export interface ReadWindow {
+  path: string;
+  fileOffsetBytes: number;
+  lengthBytes: number;
+  parts: { diskOffsetBytes: number; windowOffsetBytes: number; lengthBytes: number }[];
+}
+
+/** A window never crosses a multiple of this on the disk, so chunks are not torn between windows. */
+const WINDOW_BYTES = 4 * MIB;
+/** dd counts in these; every window begins at a multiple. */
+const BLOCK_BYTES = 64 * KIB;
+/** Reading this much that nobody asked for costs less than another dd on the host. */
+const GAP_BYTES = 128 * KIB;
+/** Windows asked for ahead on a channel, so that the host never waits for us. */
+const AHEAD = 3;
+/** Failures in a row, without a window between them, after which a transfer gives up. */
+const FAILURES_MAX = 5;
+
+/**
+ * One command serves a whole transfer: it reads "file, first block, blocks, number" from standard input
+ * and answers with the bytes and a line that only the next right position can hold. So a short or
+ * failed read is seen at the window where it happened, before its bytes are used.
+ */
+const SERVE_RANGES =
+  'while read -r p s c n; do eval "f=\\${$p}"; ' +
+  'dd if="$f" bs=65536 skip="$s" count="$c" 2>/dev/null || exit 3; echo "$0-$n"; done';
+
+/**
+ * Cuts extents into windows: at multiples of 4 MiB of the disk, widened to whole blocks of the file,
+ * small gaps read over (their bytes are dropped).
+ */
+export function planWindows(extents: readonly Extent[], pieces: readonly RawPiece[]): ReadWindow[] {
+  const windows: (ReadWindow & { slot: string })[] = [];
+  for (const extent of extents) {
+    for (const piece of pieces) {
+      let start = Math.max(extent.offsetBytes, piece.diskOffsetBytes);
+      const end = Math.min(extent.offsetBytes + extent.lengthBytes, piece.diskOffsetBytes + piece.lengthBytes);
+      while (start < end) {
+        const slotIndex = Math.floor(start / WINDOW_BYTES);
+        const stop = Math.min(end, (slotIndex + 1) * WINDOW_BYTES);
+        addPart(windows, piece, { slot: `${String(slotIndex)} ${piece.path}`, start, stop });
+        start = stop;
+      }
+    }
+  }
+  return windows.map(({ path, fileOffsetBytes, lengthBytes, parts }) => ({
+    path,
+    fileOffsetBytes,
+    lengthBytes,
+    parts,
+  }));
+}
+
+function addPart(
+  windows: (ReadWindow & { slot: string })[],
+  piece: RawPiece,
+  part: { slot: string; start: number; stop: number },
+): void {
+  const pieceEnd = piece.fileOffsetBytes + piece.lengthBytes;
+  const fileStart = piece.fileOffsetBytes + (part.start - piece.diskOffsetBytes);
+  const fileStop = fileStart + (part.stop - part.start);
+  const alignedStart = Math.floor(fileStart / BLOCK_BYTES) * BLOCK_BYTES;
+  const alignedStop = Math.min(Math.ceil(fileStop / BLOCK_BYTES) * BLOCK_BYTES, pieceEnd);
+  const last = windows.at(-1);
+  const lengthBytes = part.stop - part.start;
+  if (last !== undefined && last.slot === part.slot && fileStart >= last.fileOffsetBytes) {
+    const gap = alignedStart - (last.fileOffsetBytes + last.lengthBytes);
+    if (gap <= GAP_BYTES) {
+      last.lengthBytes = Math.max(last.lengthBytes, alignedStop - last.fileOffsetBytes);
+      last.parts.push({
+        diskOffsetBytes: part.start,
+        windowOffsetBytes: fileStart - last.fileOffsetBytes,
+        lengthBytes,
+      });
+      return;
+    }
+  }
+  windows.push({
+    slot: part.slot,
+    path: piece.path,
+    fileOffsetBytes: alignedStart,
+    lengthBytes: alignedStop - alignedStart,
+    parts: [{ diskOffsetBytes: part.start, windowOffsetBytes: fileStart - alignedStart, lengthBytes }],
+  });
+}
+
+export interface RangeTransfer {
+  sink: DiskSink;
+  signal: AbortSignal;
+  /** Bytes of the disk delivered. */
+  onDelivered(bytes: number): void;
+  /** Bytes that came over the wire for it. */
+  onReceived(bytes: number): void;
+}
+
+/**
+ * Reads windows over parallel channels of the host's shell. Each window is delivered once it is whole
+ * and proven; a lost channel or connection costs the windows that were under way, which are read again.
+ *
+ * @throws DISK_READ_REFUSED (locked or gone), DISK_READ_SHORT, HOST_CONNECTION_LOST, HOST_STALLED
+ */
+export async function readWindowsOverSsh(
+  host: HostShell,
+  windows: readonly ReadWindow[],
+  options: RangeTransfer & { channels: number; clock: Clock },
+): Promise<void> {
+  const queue = new WindowQueue(windows);
+  const stop = new AbortController();
+  const signal = AbortSignal.any([options.signal, stop.signal]);
+  const count = Math.max(1, Math.min(options.channels, windows.length));
+  const workers = Array.from({ length: windows.length === 0 ? 0 : count }, async () => {
+    try {
+      await readUntilEmpty(host, queue, { ...options, signal });
+    } catch (error) {
+      stop.abort(error);
+      throw error;
+    }
+  });
+  const results = await Promise.allSettled(workers);
+  if (options.signal.aborted) throw options.signal.reason;
+  // The first failure ended the others; their CANCELLED tells nothing.
+  const failures = results.flatMap((result) => (result.status === 'rejected' ? [result.reason as unknown] : []));
+  const failure = failures.find((error) => !isAbort(error)) ?? failures[0];
+  if (failure !== undefined) throw failure;
+}
+
+class WindowQueue {
+  readonly #left: ReadWindow[];
+  #failuresInRow = 0;
+
+  constructor(windows: readonly ReadWindow[]) {
+    this.#left = [...windows].reverse();
+  }
+
+  take(): ReadWindow | undefined {
+    return this.#left.pop();
+  }
+
+  giveBack(windows: readonly ReadWindow[]): void {
+    this.#left.push(...[...windows].reverse());
+  }
+
+  get isEmpty(): boolean {
+    return this.#left.length === 0;
+  }
+
+  succeeded(): void {
+    this.#failuresInRow = 0;
+  }
+
+  /** Counts a failure; true when it is one too many. */
+  failed(): boolean {
+    this.#failuresInRow += 1;
+    return this.#failuresInRow > FAILURES_MAX;
+  }
+}
+
+async function readUntilEmpty(
+  host: HostShell,
+  queue: WindowQueue,
+  options: RangeTransfer & { clock: Clock },
+): Promise<void> {
+  for (let attempt = 0; !queue.isEmpty; attempt += 1) {
+    const connection = host.connection;
+    const underWay: ReadWindow[] = [];
+    try {
+      await serveChannel(connection, queue, underWay, options);
+    } catch (error) {
+      if (options.signal.aborted || error instanceof SinkFailed)
+        throw error instanceof SinkFailed ? error.cause : error;
+      queue.giveBack(underWay);
+      const first = underWay[0];
+      if (!isLost(error) && first !== undefined) await assertReadable(host, first, options.signal);
+      if (queue.failed()) throw error;
+      if (isLost(error)) await host.renew(connection, options.signal);
+      else await options.clock.sleep(Math.min(250 * 2 ** attempt, 5_000), options.signal);
+    }
+  }
+}
+
+/** A failure of the receiving side: repeating the read would not help. */
+class SinkFailed extends Error {}
+
+async function serveChannel(
+  connection: SshConnection,
+  queue: WindowQueue,
+  underWay: ReadWindow[],
+  options: RangeTransfer,
+): Promise<void> {
+  // Names of files by number: the request lines then hold digits only.
+  const paths = new Map<string, number>();
+  const first = queue.take();
+  if (first === undefined) return;
+  underWay.push(first);
+  paths.set(first.path, 1);
+  const token = randomHex(8);
+  const channel = await connection.open(shell`sh -c ${SERVE_RANGES} ${token} ${first.path}`, {
+    signal: options.signal,
+  });
+  try {
+    const reader = new ExactReader(channel.stdout);
+    let number = 0;
+    const ask = (window: ReadWindow): void => {
+      number += 1;
+      const blocks = Math.ceil(window.lengthBytes / BLOCK_BYTES);
+      channel.stdin.write(`1 ${String(window.fileOffsetBytes / BLOCK_BYTES)} ${String(blocks)} ${String(number)}\n`);
+    };
+    ask(first);
+    for (let answered = 1; ; answered += 1) {
+      while (underWay.length < AHEAD) {
+        const next = queue.take();
+        if (next === undefined) break;
+        if (!paths.has(next.path)) {
+          // Another file: a channel serves one; the next round opens it.
+          queue.giveBack([next]);
+          break;
+        }
+        underWay.push(next);
+        ask(next);
+      }
+      const window = underWay[0];
+      if (window === undefined) break;
+      const data = await reader.read(window.lengthBytes);
+      const trailer = await reader.read(Buffer.byteLength(`${token}-${String(answered)}\n`));
+      if (trailer.toString('latin1') !== `${token}-${String(answered)}\n`) throw shortRead(window);
+      options.onReceived(window.lengthBytes + trailer.length);
+      underWay.shift();
+      queue.succeeded();
+      await deliver(window, data, options);
+    }
+    channel.stdin.end();
+    await channel.exit;
+  } finally {
+    channel.abort();
+  }
+}
+
+async function deliver(window: ReadWindow, data: Buffer, options: RangeTransfer): Promise<void> {
+  for (const part of window.parts) {
+    const bytes = data.subarray(part.windowOffsetBytes, part.windowOffsetBytes + part.lengthBytes);
+    try {
+      await options.sink.write(part.diskOffsetBytes, bytes);
+    } catch (error) {
+      throw new SinkFailed('the receiving side failed', { cause: error });
+    }
+    options.onDelivered(part.lengthBytes);
+  }
+}
+
+/** Learns why a window could not be read. Returns where it can be read now. */
+async function assertReadable(host: HostShell, window: ReadWindow, signal: AbortSignal): Promise<void> {
+  const skip = window.fileOffsetBytes / BLOCK_BYTES;
+  const blocks = Math.ceil(window.lengthBytes / BLOCK_BYTES);
+  const command = shell`dd if=${window.path} bs=65536 skip=${skip} count=${blocks} | wc -c`;
+  const { stdout, stderr } = await host.exec(command, { isRepeatable: true, signal });
+  const meaning = classifyHostText(stderr);
+  if (meaning !== 'other') throw readRefused(window.path, meaning, lastWords(stderr));
+  if (Number(stdout.toString('utf8').trim()) < window.lengthBytes) throw shortRead(window);
+}
+
+export function readRefused(path: string, meaning: string, words: string): AppError {
+  const isGone = meaning === 'missing';
+  const reason = isGone ? 'is not there any more' : 'may not be read while the machine uses its disk';
+  return new AppError('DISK_READ_REFUSED', `The file ${path} ${reason}.`, {
+    hint: 'Another way of reading is chosen where there is one; an NFS staging folder gives one on every host.',
+    details: { path, meaning, words },
+  });
+}
+
+function shortRead(window: ReadWindow): AppError {
+  return new AppError('DISK_READ_SHORT', `The host gave fewer bytes of ${window.path} than the disk has.`, {
+    hint: 'Check the disk on the host with "vmkfstools -e" and its length with "ls -l".',
+    details: { path: window.path, offsetBytes: window.fileOffsetBytes, lengthBytes: window.lengthBytes },
+  });
+}
+
+/** Takes exact numbers of bytes from a stream, each into a buffer of its own. */
+class ExactReader {
+  readonly #chunks: AsyncIterator<Buffer>;
+  #rest: Buffer = Buffer.alloc(0);
+
+  constructor(stream: Readable) {
+    this.#chunks = (stream as AsyncIterable<Buffer>)[Symbol.asyncIterator]();
+  }
+
+  async read(lengthBytes: number): Promise<Buffer> {
+    const target = Buffer.allocUnsafe(lengthBytes);
+    let filled = 0;
+    while (filled < lengthBytes) {
+      if (this.#rest.length === 0) {
+        const next = await this.#chunks.next();
+        if (next.done === true) {
+          throw new AppError('DISK_READ_SHORT', 'The host ended a read before its end.', {
+            hint: 'The read is repeated; if it fails again, look at vmkernel.log on the host.',
+          });
+        }
+        this.#rest = next.value;
+      }
+      const copied = this.#rest.copy(target, filled);
+      this.#rest = this.#rest.subarray(copied);
+      filled += copied;
+    }
+    return target;
+  }
+}
+
+/** Whether a raw open of a file works on this host now. @throws what the connection throws */
+export async function probeRawRead(host: HostShell, path: string, signal: AbortSignal): Promise<boolean> {
+  const command = shell`dd if=${path} of=/dev/null bs=512 count=1`;
+  return (await host.exec(command, { isRepeatable: true, signal })).code === 0;
+}
+
+/**
+ * The same windows by ranges over HTTPS, several at a time.
+ * @throws DISK_READ_REFUSED, DISK_RANGE_IGNORED, DISK_READ_SHORT, HOST_CONNECTION_LOST
+ */
+export async function readWindowsBy(
+  read: (window: ReadWindow, signal: AbortSignal) => Promise<Buffer>,
+  windows: readonly ReadWindow[],
+  options: RangeTransfer & { parallel: number; clock: Clock },
+): Promise<void> {
+  const queue = new WindowQueue(windows);
+  const stop = new AbortController();
+  const signal = AbortSignal.any([options.signal, stop.signal]);
+  const work = async (): Promise<void> => {
+    for (let window = queue.take(); window !== undefined; window = queue.take()) {
+      const data = await readWithRetries(read, window, queue, { clock: options.clock, signal });
+      options.onReceived(data.length);
+      await deliver(window, data, options).catch((error: unknown) => {
+        throw error instanceof SinkFailed ? error.cause : error;
+      });
+    }
+  };
+  const workers = Array.from({ length: Math.min(options.parallel, windows.length) }, async () => {
+    await work().catch((error: unknown) => {
+      stop.abort(error);
+      throw error;
+    });
+  });
+  const results = await Promise.allSettled(workers);
+  if (options.signal.aborted) throw options.signal.reason;
+  const failures = results.flatMap((result) => (result.status === 'rejected' ? [result.reason as unknown] : []));
+  const failure = failures.find((error) => !isAbort(error)) ?? failures[0];
+  if (failure !== undefined) throw failure;
+}
+
+async function readWithRetries(
+  read: (window: ReadWindow, signal: AbortSignal) => Promise<Buffer>,
+  window: ReadWindow,
+  queue: WindowQueue,
+  { clock, signal }: { clock: Clock; signal: AbortSignal },
+): Promise<Buffer> {
+  for (let attempt = 0; ; attempt += 1) {
+    signal.throwIfAborted();
+    try {
+      const data = await read(window, signal);
+      if (data.length !== window.lengthBytes) throw shortRead(window);
+      queue.succeeded();
+      return data;
+    } catch (error) {
+      if (!isAppError(error) || error.retry !== 'transient' || queue.failed()) throw error;
+      await clock.sleep(Math.min(500 * 2 ** attempt, 10_000), signal);
+    }
+  }
+}
