@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 	"github.com/vmware/govmomi/vim25/xml"
 )
@@ -133,4 +134,51 @@ func writeXML(w http.ResponseWriter, status int, body []byte) {
 	w.Header().Set("Cache-Control", "no-cache")
 	w.WriteHeader(status)
 	_, _ = w.Write(body)
+}
+
+// encodeRequest writes a call, for example &types.Login{}.
+func encodeRequest(request interface{}) ([]byte, error) {
+	return encodeEnvelope(responseBody{request})
+}
+
+// decodeAnswer reads a response into a struct of its type; a fault in its place is returned as an error.
+func decodeAnswer(body []byte, response interface{}) error {
+	decoder := xml.NewDecoder(bytes.NewReader(body))
+	decoder.TypeFunc = vimType
+	inBody := false
+	for {
+		token, err := decoder.Token()
+		if err != nil {
+			return fmt.Errorf("decoding an answer: %w", err)
+		}
+		start, ok := token.(xml.StartElement)
+		switch {
+		case !ok:
+		case !inBody:
+			inBody = start.Name.Local == "Body"
+		case start.Name.Local == "Fault":
+			var fault soap.Fault
+			if err := decoder.DecodeElement(&fault, &start); err != nil {
+				return fmt.Errorf("decoding a fault: %w", err)
+			}
+			return simulatorFault(&fault)
+		default:
+			return decoder.DecodeElement(response, &start)
+		}
+	}
+}
+
+func simulatorFault(f *soap.Fault) error {
+	value := reflect.ValueOf(f.Detail.Fault)
+	if value.IsValid() && value.Kind() != reflect.Ptr {
+		pointer := reflect.New(value.Type())
+		pointer.Elem().Set(value)
+		value = pointer
+	}
+	if value.IsValid() {
+		if fault, ok := value.Interface().(types.BaseMethodFault); ok {
+			return &vimFault{text: f.String, fault: fault}
+		}
+	}
+	return invalidRequest(f.String)
 }

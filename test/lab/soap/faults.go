@@ -72,16 +72,3 @@ func notSupported(method string) *vimFault {
 		fault: &types.NotSupported{},
 	}
 }
-
-// fileFault is how change tracking refuses: the text names the file, the key says why.
-func fileFault(file, key, message string) *vimFault {
-	return &vimFault{
-		text: "Error caused by file " + file,
-		fault: &types.FileFault{
-			VimFault: types.VimFault{MethodFault: types.MethodFault{
-				FaultMessage: []types.LocalizableMessage{{Key: key, Message: message}},
-			}},
-			File: file,
-		},
-	}
-}

@@ -9,6 +9,7 @@ import (
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -36,6 +37,8 @@ type host struct {
 	// mu guards the simulator's objects: written by a sync, read while a request is answered.
 	mu        sync.RWMutex
 	inventory *inventory
+	// ownTasks numbers the tasks that the daemon knows nothing of.
+	ownTasks int
 	// forgotten is the count of the switch soapForgetSessions that was obeyed last.
 	forgotten int64
 	// newest is the state seen last, for choices that need not be exact to the request.
@@ -58,6 +61,7 @@ func newHost(d *daemon, o options) (*host, error) {
 		}
 	}
 	model.Service.RegisterSDK(simulator.Map)
+	model.Service.Listen = &url.URL{} // no user in it: the simulator takes any login, h.login has judged it
 
 	h := &host{
 		options:   o,

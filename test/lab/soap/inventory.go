@@ -18,7 +18,9 @@ type inventory struct {
 	state *labState
 	// tasksDueAt is when a task stops being shown as queued although nothing changes at the daemon.
 	tasksDueAt time.Time
-	own        map[types.ManagedObjectReference]bool
+	// own and tasks are the objects made here, which go when the daemon no longer has them.
+	own   map[types.ManagedObjectReference]bool
+	tasks map[types.ManagedObjectReference]bool
 	// changes counts what a client that waits for updates could see.
 	changes uint64
 }

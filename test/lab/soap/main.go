@@ -1,94 +1,70 @@
 // Command lab-soap is the HTTPS side of the lab host: an ESXi that answers SOAP on /sdk and datastore
-// files on /folder. It holds no state of its own but sessions, tasks and views; the rest is asked of the
-// lab's daemon over its unix socket before every request.
+// files on /folder. It holds no state of its own but sessions, tasks of its own and views; the rest is
+// asked of the lab's daemon over its unix socket before every request.
 package main
 
 import (
-	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"log"
-	"net"
-	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 )
 
-// ready is the one line printed on standard output once connections are accepted.
-type ready struct {
-	Port              int    `json:"port"`
-	CertificateSha256 string `json:"certificateSha256"`
-}
-
 func run() error {
-	socket := flag.String("socket", "", "unix socket of the lab's daemon (required)")
+	socket := flag.String("hostd", "", "unix socket of the lab's daemon (required)")
 	listen := flag.String("listen", "127.0.0.1:0", "address and port to listen on")
-	certPath := flag.String("cert", "", "PEM certificate; made when absent")
-	keyPath := flag.String("key", "", "PEM private key; made when absent")
+	directory := flag.String("directory", "", "where certificate.pem and key.pem are kept; made when absent (required)")
 	idle := flag.Duration("session-idle", 30*time.Minute, "idle time after which a session dies")
-	pace := flag.Float64("pace", 1, "factor on the delays of tasks; 0 makes them finish at once")
 	verbose := flag.Bool("verbose", false, "log requests to standard error")
 	flag.Parse()
-
-	log.SetPrefix("lab-soap: ")
-	if *socket == "" {
-		return errors.New("-socket is required")
+	if *socket == "" || *directory == "" {
+		return errors.New("-hostd and -directory are required")
 	}
-	// The simulator logs every unknown object and filter through the standard logger.
+
 	logger := log.New(os.Stderr, "lab-soap: ", log.LstdFlags)
-	if !*verbose {
-		log.SetOutput(io.Discard)
+	log.SetOutput(io.Discard) // the simulator tells of every unknown object and filter
+	if err := os.MkdirAll(*directory, 0o700); err != nil {
+		return err
 	}
-
-	certificate, err := loadOrMakeCertificate(*certPath, *keyPath)
+	first, err := loadOrMakeCertificate(filepath.Join(*directory, "certificate.pem"), filepath.Join(*directory, "key.pem"))
 	if err != nil {
 		return err
 	}
-	h, err := newHost(newDaemon(*socket), options{sessionIdle: *idle, pace: *pace, logger: logger, verbose: *verbose})
-	if err != nil {
-		return err
-	}
-	listener, err := net.Listen("tcp", *listen)
+	second, err := loadOrMakeCertificate(filepath.Join(*directory, "changed-certificate.pem"), filepath.Join(*directory, "changed-key.pem"))
 	if err != nil {
 		return err
 	}
 
-	server := newServer(h, certificate, logger)
-	line, err := json.Marshal(ready{
-		Port:              listener.Addr().(*net.TCPAddr).Port,
-		CertificateSha256: certificateSha256(certificate),
-	})
+	h, err := newHost(newDaemon(*socket), options{sessionIdle: *idle, logger: logger, verbose: *verbose})
 	if err != nil {
 		return err
 	}
-	fmt.Println(string(line))
+	door, err := openDoor(*listen, h, first, second)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("listening %d %s\n", door.port(), certificateSha256(first))
 
-	stop := make(chan os.Signal, 1)
-	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM)
-	go func() {
-		<-stop
-		server.Close()
+	stop := make(chan struct{})
+	go func() { // whoever started this program holds its standard input open
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		close(stop)
 	}()
-	if err := server.ServeTLS(listener, "", ""); err != nil && !errors.Is(err, http.ErrServerClosed) {
-		return err
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	go door.follow(h)
+	select {
+	case <-stop:
+	case <-signals:
 	}
+	door.close()
 	return nil
-}
-
-func newServer(handler http.Handler, certificate tls.Certificate, logger *log.Logger) *http.Server {
-	return &http.Server{
-		Handler:           handler,
-		ErrorLog:          log.New(io.Discard, "", 0), // clients that hang up are not news
-		ReadHeaderTimeout: 30 * time.Second,
-		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12},
-		// A host speaks HTTP/1.1 alone; an empty map keeps Go from offering HTTP/2.
-		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){},
-	}
 }
 
 func main() {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"net/http"
 	"reflect"
 	"strconv"
 	"sync"
@@ -61,30 +63,42 @@ func (t *pageTable) drop(session string) {
 	}
 }
 
+// rawAnswer is an answer of the simulator that goes out as it is.
+type rawAnswer struct {
+	status int
+	body   []byte
+}
+
 func (c *call) retrieve() (interface{}, error) {
-	response := new(types.RetrievePropertiesResponse)
-	if err := c.simulate(c.method.Body, response); err != nil {
-		return nil, err
-	}
-	return response, nil
+	answer := c.host.forward(c.body, c.session.simulatorCookie)
+	return &rawAnswer{answer.Code, answer.Body.Bytes()}, nil
 }
 
 func (c *call) retrieveEx() (interface{}, error) {
 	request := c.method.Body.(*types.RetrievePropertiesEx)
-	response := new(types.RetrievePropertiesExResponse)
-	if err := c.simulate(request, response); err != nil {
-		return nil, err
-	}
-	if response.Returnval == nil {
-		return response, nil
-	}
 	size := int(request.Options.MaxObjects)
 	if limit := c.state.Switches.SoapPageSizeMax; limit != nil && (size <= 0 || int(*limit) < size) {
 		size = int(*limit)
 	}
+	answer := c.host.forward(c.body, c.session.simulatorCookie)
+	body := answer.Body.Bytes()
+	if answer.Code != http.StatusOK || size <= 0 || bytes.Count(body, objectsElement) <= size {
+		return &rawAnswer{answer.Code, bytes.Replace(body, emptyReturnval, nil, 1)}, nil
+	}
+
+	response := new(types.RetrievePropertiesExResponse)
+	if err := decodeAnswer(body, response); err != nil {
+		return nil, err
+	}
 	response.Returnval = c.host.pages.page(c.session.id, size, response.Returnval.Objects)
 	return response, nil
 }
+
+var (
+	objectsElement = []byte("<objects>")
+	// emptyReturnval is the simulator's answer when nothing matched; a host leaves the element out.
+	emptyReturnval = []byte("<returnval></returnval>")
+)
 
 func (c *call) continueRetrieve() (interface{}, error) {
 	request := c.method.Body.(*types.ContinueRetrievePropertiesEx)

@@ -25,7 +25,7 @@ type session struct {
 	simulatorCookie string
 	loginTime       time.Time
 	lastActive      time.Time
-	calls           int32
+	calls           int64
 	waiting         int // long calls in progress; a session with one of them is not idle
 }
 

@@ -18,6 +18,7 @@ func taskRef(id string) types.ManagedObjectReference {
 // queued whatever it is doing: clients must not take `queued` for an error, nor wait for a progress.
 func (v *inventory) syncTasks(now time.Time) {
 	v.tasksDueAt = time.Time{}
+	present := map[types.ManagedObjectReference]bool{}
 	for i := range v.state.Tasks {
 		task := v.state.Tasks[i]
 		if queued := v.state.Switches.TaskQueuedMs; queued > 0 {
@@ -29,12 +30,21 @@ func (v *inventory) syncTasks(now time.Time) {
 				}
 			}
 		}
-		v.putTask(&task)
+		info := buildTaskInfo(&task)
+		v.putTask(info)
+		present[info.Task] = true
 	}
+	// A restarted management agent has forgotten its tasks: their references are dead.
+	for ref := range v.tasks {
+		if !present[ref] {
+			simulator.Map.Remove(ref)
+			v.changes++
+		}
+	}
+	v.tasks = present
 }
 
-func (v *inventory) putTask(task *labTask) {
-	info := buildTaskInfo(task)
+func (v *inventory) putTask(info types.TaskInfo) {
 	existing, ok := simulator.Map.Get(info.Task).(*mo.Task)
 	if !ok {
 		object := &mo.Task{Info: info}
