@@ -1,0 +1,164 @@
+import { descriptorSizeBytes, parseVmdkDescriptor } from '../../disk/index.ts';
+import { AppError, isAppError } from '../../errors/index.ts';
+import type { Clock } from '../../runtime/index.ts';
+import { shell } from '../../ssh/index.ts';
+import type { HostShell } from './host-shell.ts';
+import { classifyHostText, lastWords, parseProgress } from './vmkfstools.ts';
+
+const POLL_MS = 1_000;
+/** A clone that shows no progress for so long is taken for dead; a slow array may pause for minutes. */
+const STALL_MS = 30 * 60_000;
+/** vmkfstools refuses a second clone of the same chain for a moment; other refusals do not pass. */
+const LOCK_RETRIES = 5;
+const LOCK_RETRY_MS = 5_000;
+
+/** Runs on the host by itself: survives our connection, tells its status in a file. */
+const RUN_CLONE =
+  'vmkfstools -i "$1" -d thin "$2" >"$3.log" 2>&1 </dev/null & echo $! >"$3.pid"; wait $!; ' +
+  'echo $? >"$3.rc.tmp"; mv "$3.rc.tmp" "$3.rc"';
+
+/**
+ * A copy of a disk's frozen chain, made by the host itself: one flat file, holes left out. The
+ * process, its log and its status live in files beside the copy, so that a lost connection costs
+ * nothing and a later run finds and ends what an earlier one left.
+ */
+export interface CloneRequest {
+  /** Descriptor of the frozen tip, as a path of the shell. */
+  source: string;
+  /** Descriptor to make; its data goes to `<name>-flat.vmdk` beside it. The folder exists. */
+  target: string;
+  sizeBytes: number;
+  signal: AbortSignal;
+  onProgress?(percent: number): void;
+}
+
+/**
+ * Clones and waits for the end. What was begun is removed when it fails or is cancelled.
+ * @returns path of the flat file
+ * @throws DISK_CLONE_FAILED, DISK_READ_REFUSED (locked), DATASTORE_FULL, CANCELLED
+ */
+export async function cloneDisk(host: HostShell, clock: Clock, request: CloneRequest): Promise<string> {
+  for (let attempt = 0; ; attempt += 1) {
+    try {
+      return await cloneOnce(host, clock, request);
+    } catch (error) {
+      await endClone(host, jobOf(request.target));
+      await removeDisk(host, request.target);
+      const isLocked = isAppError(error) && error.code === 'DISK_READ_REFUSED';
+      if (!isLocked || attempt >= LOCK_RETRIES) throw error;
+      await clock.sleep(LOCK_RETRY_MS, request.signal);
+    }
+  }
+}
+
+async function cloneOnce(host: HostShell, clock: Clock, request: CloneRequest): Promise<string> {
+  const { source, target, signal } = request;
+  const job = jobOf(target);
+  signal.throwIfAborted();
+  await host.run(shell`rm -f -- ${job}.rc ${job}.pid ${job}.log`, 'remove the traces of an earlier clone');
+  // Not repeated when the connection is lost: the state in the files tells whether it was started.
+  await host
+    .exec(shell`nohup sh -c ${RUN_CLONE} dozo-clone ${source} ${target} ${job} >/dev/null 2>&1 </dev/null &`, {
+      signal,
+    })
+    .catch((error: unknown) => {
+      if (!isAppError(error) || error.retry !== 'transient') throw error;
+    });
+  let last = { percent: -1, atMs: clock.monotonicMs() };
+  for (;;) {
+    await clock.sleep(POLL_MS, signal);
+    const state = await readJob(host, job, signal);
+    if (state.percent !== last.percent) {
+      last = { percent: state.percent, atMs: clock.monotonicMs() };
+      request.onProgress?.(Math.max(0, state.percent));
+    }
+    if (state.status !== null) {
+      if (state.status !== 0) throw cloneFailed(source, state.words, state.status);
+      break;
+    }
+    if (clock.monotonicMs() - last.atMs > STALL_MS) throw cloneFailed(source, 'no progress', null);
+  }
+  // A "successful" clone of a pass-through disk can be a tiny stub: only the size proves it.
+  const descriptor = parseVmdkDescriptor(await host.readFile(target, signal));
+  const sizeBytes = descriptorSizeBytes(descriptor);
+  const flat = `${target.slice(0, -'.vmdk'.length)}-flat.vmdk`;
+  const fileBytes = Number((await host.run(shell`stat -c %s -- ${flat}`, 'measure a clone', { signal })).trim());
+  if (sizeBytes !== request.sizeBytes || fileBytes !== request.sizeBytes) {
+    throw cloneFailed(source, `size ${String(fileBytes)} instead of ${String(request.sizeBytes)}`, 0);
+  }
+  return flat;
+}
+
+async function readJob(
+  host: HostShell,
+  job: string,
+  signal: AbortSignal,
+): Promise<{ status: number | null; percent: number; words: string }> {
+  const command = shell`tail -c 400 -- ${job}.log; echo; echo @; cat -- ${job}.rc 2>/dev/null; echo @; kill -0 $(cat -- ${job}.pid) 2>/dev/null && echo alive; true`;
+  const text = await host.run(command, 'look after a clone', { signal }).catch((error: unknown) => {
+    if (isAppError(error) && error.code === 'NOT_FOUND') return '@\n@\n';
+    throw error;
+  });
+  const [log = '', status = '', alive = ''] = text.split(/^@$/m);
+  const statusText = status.trim();
+  if (/^\d+$/.test(statusText)) return { status: Number(statusText), percent: 100, words: lastWords(log) };
+  const percent = parseProgress(log) ?? 0;
+  // Ended without a status: the host was restarted, or somebody killed the shell around it.
+  if (!alive.includes('alive') && log.trim() !== '')
+    return { status: await lateStatus(host, job, signal), percent, words: lastWords(log) };
+  return { status: null, percent, words: '' };
+}
+
+/** The status is written a moment after the process ended. */
+async function lateStatus(host: HostShell, job: string, signal: AbortSignal): Promise<number> {
+  const { stdout } = await host.exec(shell`sleep 1; cat -- ${job}.rc`, { isRepeatable: true, signal });
+  const text = stdout.toString('utf8').trim();
+  return /^\d+$/.test(text) ? Number(text) : 255;
+}
+
+/** Ends the clone's process if it is ours: its number may be another process's after a restart of the host. */
+export async function endClone(host: HostShell, job: string): Promise<void> {
+  const pid = (await host.readFileIfThere(`${job}.pid`))?.toString('utf8').trim() ?? '';
+  if (!/^\d+$/.test(pid)) return;
+  const processes = await host.exec(shell`ps -c 2>/dev/null || ps`, { isRepeatable: true });
+  // The random name of the hold in a command line proves that the process which wrote its number lives.
+  if (!processes.stdout.toString('utf8').includes(`${job}.vmdk`)) return;
+  await host.exec(
+    shell`kill ${pid}; n=0; while kill -0 ${pid} 2>/dev/null && [ $n -lt 10 ]; do sleep 1; n=$((n+1)); done; kill -9 ${pid}`,
+  );
+}
+
+/** Path of the job's files, without their endings. */
+export function jobOf(target: string): string {
+  return target.slice(0, -'.vmdk'.length);
+}
+
+/** Removes a disk of ours; a partial one has no valid descriptor and goes as files. */
+export async function removeDisk(host: HostShell, target: string): Promise<void> {
+  const stem = jobOf(target);
+  await host.exec(
+    shell`vmkfstools -U ${target} >/dev/null 2>&1; rm -f -- ${target} ${stem}-flat.vmdk ${stem}.log ${stem}.pid ${stem}.rc ${stem}.rc.tmp`,
+    { isRepeatable: true },
+  );
+}
+
+function cloneFailed(source: string, words: string, status: number | null): AppError {
+  const meaning = classifyHostText(words);
+  const details = { source, words, status };
+  if (meaning === 'locked') {
+    return new AppError('DISK_READ_REFUSED', `The host may not open ${source} for a copy.`, {
+      hint: 'Another task may be reading the same disk; the next run tries again.',
+      details,
+    });
+  }
+  if (meaning === 'full') {
+    return new AppError('DATASTORE_FULL', `There is no space for the temporary copy of ${source}.`, {
+      hint: 'Free space on the datastore, or set up an NFS staging folder, which needs none.',
+      details,
+    });
+  }
+  return new AppError('DISK_CLONE_FAILED', `The host could not copy ${source}.`, {
+    hint: 'See the words of the host in the details, and vmkernel.log on the host.',
+    details,
+  });
+}

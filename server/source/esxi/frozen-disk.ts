@@ -1,0 +1,449 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { open, type FileHandle } from 'node:fs/promises';
+import {
+  descriptorSizeBytes,
+  normalizeExtents,
+  subtractExtents,
+  totalBytes,
+  type DiskSink,
+  type Extent,
+} from '../../disk/index.ts';
+import { AppError, isAppError } from '../../errors/index.ts';
+import { formatBytes } from '../../runtime/index.ts';
+import { shell } from '../../ssh/index.ts';
+import type { Reference } from '../../vsphere/index.ts';
+import type { FrozenDisk, MachineDisk, Note, ReadPlan, RouteName, TransferOptions, TransferReport } from '../source.ts';
+import { distrust, encodeChangeToken, explainQueryFailure, parseChangeToken, queryChanges } from './change-map.ts';
+import type { CloneStore } from './clone-store.ts';
+import type { EsxiContext } from './context.ts';
+import { formatDatastorePath, type DatastoreMap } from './datastore-path.ts';
+import type { DiskLayer } from './disk-chain.ts';
+import {
+  planWindows,
+  probeRawRead,
+  readWindowsBy,
+  readWindowsOverSsh,
+  type RangeTransfer,
+  type RawPiece,
+} from './range-reader.ts';
+import { parseBlockMap } from './vmkfstools.ts';
+
+/** Parallel ranges over HTTPS; each is a connection of its own on the host. */
+const FOLDER_PARALLEL = 4;
+/** One piece of a local file at a time; large, since spinning disks read it. */
+const LOCAL_READ_BYTES = 4 * 1024 * 1024;
+
+/** All that a frozen disk needs to know of the machine around it. */
+export interface FrozenSurroundings {
+  context: EsxiContext;
+  datastores: DatastoreMap;
+  machine: Reference;
+  /** Null for a machine that is off. */
+  snapshot: Reference | null;
+  clones: CloneStore;
+  withoutRoutes: readonly RouteName[];
+  hasNfsStaging: boolean;
+  note(note: Note): void;
+  /** Throws why the machine is not frozen any more: thawed, datastore running full, switched on. */
+  assertFrozen(signal: AbortSignal): Promise<void>;
+  /** Fires when it is not frozen any more. */
+  ended: AbortSignal;
+}
+
+export interface FrozenDiskParts {
+  disk: MachineDisk;
+  deviceKey: number;
+  changeId: string | null;
+  /** The frozen chain, tip first. */
+  layers: DiskLayer[];
+}
+
+/** A frozen disk: what to read of it, and by which of the ways that this host leaves open. */
+export class EsxiFrozenDisk implements FrozenDisk {
+  readonly disk: MachineDisk;
+  readonly changeToken: string | null;
+  readonly #parts: FrozenDiskParts;
+  readonly #around: FrozenSurroundings;
+  readonly #pieces: RawPiece[] | null;
+  #routes: Promise<RouteName[]> | null = null;
+
+  constructor(parts: FrozenDiskParts, around: FrozenSurroundings) {
+    this.disk = parts.disk;
+    this.#parts = parts;
+    this.#around = around;
+    this.#pieces = rawPieces(parts.layers, around.datastores);
+    this.changeToken =
+      parts.changeId === null || around.context.facts.changeTracking === 'refused'
+        ? null
+        : encodeChangeToken({
+            changeId: parts.changeId,
+            diskUuid: parts.disk.diskUuid ?? '',
+            tip: parts.disk.path,
+          });
+  }
+
+  async plan(since: { changeToken: string; sizeBytes: number } | null, signal: AbortSignal): Promise<ReadPlan> {
+    const both = AbortSignal.any([signal, this.#around.ended]);
+    await this.#around.assertFrozen(signal);
+    const routes = await this.#openRoutes(both);
+    const what = await this.#planExtents(since, both);
+    const disk = this;
+    return {
+      ...what,
+      get route() {
+        return routes[0] ?? 'host-clone';
+      },
+      transfer: async (sink, options) => await disk.#transfer(what.extents, routes, sink, options),
+    };
+  }
+
+  async #planExtents(
+    since: { changeToken: string; sizeBytes: number } | null,
+    signal: AbortSignal,
+  ): Promise<Pick<ReadPlan, 'kind' | 'extents' | 'why'>> {
+    const tracked = await this.#planByTracking(since, signal);
+    if ('kind' in tracked) return tracked;
+    const written = await this.#readBlockMap(signal);
+    if (written !== null) return { kind: 'allocated', extents: written, why: tracked.refusal };
+    const all = [{ offsetBytes: 0, lengthBytes: this.disk.sizeBytes }];
+    return { kind: 'everything', extents: all, why: tracked.refusal };
+  }
+
+  /** What the host's change tracking answers; else why it does not help. */
+  async #planByTracking(
+    since: { changeToken: string; sizeBytes: number } | null,
+    signal: AbortSignal,
+  ): Promise<Pick<ReadPlan, 'kind' | 'extents' | 'why'> | { refusal: Note }> {
+    const { changeId } = this.#parts;
+    if (this.#around.context.facts.changeTracking === 'refused') {
+      return { refusal: info('CHANGES_LICENSE', 'The licence of the host does not answer for changed areas.') };
+    }
+    if (changeId === null) {
+      return { refusal: info('CHANGES_NOT_TRACKED', 'Change tracking is off for this disk.') };
+    }
+    const why = since === null ? CHANGES_FIRST : await this.#planChanged(since, changeId, signal);
+    if ('kind' in why) return why;
+    const allocated = await this.#query('*', signal);
+    if ('extents' in allocated) return { kind: 'allocated', extents: allocated.extents, why };
+    return { refusal: since === null ? allocated.refusal : why };
+  }
+
+  /** The changes since a point in time, or why they must not or cannot be used. */
+  async #planChanged(
+    since: { changeToken: string; sizeBytes: number },
+    changeId: string,
+    signal: AbortSignal,
+  ): Promise<Pick<ReadPlan, 'kind' | 'extents' | 'why'> | Note> {
+    const chain = this.#parts.layers.map((layer) => formatDatastorePath(layer.path));
+    const { sizeBytes } = this.disk;
+    const doubt = distrust(since, { changeId, diskUuid: this.disk.diskUuid ?? '', sizeBytes, chain });
+    const token = parseChangeToken(since.changeToken);
+    if (doubt !== null || token === null) return doubt ?? CHANGES_FIRST;
+    const answer = await this.#query(token.changeId, signal);
+    if (!('extents' in answer)) return answer.refusal;
+    const changedBytes = totalBytes(answer.extents);
+    const text = `The host named what changed since the last version: ${formatBytes(changedBytes)}.`;
+    return { kind: 'changed', extents: answer.extents, why: info('CHANGES_KNOWN', text, { changedBytes }) };
+  }
+
+  async #query(changeId: string, signal: AbortSignal): Promise<{ extents: Extent[] } | { refusal: Note }> {
+    const { context, machine, snapshot } = this.#around;
+    const { deviceKey } = this.#parts;
+    try {
+      const request = { machine, snapshot, deviceKey, sizeBytes: this.disk.sizeBytes, changeId, signal };
+      const extents = await queryChanges(context.vsphere, request);
+      context.facts.changeTracking = 'answered';
+      return { extents };
+    } catch (error) {
+      const refusal = explainQueryFailure(error);
+      if (refusal === null) throw error;
+      if (isAppError(error) && error.code === 'HOST_LICENSE_REFUSES') context.facts.changeTracking = 'refused';
+      return { refusal: { ...refusal, details: { ...refusal.details, disk: this.disk.key } } };
+    }
+  }
+
+  /** Only the base of a chain has a map of its own that is the whole truth. */
+  async #readBlockMap(signal: AbortSignal): Promise<Extent[] | null> {
+    const [layer, ...others] = this.#parts.layers;
+    if (layer === undefined || others.length > 0 || layer.descriptor.createType !== 'vmfs') return null;
+    const path = this.#around.datastores.toShell(layer.path);
+    const { code, stdout } = await this.#around.context.shell.exec(shell`vmkfstools -t0 ${path}`, {
+      isRepeatable: true,
+      outputBytesMax: BLOCK_MAP_BYTES_MAX,
+      signal,
+    });
+    if (code !== 0) return null;
+    const extents = parseBlockMap(stdout.toString('utf8'), this.disk.sizeBytes);
+    return extents === null ? null : normalizeExtents(extents);
+  }
+
+  /** The ways that are open, best first. Asked once a disk. @throws DISK_NO_ROUTE */
+  async #openRoutes(signal: AbortSignal): Promise<RouteName[]> {
+    this.#routes ??= this.#findRoutes(signal);
+    try {
+      return await this.#routes;
+    } catch (error) {
+      this.#routes = null;
+      throw error;
+    }
+  }
+
+  async #findRoutes(signal: AbortSignal): Promise<RouteName[]> {
+    const { context, withoutRoutes, hasNfsStaging } = this.#around;
+    const isWanted = (route: RouteName): boolean => !withoutRoutes.includes(route);
+    const routes: RouteName[] = [];
+    const pieces = this.#pieces;
+    if (pieces !== null) {
+      if (isWanted('ssh-raw') && (await this.#isEveryPieceReadable(pieces, signal))) routes.push('ssh-raw');
+      // The same lock answers both; over HTTPS it is asked again only where nothing is known yet.
+      const remembered = context.facts.routes[this.disk.datastore];
+      const isWorthAsking =
+        isWanted('https-folder') && (routes.length > 0 || remembered === undefined || remembered === 'https-folder');
+      if (isWorthAsking && (routes.length > 0 || (await this.#isFolderReadable(pieces)))) routes.push('https-folder');
+    }
+    if (hasNfsStaging && isWanted('nfs-clone')) routes.push('nfs-clone');
+    if (isWanted('host-clone')) routes.push('host-clone');
+    const [best] = routes;
+    if (best === undefined) {
+      throw new AppError('DISK_NO_ROUTE', `No way is left to read the disk ${this.disk.path}.`, {
+        hint: 'Set up an NFS staging folder for this host, or allow temporary copies on it.',
+        details: { disk: this.disk.key, path: this.disk.path },
+      });
+    }
+    // A machine that is off is readable in every way; that says nothing about a running one.
+    if (this.#around.snapshot !== null) context.facts.routes[this.disk.datastore] = best;
+    return routes;
+  }
+
+  async #isEveryPieceReadable(pieces: readonly RawPiece[], signal: AbortSignal): Promise<boolean> {
+    for (const { path } of pieces) {
+      if (!(await probeRawRead(this.#around.context.shell, path, signal))) return false;
+    }
+    return true;
+  }
+
+  async #isFolderReadable(pieces: readonly RawPiece[]): Promise<boolean> {
+    const [piece] = pieces;
+    if (piece === undefined) return false;
+    const { datastore, file } = this.#around.datastores.fromShell(piece.path);
+    try {
+      const range = { offsetBytes: 0, lengthBytes: Math.min(512, piece.lengthBytes) };
+      await this.#around.context.vsphere.folder.readRange(datastore, file, range);
+      return true;
+    } catch (error) {
+      if (isAppError(error) && error.code !== 'CANCELLED') return false;
+      throw error;
+    }
+  }
+
+  async #transfer(
+    planned: readonly Extent[],
+    routes: RouteName[],
+    sink: DiskSink,
+    options: TransferOptions,
+  ): Promise<TransferReport> {
+    const report: TransferReport = { readBytes: 0, wireBytes: 0 };
+    let extents = normalizeExtents(options.extents ?? planned);
+    const signal = AbortSignal.any([options.signal, this.#around.ended]);
+    const delivered: Extent[] = [];
+    for (;;) {
+      const route = routes[0];
+      if (route === undefined) throw noRouteLeft(this.disk);
+      const counting: DiskSink = {
+        write: async (offsetBytes, data) => {
+          const lengthBytes = data.length;
+          await sink.write(offsetBytes, data);
+          delivered.push({ offsetBytes, lengthBytes });
+        },
+        zero: async (offsetBytes, lengthBytes) => {
+          await sink.zero(offsetBytes, lengthBytes);
+          delivered.push({ offsetBytes, lengthBytes });
+        },
+      };
+      const transfer: RangeTransfer = {
+        sink: counting,
+        signal,
+        onDelivered: (bytes) => options.progress?.(bytes),
+        onReceived: (bytes) => {
+          report.readBytes += bytes;
+          if (route !== 'nfs-clone') report.wireBytes += bytes;
+        },
+      };
+      try {
+        await this.#readBy(route, extents, transfer);
+        await this.#around.assertFrozen(options.signal);
+        return report;
+      } catch (error) {
+        // The reason why the machine is no longer frozen is the better answer than its consequence.
+        if (!options.signal.aborted) await this.#around.assertFrozen(options.signal);
+        if (!isRefusal(error) || routes.length < 2) throw error;
+        routes.shift();
+        const text = `The disk ${this.disk.key} cannot be read by ${route}; going on by ${routes[0] ?? ''}.`;
+        this.#around.note({ level: 'info', code: 'ROUTE_CHANGED', text, details: { disk: this.disk.key, route } });
+        if (this.#around.snapshot !== null) this.#around.context.facts.routes[this.disk.datastore] = routes[0] ?? route;
+        extents = subtractExtents(extents, normalizeExtents(delivered));
+      }
+    }
+  }
+
+  async #readBy(route: RouteName, extents: readonly Extent[], transfer: RangeTransfer): Promise<void> {
+    const { context, clones } = this.#around;
+    const { clock, limits, shell: host } = context;
+    if (route === 'ssh-raw') {
+      const windows = planWindows(extents, this.#rawOrThrow());
+      await readWindowsOverSsh(host, windows, { ...transfer, channels: limits.rawChannels, clock });
+    } else if (route === 'https-folder') {
+      const windows = planWindows(extents, this.#rawOrThrow());
+      await readWindowsBy(async (window, signal) => await this.#readFolder(window, signal), windows, {
+        ...transfer,
+        parallel: FOLDER_PARALLEL,
+        clock,
+      });
+    } else if (route === 'nfs-clone') {
+      await clones.useOnNas(this.#cloneSource(), transfer.signal, async (flatPath) => {
+        await readLocalFile(flatPath, extents, transfer);
+      });
+    } else {
+      await clones.useOnHost(this.#cloneSource(), transfer.signal, async (flatPath, written) => {
+        const [wanted, zeros] = written === null ? [extents, []] : splitByWritten(extents, written);
+        for (const { offsetBytes, lengthBytes } of zeros) {
+          await transfer.sink.zero(offsetBytes, lengthBytes);
+          transfer.onDelivered(lengthBytes);
+        }
+        const lengthBytes = this.disk.sizeBytes;
+        const windows = planWindows(wanted, [{ path: flatPath, diskOffsetBytes: 0, fileOffsetBytes: 0, lengthBytes }]);
+        await readWindowsOverSsh(host, windows, { ...transfer, channels: limits.rawChannels, clock });
+      });
+    }
+  }
+
+  async #readFolder(
+    window: { path: string; fileOffsetBytes: number; lengthBytes: number },
+    signal: AbortSignal,
+  ): Promise<Buffer> {
+    const { datastore, file } = this.#around.datastores.fromShell(window.path);
+    const range = { offsetBytes: window.fileOffsetBytes, lengthBytes: window.lengthBytes };
+    return await this.#around.context.vsphere.folder.readRange(datastore, file, range, signal);
+  }
+
+  #rawOrThrow(): RawPiece[] {
+    if (this.#pieces === null) throw noRouteLeft(this.disk);
+    return this.#pieces;
+  }
+
+  #cloneSource(): { key: string; tip: string; sizeBytes: number; datastore: string; layerPaths: string[] } {
+    const { datastores } = this.#around;
+    const [tip] = this.#parts.layers;
+    const layerPaths = this.#parts.layers.flatMap(({ extentPaths }) =>
+      extentPaths.flatMap((path) => (path === null ? [] : [datastores.toShell(path)])),
+    );
+    return {
+      key: this.disk.key,
+      tip: tip === undefined ? '' : datastores.toShell(tip.path),
+      sizeBytes: this.disk.sizeBytes,
+      datastore: this.disk.datastore,
+      layerPaths,
+    };
+  }
+}
+
+/** A map of a 62 TB disk in 1 MiB blocks can be long; beyond this the disk is read without it. */
+const BLOCK_MAP_BYTES_MAX = 64 * 1024 * 1024;
+
+const CHANGES_FIRST = info('CHANGES_FIRST', 'There is no earlier version to compare with.');
+
+/** Errors that another route may not have. */
+function isRefusal(error: unknown): boolean {
+  return isAppError(error) && (error.code === 'DISK_READ_REFUSED' || error.code === 'DISK_RANGE_IGNORED');
+}
+
+function noRouteLeft(disk: MachineDisk): AppError {
+  return new AppError('DISK_NO_ROUTE', `No way is left to read the disk ${disk.path}.`, {
+    hint: 'Set up an NFS staging folder for this host, or allow temporary copies on it.',
+    details: { disk: disk.key, path: disk.path },
+  });
+}
+
+/**
+ * Where the disk's bytes lie in plain files: a base without layers above it. Null where vmkfstools
+ * is needed to make sense of them (chains, mappings, object stores).
+ */
+export function rawPieces(layers: readonly DiskLayer[], datastores: DatastoreMap): RawPiece[] | null {
+  const [base, ...others] = layers;
+  if (base === undefined || others.length > 0) return null;
+  const pieces: RawPiece[] = [];
+  let diskOffsetBytes = 0;
+  for (const [index, extent] of base.descriptor.extents.entries()) {
+    const path = base.extentPaths[index] ?? null;
+    const isFlat = extent.type === 'VMFS' || (extent.type === 'FLAT' && extent.offsetSectors === 0);
+    const lengthBytes = descriptorSizeBytes({ ...base.descriptor, extents: [extent] });
+    if (!isFlat || path === null) return null;
+    pieces.push({ path: datastores.toShell(path), diskOffsetBytes, fileOffsetBytes: 0, lengthBytes });
+    diskOffsetBytes += lengthBytes;
+  }
+  return pieces;
+}
+
+function splitByWritten(extents: readonly Extent[], written: readonly Extent[]): [Extent[], Extent[]] {
+  const zeros = subtractExtents(extents, written);
+  return [subtractExtents(extents, zeros), zeros];
+}
+
+async function readLocalFile(path: string, extents: readonly Extent[], transfer: RangeTransfer): Promise<void> {
+  let file: FileHandle;
+  try {
+    file = await open(path, 'r');
+  } catch (error) {
+    throw stagingUnreadable(path, error);
+  }
+  try {
+    for (const extent of extents) {
+      const end = extent.offsetBytes + extent.lengthBytes;
+      for (let offset = extent.offsetBytes; offset < end;) {
+        transfer.signal.throwIfAborted();
+        const stop = Math.min(end, (Math.floor(offset / LOCAL_READ_BYTES) + 1) * LOCAL_READ_BYTES);
+        const buffer = Buffer.allocUnsafe(stop - offset);
+        await readFully(file, buffer, offset, path);
+        transfer.onReceived(buffer.length);
+        await transfer.sink.write(offset, buffer);
+        transfer.onDelivered(stop - offset);
+        offset = stop;
+      }
+    }
+  } finally {
+    await file.close();
+  }
+}
+
+/** The host's last writes may reach the NAS's view of the file a moment later. */
+const LATE_READS = 5;
+const LATE_READ_MS = 200;
+
+async function readFully(file: FileHandle, buffer: Buffer, offsetBytes: number, path: string): Promise<void> {
+  let filled = 0;
+  for (let late = 0; filled < buffer.length;) {
+    const { bytesRead } = await file.read(buffer, filled, buffer.length - filled, offsetBytes + filled);
+    filled += bytesRead;
+    if (bytesRead > 0) continue;
+    late += 1;
+    if (late > LATE_READS) {
+      throw new AppError('DISK_READ_SHORT', `The staged copy ${path} is shorter than its disk.`, {
+        hint: 'Check that the NFS staging folder and its local path are the same folder.',
+        details: { path, offsetBytes: offsetBytes + filled },
+      });
+    }
+    await delay(LATE_READ_MS);
+  }
+}
+
+function stagingUnreadable(path: string, cause: unknown): AppError {
+  return new AppError('DISK_READ_REFUSED', `The staged copy ${path} cannot be opened on this machine.`, {
+    hint: 'Check that the local path of the NFS staging folder is the folder the host mounts, and its rights.',
+    details: { path },
+    cause,
+  });
+}
+
+function info(code: string, text: string, details?: Note['details']): Note {
+  return { level: 'info', code, text, ...(details && { details }) };
+}
