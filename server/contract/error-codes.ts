@@ -49,9 +49,11 @@ export const ERROR_CODES = {
 
   // Machines and their snapshots
   MACHINE_NOT_FOUND: { http: 404, retry: 'permanent' },
+  MACHINE_STATE_CHANGED: { http: 409, retry: 'transient' },
   MACHINE_NOT_PROTECTABLE: { http: 409, retry: 'permanent' },
   SNAPSHOT_FAILED: { http: 502, retry: 'transient' },
   SNAPSHOT_NOT_TAKEN: { http: 502, retry: 'transient' },
+  SNAPSHOT_LEFTOVER: { http: 409, retry: 'permanent' },
   SNAPSHOT_QUIESCE_REFUSED: { http: 502, retry: 'permanent' },
   SNAPSHOT_REMOVE_FAILED: { http: 502, retry: 'transient' },
   SNAPSHOT_CONSOLIDATION_NEEDED: { http: 502, retry: 'transient' },
