@@ -1,10 +1,10 @@
 import type { DiskSink } from '../disk/index.ts';
+import { toAppError, type AppError } from '../errors/index.ts';
 
 import { ExtentSet } from './extent-set.ts';
 
 /** Where delivered bytes go, and what has to know of them. */
 interface ArrivalSinkOptions {
-  sizeBytes: number;
   inner: DiskSink;
   /** What had arrived before; grows with every delivery. */
   arrived?: ExtentSet;
@@ -21,7 +21,7 @@ interface ArrivalSinkOptions {
 export class ArrivalSink implements DiskSink {
   readonly arrived: ExtentSet;
   /** What the inner sink threw first: the cause when the transfer then fails with something else. */
-  failure: unknown = null;
+  failure: AppError | null = null;
   readonly #options: ArrivalSinkOptions;
 
   constructor(options: ArrivalSinkOptions) {
@@ -46,7 +46,7 @@ export class ArrivalSink implements DiskSink {
       this.arrived.add(offsetBytes, lengthBytes);
       await this.#options.taken?.(this.arrived.totalBytes - before);
     } catch (error) {
-      this.failure ??= error;
+      this.failure ??= toAppError(error);
       throw error;
     } finally {
       this.#options.endWrite?.();

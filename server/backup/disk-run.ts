@@ -153,36 +153,30 @@ export async function planDisk(
 
 /** Brings one disk into its writer, checks a sample, finishes it. Throws what ends the run. */
 export async function copyDisk(run: DiskRun, verifyShare: number, context: RunContext): Promise<void> {
-  const { writer } = run;
-  assert(writer !== null, 'a disk is copied into an open writer');
-  const { key, sizeBytes } = run.frozen.disk;
-  const sink = new ArrivalSink({
-    sizeBytes,
-    inner: writer,
-    arrived: run.arrived,
-    beginWrite: () => {
-      run.bottleneck.beginWrite();
-    },
-    endWrite: () => {
-      run.bottleneck.endWrite();
-    },
-    taken: async (newBytes) => {
-      context.progress.arrived(key, newBytes);
-      await context.delivered(newBytes);
-    },
-  });
+  const writer = openedWriter(run);
   run.bottleneck.start();
   try {
-    await deliver(run, sink, run.extents, context);
+    await deliver(run, run.extents, context);
     await context.arrow('transferred');
     const distrust = await findWrongMap(run, verifyShare, context);
-    if (distrust !== null) await readTheRest(run, sink, distrust, context);
+    if (distrust !== null) await readTheRest(run, distrust, context);
     await context.arrow('verified');
+    run.stats = (await writer.finish()).stats;
+  } catch (error) {
+    const failure = toAppError(error);
+    if (run.base === null || run.kind !== 'changed' || !isStoreDamage(failure)) throw error;
+    // Chunks that were delivered in part need the damaged version. Delivered whole, they do not.
+    await readAllAnew(run, failure, context);
+    run.stats = (await writer.finish()).stats;
   } finally {
     run.bottleneck.stop();
   }
-  run.stats = await finishWriter(run, writer, sink, context);
   await context.arrow('disk-finished');
+}
+
+function openedWriter(run: DiskRun): DiskWriter {
+  assert(run.writer !== null, 'a disk is copied into an open writer');
+  return run.writer;
 }
 
 /**
@@ -194,7 +188,7 @@ async function findWrongMap(run: DiskRun, share: number, context: RunContext): P
   const sample = pickSample(run.arrived.missingFrom(wholeDisk(disk.sizeBytes)), share);
   if (sample.length === 0) return null;
   const comparing = new ComparingSink(storedReader(run));
-  const sink = new ArrivalSink({ sizeBytes: disk.sizeBytes, inner: comparing });
+  const sink = new ArrivalSink({ inner: comparing });
   count(run, await deliverExtents({ plan: run.plan, sink, extents: sample, ...pick(context) }));
   if (comparing.differsAtBytes !== null) {
     return `At ${formatBytes(comparing.differsAtBytes)} it changed although the host's map says it did not.`;
@@ -215,7 +209,7 @@ function storedReader(run: DiskRun): DiskReader {
  * Falls back to a full read within the run: all that has not arrived is delivered over the base, and
  * the token is dropped, so that the next run does not build on a tracking that was wrong.
  */
-async function readTheRest(run: DiskRun, sink: ArrivalSink, reason: string, context: RunContext): Promise<void> {
+async function readTheRest(run: DiskRun, reason: string, context: RunContext): Promise<void> {
   const { disk } = run.frozen;
   context.log.outcomes.add('change-map-wrong');
   const text = `${disk.label}: ${reason} The disk is read in full now, and in full again next time.`;
@@ -225,38 +219,44 @@ async function readTheRest(run: DiskRun, sink: ArrivalSink, reason: string, cont
   run.kind = 'everything';
   run.changeToken = null;
   run.distrusted = true;
+  // A run that is cut now must not forget what it found out.
   await context.remember();
-  await deliver(run, sink, rest, context);
+  await deliver(run, rest, context);
 }
 
-/**
- * Completes the disk in the store. Where the base turns out to be damaged, nothing of it is needed
- * once the living disk was read in full.
- */
-async function finishWriter(
-  run: DiskRun,
-  writer: DiskWriter,
-  sink: ArrivalSink,
-  context: RunContext,
-): Promise<WriteStats> {
-  try {
-    return (await writer.finish()).stats;
-  } catch (error) {
-    const failure = toAppError(error);
-    if (run.base === null || run.kind !== 'changed' || !isDiskFault(failure)) throw error;
-    context.log.outcomes.add('base-unreadable');
-    await readTheRest(run, sink, `The last version is damaged: ${failure.message}`, context);
-    return (await writer.finish()).stats;
-  }
-}
-
-async function deliver(
-  run: DiskRun,
-  sink: ArrivalSink,
-  extents: readonly Extent[],
-  context: RunContext,
-): Promise<void> {
+/** Brings a disk in without any help of its earlier version, which turned out to be damaged. */
+async function readAllAnew(run: DiskRun, damage: AppError, context: RunContext): Promise<void> {
   const { disk } = run.frozen;
+  context.log.outcomes.add('base-unreadable');
+  const text = `${disk.label}: the last version is damaged, so the disk is read in full: ${damage.message}`;
+  run.why = context.log.warning('BASE_UNREADABLE', text, { disk: disk.key, cause: damage.code });
+  const extents = wholeDisk(disk.sizeBytes);
+  context.progress.widen(disk.key, totalBytes(extents));
+  run.kind = 'everything';
+  run.arrived = new ExtentSet();
+  await deliver(run, extents, context);
+}
+
+function isStoreDamage(error: AppError): boolean {
+  return error.code.startsWith('REPOSITORY_CHUNK_') || error.code === 'REPOSITORY_PACK_DAMAGED';
+}
+
+async function deliver(run: DiskRun, extents: readonly Extent[], context: RunContext): Promise<void> {
+  const { disk } = run.frozen;
+  const sink = new ArrivalSink({
+    inner: openedWriter(run),
+    arrived: run.arrived,
+    beginWrite: () => {
+      run.bottleneck.beginWrite();
+    },
+    endWrite: () => {
+      run.bottleneck.endWrite();
+    },
+    taken: async (newBytes) => {
+      context.progress.arrived(disk.key, newBytes);
+      await context.delivered(newBytes);
+    },
+  });
   const report = await deliverExtents({
     plan: run.plan,
     sink,

@@ -1,7 +1,7 @@
 import type { BackupResult, DiskResult, LogLine, MachineProgress, TransferStats } from '../contract/run.ts';
 import type { WorkerTask } from '../contract/task.ts';
 import { totalBytes } from '../disk/index.ts';
-import { AppError, cancelled, isAbort, toAppError } from '../errors/index.ts';
+import { AppError, cancelled, toAppError } from '../errors/index.ts';
 import type { PointManifest, Repository, WriteSession } from '../repository/index.ts';
 import { MIB, type Clock, type Logger } from '../runtime/index.ts';
 import type { FreezeRequest, FrozenMachine, MachineIdentity, SourceHost } from '../source/index.ts';
@@ -28,6 +28,7 @@ import {
   type RunContext,
 } from './disk-run.ts';
 import { ExtentSet } from './extent-set.ts';
+import { moveToFreshSession, openSession } from './open-session.ts';
 import { describeMachine, holdOfPoint, labelOf, parseEvidence, type PointEvidence } from './point-record.ts';
 import { compareAmounts, compareMachines } from './run-comparison.ts';
 import { RunLog } from './run-log.ts';
@@ -169,7 +170,7 @@ class BackupRun {
   }
 
   async #openSession(): Promise<void> {
-    this.#session = await this.#deps.repository.startWrite({ sessionId: this.#task.hold });
+    this.#session = await openSession(this.#deps.repository, this.#task.hold);
     this.#facts = parseCheckpointFacts(this.#session.checkpointFacts, this.#task.hold);
   }
 
@@ -222,16 +223,13 @@ class BackupRun {
     };
   }
 
-  /** A checkpoint of another snapshot must not be there when this one's data come in. */
+  /** Data of two snapshots must not meet in one point: a checkpoint of another one is left behind. */
   async #discardCheckpoint(): Promise<void> {
-    const session = this.#session;
-    if (session === null || session.checkpointFacts === null) return;
+    const session = this.#openedSession();
+    if (session.checkpointFacts === null) return;
     this.#facts = null;
-    await session.abort();
-    this.#session = await this.#deps.repository.startWrite({ sessionId: this.#task.hold });
-    if (this.#session.checkpointFacts !== null) {
-      throw new AppError('INVARIANT_BROKEN', 'Broken invariant: an aborted session leaves no checkpoint.');
-    }
+    this.#recordedBases.clear();
+    this.#session = await moveToFreshSession(this.#deps.repository, session, this.#task.hold);
   }
 
   #judgeConsistency(frozen: FrozenMachine): void {
@@ -391,8 +389,8 @@ class BackupRun {
       ),
     );
     // The lane that failed first holds the cause; the others were stopped because of it.
-    const causes = settled.filter((lane) => lane.status === 'rejected').map((lane): unknown => lane.reason);
-    const cause = causes.find((error) => !isAbort(error)) ?? causes[0];
+    const causes = settled.filter((lane) => lane.status === 'rejected').map((lane) => toAppError(lane.reason));
+    const cause = causes.find((error) => error.code !== 'CANCELLED') ?? causes[0];
     if (cause !== undefined) throw cause;
     const [failed] = this.#disks.filter((run) => run.failure !== null);
     if (failed?.failure && this.#disks.every((run) => run.failure !== null)) throw failed.failure;
@@ -492,17 +490,20 @@ class BackupRun {
   }
 
   /**
-   * A checkpoint is kept only for a later attempt that can use it: the run failed, and its snapshot
-   * may still stand. What is in packs is found by hash in any case.
+   * Where the VM snapshot may still stand, all that arrived is made durable with its record, so that a
+   * later attempt goes on from here. Else the record is worthless, and what is in packs is found by hash.
    */
   async #closeSession(released: boolean): Promise<void> {
     if (this.#session === null || this.#point !== null) return;
-    if (!released && !this.#hooks.signal.aborted) return;
+    try {
+      if (!released && !this.#hooks.signal.aborted) await this.#checkpointer?.save();
+    } catch (error) {
+      this.#log.info('CHECKPOINT_FAILED', `The last of what arrived could not be kept: ${toAppError(error).message}`);
+    }
     try {
       await this.#session.abort();
     } catch (error) {
-      const failure = toAppError(error);
-      this.#log.info('CHECKPOINT_LEFT', `The record of the interrupted run could not be removed: ${failure.message}`);
+      this.#log.info('CHECKPOINT_FAILED', `The repository could not be left in order: ${toAppError(error).message}`);
     }
   }
 

@@ -100,7 +100,8 @@ export class MemoryRepository implements Repository {
       checkpoint: async (facts) => {
         await Promise.resolve();
         this.fail('checkpoint');
-        const copies = new Map([...disks].map(([key, content]) => [key, Buffer.from(content)]));
+        const copies = new Map(checkpoint?.disks);
+        for (const [key, content] of disks) copies.set(key, Buffer.from(content));
         this.checkpoints.set(sessionId, { facts: JSON.parse(JSON.stringify(facts)) as unknown, disks: copies });
       },
       commit: async (request) => {
@@ -125,8 +126,8 @@ export class MemoryRepository implements Repository {
       },
       abort: async () => {
         await Promise.resolve();
+        // As in the real one, a checkpoint stays: no file of a repository is taken back.
         this.fail('abort');
-        this.checkpoints.delete(sessionId);
       },
     };
   }
@@ -197,15 +198,15 @@ function memoryDisk(key: string, content: Buffer): PointDisk {
       if (offsetBytes + lengthBytes > content.length) throw new Error('Read past the end of a stored disk');
       return Promise.resolve(Buffer.from(content.subarray(offsetBytes, offsetBytes + lengthBytes)));
     },
-    // eslint-disable-next-line @typescript-eslint/require-await -- the contract is asynchronous
+
     dataExtents: async function* () {
       yield* normalizeExtents(dataChunks(content));
     },
-    // eslint-disable-next-line @typescript-eslint/require-await -- the contract is asynchronous
+
     differentExtents: async function* () {
       yield* [];
     },
-    // eslint-disable-next-line @typescript-eslint/require-await -- the contract is asynchronous
+
     stream: async function* () {
       for (const { offsetBytes, lengthBytes } of dataChunks(content)) {
         yield { offsetBytes, data: Buffer.from(content.subarray(offsetBytes, offsetBytes + lengthBytes)) };

@@ -1,0 +1,68 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import type { MachineProgress } from '../contract/run.ts';
+import type { Clock } from '../runtime/index.ts';
+
+import { BottleneckMeter, ProgressMeter, attributeBottleneck } from './transfer-meter.ts';
+
+function handMovedClock(): Clock & { nowAtMs: number } {
+  const clock = {
+    nowAtMs: 0,
+    nowMs: () => clock.nowAtMs,
+    monotonicMs: () => clock.nowAtMs,
+    sleep: () => Promise.resolve(),
+  };
+  return clock;
+}
+
+test('shows the speed of the last seconds, the rest of the time, and never more than all', () => {
+  const clock = handMovedClock();
+  const seen: MachineProgress[] = [];
+  const meter = new ProgressMeter({ clock, emit: (progress) => void seen.push(progress) });
+  meter.addDisk({ key: 'a', label: 'A', totalBytes: 10_000, doneBytes: 0, route: 'ssh-raw' });
+  for (let step = 0; step < 8; step += 1) {
+    clock.nowAtMs += 500;
+    meter.arrived('a', 500);
+  }
+  assert.deepEqual(
+    [seen.at(-1)?.doneBytes, seen.at(-1)?.bytesPerSecond, seen.at(-1)?.remainingSeconds],
+    [4000, 1000, 6],
+  );
+
+  clock.nowAtMs += 60_000;
+  meter.enter('committing');
+  assert.deepEqual([seen.at(-1)?.bytesPerSecond, seen.at(-1)?.remainingSeconds], [0, null]);
+
+  meter.arrived('a', 50_000);
+  meter.enter('done');
+  meter.stop();
+  assert.equal(seen.at(-1)?.doneBytes, 10_000);
+});
+
+test('names who is waited for', () => {
+  const idle = { processorShare: 0.2, loopShare: 0.2, route: 'ssh-raw' as const, readBytes: 100, wireBytes: 100 };
+
+  assert.equal(attributeBottleneck({ ...idle, sinkShare: 0.1 }), 'network');
+  assert.equal(attributeBottleneck({ ...idle, sinkShare: 0.9 }), 'repository');
+  assert.equal(attributeBottleneck({ ...idle, sinkShare: 0.9, processorShare: 0.95 }), 'processor');
+  assert.equal(attributeBottleneck({ ...idle, sinkShare: 0.1, loopShare: 0.97 }), 'processor');
+  assert.equal(attributeBottleneck({ ...idle, sinkShare: 0.1, readBytes: 1000 }), 'host');
+  assert.equal(attributeBottleneck({ ...idle, sinkShare: 0.1, route: 'nfs-clone' }), 'host');
+});
+
+test('counts the time in which at least one write waits, not each write', () => {
+  const clock = handMovedClock();
+  const meter = new BottleneckMeter(clock);
+  meter.start();
+  meter.beginWrite();
+  meter.beginWrite();
+  clock.nowAtMs = 400;
+  meter.endWrite();
+  meter.endWrite();
+  clock.nowAtMs = 1000;
+  meter.stop();
+
+  assert.equal(meter.seconds, 1);
+  assert.equal(meter.verdict({ route: 'ssh-raw', readBytes: 0, wireBytes: 0 }), null);
+});
