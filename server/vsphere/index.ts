@@ -1,1 +1,2 @@
 export type * from './vsphere.ts';
+export { connectVsphere, type VsphereOptions } from './connect-vsphere.ts';

@@ -1,0 +1,63 @@
+/**
+ * The thread in which node-vsphere-soap lives. It is kept away from everything else because it
+ * switches certificate checks off for its process (here: for this thread's copy of the environment),
+ * throws inside callbacks, and prints what hosts answer. It knows only the tunnel's address.
+ */
+import { parentPort, workerData } from 'node:worker_threads';
+// @ts-expect-error the package has no types
+import vsphere from 'node-vsphere-soap';
+import type { SoapAnswer, SoapCall, SoapThreadStart } from './soap-session.ts';
+import { parseReply } from './soap-reply.ts';
+
+interface Emitter {
+  once(event: 'result', listener: (result: unknown, raw: string) => void): Emitter;
+  once(event: 'error', listener: (body: unknown) => void): Emitter;
+}
+interface Client extends Emitter {
+  once(event: 'result' | 'error' | 'ready', listener: (...values: never[]) => void): Emitter;
+  runCommand(command: string, args: unknown): Emitter;
+}
+
+const port = parentPort;
+if (port === null) throw new Error('soap-thread runs as a worker thread only');
+const answer = (message: SoapAnswer): void => port.postMessage(message);
+
+// The client prints replies, which no log of ours should hold.
+console.log = console.error = console.warn = () => undefined;
+process.removeAllListeners('warning');
+
+/** The body of the last error that reached its call; the client throws the same error afterwards. */
+let reported: unknown;
+process.on('uncaughtException', (error: Error & { body?: unknown }) => {
+  if (error.body !== undefined && error.body === reported) return;
+  answer({ kind: 'broken', text: `${error.message}` });
+});
+
+const start = workerData as SoapThreadStart;
+const client = new (vsphere as { Client: new (...args: unknown[]) => Client }).Client(
+  start.address,
+  start.user,
+  start.password,
+  false,
+);
+client.once('ready', () => answer({ kind: 'ready' }));
+client.once('error', (body: unknown) => {
+  reported = body;
+  answer({ kind: 'refused', body: String(body) });
+});
+
+port.on('message', (call: SoapCall) => {
+  const { id, operation } = call;
+  const emitter = client.runCommand(operation, call.parameters);
+  emitter.once('result', (_result, raw) => {
+    try {
+      answer({ kind: 'value', id, value: parseReply(raw, operation, call.returns) });
+    } catch (error) {
+      answer({ kind: 'unreadable', id, text: error instanceof Error ? error.message : String(error) });
+    }
+  });
+  emitter.once('error', (body) => {
+    reported = body;
+    answer({ kind: 'fault', id, body: String(body) });
+  });
+});
