@@ -93,11 +93,14 @@ export class RunParts {
     ]);
   }
 
-  /** A worker took it up, for the first time or again. Returns whether it was the first time. */
-  async start(id: string, atMs: number): Promise<boolean> {
+  /**
+   * A worker has it. `isReported`: the worker said so itself, once an execution; else it was seen.
+   * Returns whether it was the first time.
+   */
+  async start(id: string, atMs: number, options: { isReported: boolean }): Promise<boolean> {
     await this.#sql.run(
-      "UPDATE run_parts SET attempts = attempts + 1 WHERE id = ? AND state IN ('waiting', 'running')",
-      [id],
+      "UPDATE run_parts SET attempts = attempts + ? WHERE id = ? AND state IN ('waiting', 'running')",
+      [options.isReported ? 1 : 0, id],
     );
     const changed = await this.#sql.run(
       "UPDATE run_parts SET state = 'running', started_at_ms = ? WHERE id = ? AND state = 'waiting'",

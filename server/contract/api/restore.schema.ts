@@ -19,6 +19,8 @@ export const restoreInputSchema = z.strictObject({
   /** Of MAC addresses and UUIDs. */
   identity: z.enum(['keep', 'new']).default('new'),
   powerOn: z.boolean().default(false),
+  /** Restore the disks that an incomplete version holds; without it such a version is refused. */
+  acceptIncomplete: z.boolean().default(false),
 });
 export type RestoreInput = z.infer<typeof restoreInputSchema>;
 

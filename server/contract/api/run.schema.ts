@@ -61,7 +61,7 @@ export const backupResultSchema = z
         key: z.string(),
         label: z.string(),
         sizeBytes: z.number(),
-        kind: z.enum(['changed', 'allocated', 'everything', 'excluded']),
+        kind: z.enum(['changed', 'allocated', 'everything', 'excluded', 'failed']),
         why: logLineSchema,
         route: z.string().nullable(),
         stats: transferStatsSchema,

@@ -1,0 +1,52 @@
+import type { BackupResult, RestoreResult } from './run.ts';
+import type { HostFactsView } from './api/host.schema.ts';
+import type { MachineIdentityView, MachineSummaryView } from './api/machine.schema.ts';
+import type { PointView } from './api/point.schema.ts';
+import type { RepositoryStatsView } from './api/repository.schema.ts';
+
+/** What a worker answers, by kind of task. Errors are thrown and cross the queue as error bodies. */
+export interface WorkerResults {
+  probe: HostFactsView;
+  inventory: InventoryResult;
+  backup: BackupResult;
+  restore: RestoreResult;
+  /** `machine` is null. */
+  export: RestoreResult;
+  sweep: SweepResult;
+  check: CheckResult;
+  points: PointsResult;
+  'create-repository': { formatId: string; chunkSizeBytes: number };
+}
+
+export interface InventoryResult {
+  facts: HostFactsView;
+  machines: MachineSummaryView[];
+  datastores: { name: string; type: string; capacityBytes: number; freeBytes: number; accessible: boolean }[];
+  networks: string[];
+}
+
+export interface SweepResult {
+  removed: { hold: string; what: string }[];
+  failed: { hold: string; what: string; message: string }[];
+}
+
+export interface CheckResult {
+  depth: 'structure' | 'hashes';
+  points: number;
+  packs: number;
+  chunks: number;
+  readBytes: number;
+  /** Empty: all is well. */
+  damages: { code: string; text: string; name: string; affects: unknown[] }[];
+}
+
+/** A repository as it is now; what the catalogue remembers of it is replaced by this. */
+export interface PointsResult {
+  formatId: string;
+  chunkSizeBytes: number;
+  stats: RepositoryStatsView;
+  points: (Omit<PointView, 'repositoryId'> & {
+    /** Of the machine at the time; null when the version does not say. */
+    identity: MachineIdentityView | null;
+  })[];
+}

@@ -1,0 +1,195 @@
+import { once } from 'node:events';
+import { createServer as createPlainServer, type Server } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import express, { type Express, type NextFunction, type Request, type Response } from 'express';
+import { AppError } from '../errors/index.ts';
+import type { Logger } from '../runtime/index.ts';
+import { answerError } from './error-answer.ts';
+import { createOpenApi } from './openapi.ts';
+import type { HttpServices, Route } from './route.ts';
+import { listRoutes } from './routes/index.ts';
+
+export interface HttpServerOptions {
+  services: HttpServices;
+  logger: Logger;
+  version: string;
+  bind: string;
+  /** 0: any free port. */
+  port: number;
+  /** Null: plain HTTP, for a web server on the same machine that speaks TLS in front. */
+  tls: { key: string; certificate: string } | null;
+  /** Folder of the built window; null: none is served. */
+  uiFolder: string | null;
+}
+
+export interface HttpServer {
+  readonly port: number;
+  close(): Promise<void>;
+}
+
+const BODY_LIMIT = '1mb';
+const CLOSE_GRACE_MS = 2_000;
+
+/** Listens. @throws CONFLICT when the port is taken */
+export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
+  const app = createApp(options);
+  const server: Server =
+    options.tls === null
+      ? createPlainServer(app)
+      : createTlsServer({ key: options.tls.key, cert: options.tls.certificate, minVersion: 'TLSv1.2' }, app);
+  // A request's head must come soon; its answer (a download, events) may take as long as it likes.
+  server.headersTimeout = 20_000;
+  server.requestTimeout = 60_000;
+  server.listen(options.port, options.bind);
+  try {
+    await once(server, 'listening');
+  } catch (cause) {
+    throw new AppError('CONFLICT', `Port ${options.port} cannot be opened: ${(cause as Error).message}`, {
+      hint: 'Another program may use it. Set another one with DOZO_PORT.',
+      details: { port: options.port },
+      cause,
+    });
+  }
+  return {
+    port: (server.address() as AddressInfo).port,
+    close: async () => {
+      const closed = once(server, 'close');
+      server.close();
+      server.closeIdleConnections();
+      const timer = setTimeout(() => server.closeAllConnections(), CLOSE_GRACE_MS);
+      await closed;
+      clearTimeout(timer);
+    },
+  };
+}
+
+function createApp(options: HttpServerOptions): Express {
+  const { services, logger, version, uiFolder } = options;
+  const routes = listRoutes();
+  const openApi = createOpenApi(routes, version);
+  const app = express();
+  app.disable('x-powered-by');
+  // The NAS's own web server stands in front on the same machine: who asks is what it says.
+  app.set('trust proxy', 'loopback');
+  app.set('query parser', 'simple');
+  app.use(setSecurityHeaders);
+
+  const api = express.Router();
+  const parseJson = express.json({ limit: BODY_LIMIT, strict: true });
+  api.use((_request, response, next) => {
+    response.setHeader('Cache-Control', 'no-store');
+    next();
+  });
+  for (const route of routes) {
+    api[route.method](route.path, (request, response, next) => {
+      // Nothing of a stranger's body is read before it is known that they may send one.
+      admit(route, services, request)
+        .then((session) => {
+          parseJson(request, response, (error?: unknown) => {
+            if (error !== undefined) next(error);
+            else answer(route, { services, session, request, response, openApi }).catch(next);
+          });
+        })
+        .catch(next);
+    });
+  }
+  api.use(async (request: Request) => {
+    // Even what exists is not told to strangers.
+    if ((await services.authentication.identify(request)) === null) throw loginRequired();
+    throw new AppError('NOT_FOUND', `There is no ${request.method} ${request.path.slice(0, 200)}.`, {
+      hint: 'GET /api/v1/openapi.json lists what there is.',
+    });
+  });
+  app.use('/api/v1', api);
+  app.use('/api', (_request, _response, next) => next(new AppError('NOT_FOUND', 'The API lies at /api/v1.')));
+  if (uiFolder !== null) serveWindow(app, uiFolder);
+  app.use((_request, _response, next) => next(new AppError('NOT_FOUND', 'There is nothing here.')));
+  app.use((error: unknown, _request: Request, response: Response, _next: NextFunction) => {
+    answerError(response, error, logger);
+  });
+  return app;
+}
+
+type Session = Awaited<ReturnType<HttpServices['authentication']['identify']>>;
+
+async function admit(route: Route, services: HttpServices, request: Request): Promise<Session> {
+  if (route.access === 'open') return null;
+  const session = await services.authentication.identify(request);
+  if (session === null) throw loginRequired();
+  return session;
+}
+
+async function answer(
+  route: Route,
+  input: { services: HttpServices; session: Session; request: Request; response: Response; openApi: object },
+): Promise<void> {
+  const { request, response, services, session } = input;
+  if (route.path === OPENAPI_PATH) {
+    response.json(input.openApi);
+    return;
+  }
+  const params = route.params === null ? {} : route.params.parse(request.params);
+  const query = route.query === null ? {} : route.query.parse(request.query);
+  const body = route.body === null ? null : route.body.parse((request.body as unknown) ?? {});
+  const value = await route.handle({ params, query, body, services, session, request, response });
+  if (route.contentType !== null) return;
+  if (route.answer === null) response.status(route.status).end();
+  // Through the schema: what it does not name never leaves.
+  else response.status(route.status).json(route.answer.parse(value));
+}
+
+export const OPENAPI_PATH = '/openapi.json';
+
+function loginRequired(): AppError {
+  return new AppError('LOGIN_REQUIRED', 'Please log in.', { hint: 'The session may have ended.' });
+}
+
+function serveWindow(app: Express, folder: string): void {
+  app.use(
+    express.static(folder, {
+      index: 'index.html',
+      setHeaders: (response, path) => {
+        // Names of assets hold their hash; the page itself is asked for anew each time.
+        const isAsset = path.includes('/assets/');
+        response.setHeader('Cache-Control', isAsset ? 'public, max-age=31536000, immutable' : 'no-cache');
+      },
+    }),
+  );
+  app.use((request, response, next) => {
+    const isPage =
+      request.method === 'GET' && !request.path.startsWith('/assets/') && request.accepts('html') !== false;
+    if (!isPage) {
+      next();
+      return;
+    }
+    response.setHeader('Cache-Control', 'no-cache');
+    response.sendFile(join(folder, 'index.html'));
+  });
+}
+
+function setSecurityHeaders(_request: Request, response: Response, next: NextFunction): void {
+  response.setHeader(
+    'Content-Security-Policy',
+    [
+      "default-src 'self'",
+      "img-src 'self' data:",
+      // Quasar sets widths and positions as style attributes.
+      "style-src 'self' 'unsafe-inline'",
+      "font-src 'self' data:",
+      "object-src 'none'",
+      "base-uri 'none'",
+      "form-action 'self'",
+      // The window of the NAS shows us in a frame of the same origin.
+      "frame-ancestors 'self'",
+    ].join('; '),
+  );
+  response.setHeader('X-Content-Type-Options', 'nosniff');
+  response.setHeader('X-Frame-Options', 'SAMEORIGIN');
+  response.setHeader('Referrer-Policy', 'no-referrer');
+  response.setHeader('Cross-Origin-Opener-Policy', 'same-origin');
+  response.setHeader('Cross-Origin-Resource-Policy', 'same-origin');
+  response.setHeader('Permissions-Policy', 'camera=(), microphone=(), geolocation=(), payment=()');
+  next();
+}

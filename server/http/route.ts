@@ -1,0 +1,101 @@
+import type { Request, Response } from 'express';
+import type { z } from 'zod';
+import type { SessionRecord } from '../database/index.ts';
+import type { Orchestration } from '../orchestration/index.ts';
+import type { Authentication } from './authentication.ts';
+
+/** What the routes reach. */
+export interface HttpServices {
+  orchestration: Orchestration;
+  authentication: Authentication;
+  downloads: DiskDownloads;
+}
+
+/** Bytes of a version's disk for a download; implemented where repositories are known. */
+export interface DiskDownloads {
+  /** @throws POINT_NOT_FOUND, NOT_FOUND, REPOSITORY_* */
+  open(repositoryPath: string, pointId: string, diskKey: string): Promise<DiskDownload>;
+}
+
+export interface DiskDownload {
+  sizeBytes: number;
+  /** The disk from beginning to end, zeros included. */
+  bytes(signal: AbortSignal): AsyncIterable<Buffer>;
+  close(): Promise<void>;
+}
+
+export type Method = 'get' | 'post' | 'put' | 'patch' | 'delete';
+
+/** What a handler is given: checked input, and who asks (null on open routes). */
+export interface RouteInput<Params, Query, Body> {
+  params: Params;
+  query: Query;
+  body: Body;
+  services: HttpServices;
+  session: SessionRecord | null;
+  request: Request;
+  response: Response;
+}
+
+/** One function of the API: what routes, checks and documents it. */
+export interface Route {
+  method: Method;
+  /** Below `/api/v1`, with `:name` for parameters. */
+  path: string;
+  summary: string;
+  tag: string;
+  /** `open` answers before login. */
+  access: 'open' | 'session';
+  params: z.ZodObject | null;
+  query: z.ZodObject | null;
+  body: z.ZodType | null;
+  status: number;
+  /** Null: no content, or the handler writes the answer itself. */
+  answer: z.ZodType | null;
+  /** Set where the handler writes the answer itself. */
+  contentType: string | null;
+  handle(input: RouteInput<unknown, unknown, unknown>): Promise<unknown>;
+}
+
+interface RouteDefinition<
+  Params extends z.ZodObject,
+  Query extends z.ZodObject,
+  Body extends z.ZodType,
+  Answer extends z.ZodType,
+> {
+  method: Method;
+  path: string;
+  summary: string;
+  tag: string;
+  access?: 'open';
+  params?: Params;
+  query?: Query;
+  body?: Body;
+  status?: number;
+  answer?: Answer;
+  contentType?: string;
+  handle(input: RouteInput<z.output<Params>, z.output<Query>, z.output<Body>>): Promise<z.input<Answer> | void>;
+}
+
+/** Ties the types of a handler to the schemas beside it. */
+export function defineRoute<
+  Params extends z.ZodObject,
+  Query extends z.ZodObject,
+  Body extends z.ZodType,
+  Answer extends z.ZodType,
+>(definition: RouteDefinition<Params, Query, Body, Answer>): Route {
+  return {
+    method: definition.method,
+    path: definition.path,
+    summary: definition.summary,
+    tag: definition.tag,
+    access: definition.access ?? 'session',
+    params: definition.params ?? null,
+    query: definition.query ?? null,
+    body: definition.body ?? null,
+    status: definition.status ?? (definition.answer === undefined && definition.contentType === undefined ? 204 : 200),
+    answer: definition.answer ?? null,
+    contentType: definition.contentType ?? null,
+    handle: definition.handle as Route['handle'],
+  };
+}

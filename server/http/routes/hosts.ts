@@ -1,0 +1,124 @@
+import { z } from 'zod';
+import { emptySchema, idSchema } from '../../contract/api/common.schema.ts';
+import {
+  datastoreSchema,
+  hostChangeSchema,
+  hostInputSchema,
+  hostProbeSchema,
+  hostSchema,
+  probeResultSchema,
+  type HostView,
+} from '../../contract/api/host.schema.ts';
+import { machineSchema } from '../../contract/api/machine.schema.ts';
+import { found, listHostViews, listMachineViews } from '../../orchestration/index.ts';
+import { defineRoute, type HttpServices } from '../route.ts';
+
+const tag = 'hosts';
+const params = z.object({ id: idSchema });
+
+export const hostRoutes = [
+  defineRoute({
+    method: 'get',
+    path: '/hosts',
+    tag,
+    summary: 'All hosts',
+    answer: z.array(hostSchema),
+    handle: ({ services }) => listHostViews(services.orchestration.context.catalogue),
+  }),
+  defineRoute({
+    method: 'post',
+    path: '/hosts/probe',
+    tag,
+    summary: 'Try a host out without adding it; its steps come as probe events too',
+    body: hostProbeSchema,
+    answer: probeResultSchema,
+    handle: ({ services, body: { probeId, ...address } }) => services.orchestration.hosts.probe(address, probeId),
+  }),
+  defineRoute({
+    method: 'post',
+    path: '/hosts',
+    tag,
+    summary: 'Add a host that answers; pins its host key and certificate',
+    body: hostInputSchema,
+    status: 201,
+    answer: hostSchema,
+    handle: async ({ services, body }) => loadHost(services, await services.orchestration.hosts.add(body)),
+  }),
+  defineRoute({
+    method: 'get',
+    path: '/hosts/:id',
+    tag,
+    summary: 'One host',
+    params,
+    answer: hostSchema,
+    handle: ({ services, params: { id } }) => loadHost(services, id),
+  }),
+  defineRoute({
+    method: 'patch',
+    path: '/hosts/:id',
+    tag,
+    summary: 'Change a host; what is not named stays',
+    params,
+    body: hostChangeSchema,
+    answer: hostSchema,
+    handle: async ({ services, params: { id }, body }) => {
+      await services.orchestration.hosts.change(id, body);
+      return loadHost(services, id);
+    },
+  }),
+  defineRoute({
+    method: 'delete',
+    path: '/hosts/:id',
+    tag,
+    summary: 'Forget a host; versions of its machines stay',
+    params,
+    handle: ({ services, params: { id } }) => services.orchestration.hosts.remove(id),
+  }),
+  defineRoute({
+    method: 'post',
+    path: '/hosts/:id/test',
+    tag,
+    summary: 'Try the connection of a host',
+    params,
+    body: emptySchema,
+    answer: probeResultSchema,
+    handle: ({ services, params: { id } }) => services.orchestration.hosts.test(id),
+  }),
+  defineRoute({
+    method: 'get',
+    path: '/hosts/:id/machines',
+    tag,
+    summary: 'Machines of a host',
+    params,
+    query: z.strictObject({ refresh: z.stringbool().optional() }),
+    answer: z.array(machineSchema),
+    handle: async ({ services, params: { id }, query }) => {
+      await loadHost(services, id);
+      if (query.refresh === true) await services.orchestration.hosts.refresh(id);
+      return listMachineViews(services.orchestration.context.catalogue, { hostId: id });
+    },
+  }),
+  defineRoute({
+    method: 'get',
+    path: '/hosts/:id/datastores',
+    tag,
+    summary: 'Datastores of a host, asked now',
+    params,
+    answer: z.array(datastoreSchema),
+    handle: async ({ services, params: { id } }) => (await services.orchestration.hosts.refresh(id)).datastores,
+  }),
+  defineRoute({
+    method: 'get',
+    path: '/hosts/:id/networks',
+    tag,
+    summary: 'Networks of a host, asked now',
+    params,
+    answer: z.array(z.string()),
+    handle: async ({ services, params: { id } }) => (await services.orchestration.hosts.refresh(id)).networks,
+  }),
+];
+
+async function loadHost(services: HttpServices, id: string): Promise<HostView> {
+  const hosts = await listHostViews(services.orchestration.context.catalogue);
+  return found(hosts.find((host) => host.id === id) ?? null, 'host', id);
+}

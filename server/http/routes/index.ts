@@ -1,0 +1,27 @@
+import type { Route } from '../route.ts';
+import { eventRoutes } from './events.ts';
+import { hostRoutes } from './hosts.ts';
+import { jobRoutes } from './jobs.ts';
+import { machineRoutes } from './machines.ts';
+import { pointRoutes } from './points.ts';
+import { repositoryRoutes } from './repositories.ts';
+import { restoreRoutes } from './restores.ts';
+import { runRoutes } from './runs.ts';
+import { sessionRoutes } from './session.ts';
+import { systemRoutes } from './system.ts';
+
+/** Every function of the API. */
+export function listRoutes(): Route[] {
+  return [
+    ...systemRoutes,
+    ...sessionRoutes,
+    ...hostRoutes,
+    ...machineRoutes,
+    ...repositoryRoutes,
+    ...jobRoutes,
+    ...runRoutes,
+    ...pointRoutes,
+    ...restoreRoutes,
+    ...eventRoutes,
+  ];
+}

@@ -1,0 +1,102 @@
+import { once } from 'node:events';
+import { z } from 'zod';
+import { pointPageSchema, pointQuerySchema, pointSchema, type PointView } from '../../contract/api/point.schema.ts';
+import { AppError } from '../../errors/index.ts';
+import { found } from '../../orchestration/index.ts';
+import { defineRoute, type HttpServices } from '../route.ts';
+
+const tag = 'points';
+const pointIdSchema = z.string().min(1).max(128);
+
+export const pointRoutes = [
+  defineRoute({
+    method: 'get',
+    path: '/points',
+    tag,
+    summary: 'Versions, newest first, in pages',
+    query: pointQuerySchema,
+    answer: pointPageSchema,
+    handle: async ({ services, query }) => {
+      const { catalogue } = services.orchestration.context;
+      if (query.refresh === true) await refreshRepositories(services, query.repositoryId);
+      const points = await catalogue.points.list({
+        machineId: query.machineId,
+        repositoryId: query.repositoryId,
+        before: query.before === undefined ? undefined : parsePosition(query.before),
+        limit: query.limit,
+      });
+      const last = points.length === query.limit ? points.at(-1) : undefined;
+      return { points, next: last === undefined ? null : `${last.createdAtMs}-${last.id}` };
+    },
+  }),
+  defineRoute({
+    method: 'get',
+    path: '/points/:id',
+    tag,
+    summary: 'One version',
+    params: z.object({ id: pointIdSchema }),
+    answer: pointSchema,
+    handle: ({ services, params: { id } }) => loadPoint(services, id),
+  }),
+  defineRoute({
+    method: 'get',
+    path: '/points/:id/disks/:key/download',
+    tag,
+    summary: 'A disk of a version as a raw image',
+    params: z.object({ id: pointIdSchema, key: z.string().min(1).max(64) }),
+    contentType: 'application/octet-stream',
+    handle: async ({ services, params: { id, key }, response }) => {
+      const point = await loadPoint(services, id);
+      const { catalogue } = services.orchestration.context;
+      const repository = found(await catalogue.repositories.load(point.repositoryId), 'repository', point.repositoryId);
+      const download = await services.downloads.open(repository.path, id, key);
+      const gone = new AbortController();
+      response.on('close', () => gone.abort());
+      try {
+        response.writeHead(200, {
+          'Content-Type': 'application/octet-stream',
+          'Content-Length': download.sizeBytes,
+          'Content-Disposition': `attachment; filename*=UTF-8''${encodeFileName(`${point.machineName} ${key}.img`)}`,
+        });
+        for await (const bytes of download.bytes(gone.signal)) {
+          if (!response.write(bytes)) await once(response, 'drain', { signal: gone.signal });
+        }
+        response.end();
+      } catch (error) {
+        // The reader went away: nobody is left to tell.
+        if (!gone.signal.aborted) throw error;
+      } finally {
+        await download.close();
+      }
+    },
+  }),
+];
+
+async function loadPoint(services: HttpServices, id: string): Promise<PointView> {
+  const point = await services.orchestration.context.catalogue.points.load(id);
+  if (point !== null) return point;
+  throw new AppError('POINT_NOT_FOUND', 'There is no such version.', { hint: 'Load the list of versions again.' });
+}
+
+async function refreshRepositories(services: HttpServices, repositoryId: string | undefined): Promise<void> {
+  const { orchestration } = services;
+  const ids =
+    repositoryId === undefined
+      ? (await orchestration.context.catalogue.repositories.list()).map((repository) => repository.id)
+      : [repositoryId];
+  for (const id of ids) await orchestration.repositories.refresh(id);
+}
+
+function parsePosition(text: string): { createdAtMs: number; id: string } {
+  const [, createdAtMs, id] = /^(\d{1,15})-(.{1,128})$/.exec(text) ?? [];
+  if (createdAtMs !== undefined && id !== undefined) return { createdAtMs: Number(createdAtMs), id };
+  throw new AppError('INPUT_INVALID', 'This page is not known.', { hint: 'Pass "next" of the page before.' });
+}
+
+/** As RFC 8187 wants it: what encodeURIComponent leaves but headers do not take is encoded too. */
+function encodeFileName(name: string): string {
+  return encodeURIComponent(name.toWellFormed()).replaceAll(
+    /['()*!]/g,
+    (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`,
+  );
+}

@@ -1,0 +1,110 @@
+import { z } from 'zod';
+import { emptySchema, idSchema } from '../../contract/api/common.schema.ts';
+import {
+  repositoryAdoptSchema,
+  repositoryChangeSchema,
+  repositoryCheckSchema,
+  repositoryCreateSchema,
+  repositorySchema,
+  type RepositoryView,
+} from '../../contract/api/repository.schema.ts';
+import { runSchema } from '../../contract/api/run.schema.ts';
+import { found, listRepositoryViews } from '../../orchestration/index.ts';
+import { defineRoute, type HttpServices } from '../route.ts';
+import { loadRun } from './runs.ts';
+
+const tag = 'repositories';
+const params = z.object({ id: idSchema });
+
+export const repositoryRoutes = [
+  defineRoute({
+    method: 'get',
+    path: '/repositories',
+    tag,
+    summary: 'All repositories',
+    answer: z.array(repositorySchema),
+    handle: ({ services }) => listRepositoryViews(services.orchestration.context.catalogue),
+  }),
+  defineRoute({
+    method: 'post',
+    path: '/repositories',
+    tag,
+    summary: 'Create a repository in an empty or new folder',
+    body: repositoryCreateSchema,
+    status: 201,
+    answer: repositorySchema,
+    handle: async ({ services, body }) =>
+      loadRepository(services, await services.orchestration.repositories.create(body)),
+  }),
+  defineRoute({
+    method: 'post',
+    path: '/repositories/adopt',
+    tag,
+    summary: 'Take up a repository that is there, with all its versions',
+    body: repositoryAdoptSchema,
+    status: 201,
+    answer: repositorySchema,
+    handle: async ({ services, body }) =>
+      loadRepository(services, await services.orchestration.repositories.adopt(body)),
+  }),
+  defineRoute({
+    method: 'get',
+    path: '/repositories/:id',
+    tag,
+    summary: 'One repository',
+    params,
+    answer: repositorySchema,
+    handle: ({ services, params: { id } }) => loadRepository(services, id),
+  }),
+  defineRoute({
+    method: 'patch',
+    path: '/repositories/:id',
+    tag,
+    summary: 'Change name or path (the files must have been moved there)',
+    params,
+    body: repositoryChangeSchema,
+    answer: repositorySchema,
+    handle: async ({ services, params: { id }, body }) => {
+      await services.orchestration.repositories.change(id, body);
+      return loadRepository(services, id);
+    },
+  }),
+  defineRoute({
+    method: 'delete',
+    path: '/repositories/:id',
+    tag,
+    summary: 'Forget a repository; its files stay',
+    params,
+    handle: ({ services, params: { id } }) => services.orchestration.repositories.remove(id),
+  }),
+  defineRoute({
+    method: 'post',
+    path: '/repositories/:id/refresh',
+    tag,
+    summary: 'Look what the repository holds now',
+    params,
+    body: emptySchema,
+    answer: repositorySchema,
+    handle: async ({ services, params: { id } }) => {
+      await services.orchestration.repositories.refresh(id);
+      return loadRepository(services, id);
+    },
+  }),
+  defineRoute({
+    method: 'post',
+    path: '/repositories/:id/check',
+    tag,
+    summary: 'Start a check of the repository',
+    params,
+    body: repositoryCheckSchema,
+    status: 202,
+    answer: runSchema,
+    handle: async ({ services, params: { id }, body }) =>
+      loadRun(services, await services.orchestration.startCheck(id, body.depth)),
+  }),
+];
+
+async function loadRepository(services: HttpServices, id: string): Promise<RepositoryView> {
+  const repositories = await listRepositoryViews(services.orchestration.context.catalogue);
+  return found(repositories.find((repository) => repository.id === id) ?? null, 'repository', id);
+}

@@ -1,0 +1,58 @@
+import { z } from 'zod';
+import { settingsChangeSchema, settingsSchema } from '../../contract/api/settings.schema.ts';
+import { healthSchema, systemSchema } from '../../contract/api/system.schema.ts';
+import { defineRoute } from '../route.ts';
+
+const tag = 'system';
+
+export const systemRoutes = [
+  defineRoute({
+    method: 'get',
+    path: '/health',
+    tag,
+    summary: 'Whether the server is well',
+    access: 'open',
+    answer: healthSchema,
+    handle: async ({ services }) => ({
+      status: services.orchestration.context.queue.isUp() ? ('ok' as const) : ('degraded' as const),
+    }),
+  }),
+  defineRoute({
+    method: 'get',
+    path: '/openapi.json',
+    tag,
+    summary: 'This document',
+    answer: z.record(z.string(), z.unknown()),
+    // Served by the router itself, which made it from all routes.
+    handle: async () => ({}),
+  }),
+  defineRoute({
+    method: 'get',
+    path: '/system',
+    tag,
+    summary: 'Version, queue, workers',
+    answer: systemSchema,
+    handle: ({ services }) => services.orchestration.describeSystem(),
+  }),
+  defineRoute({
+    method: 'get',
+    path: '/settings',
+    tag,
+    summary: 'Settings',
+    answer: settingsSchema,
+    handle: ({ services }) => services.orchestration.loadSettings(),
+  }),
+  defineRoute({
+    method: 'patch',
+    path: '/settings',
+    tag,
+    summary: 'Change settings; what is not named stays',
+    body: settingsChangeSchema,
+    answer: settingsSchema,
+    handle: ({ services, body }) =>
+      services.orchestration.changeSettings({
+        ...(body.tasksPerHost === undefined ? {} : { tasksPerHost: body.tasksPerHost }),
+        ...(body.keepRunsDays === undefined ? {} : { keepRunsDays: body.keepRunsDays }),
+      }),
+  }),
+];

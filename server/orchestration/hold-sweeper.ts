@@ -1,0 +1,95 @@
+import type { SweepResult } from '../contract/task-result.ts';
+import type { HoldRecord } from '../database/index.ts';
+import { AppError, toAppError } from '../errors/index.ts';
+import { found, type OrchestrationContext } from './context.ts';
+import { sealHostAddress } from './host-addresses.ts';
+import type { RunLog } from './run-log.ts';
+
+const SWEEP_TIMEOUT_MS = 30 * 60_000;
+const RETRY_FIRST_MS = 30_000;
+const RETRY_MAX_MS = 3600_000;
+
+/**
+ * Removes from hosts what ended runs may have left there, and strikes it out of the journal when it
+ * is proven gone. Tries again, less and less often, for as long as the host cannot be reached.
+ */
+export class HoldSweeper {
+  readonly #context: OrchestrationContext;
+  readonly #log: RunLog;
+  readonly #hosts = new Map<string, { isRunning: boolean; failures: number; notBeforeMs: number }>();
+
+  constructor(context: OrchestrationContext, log: RunLog) {
+    this.#context = context;
+    this.#log = log;
+  }
+
+  /** Looks through the journal and sweeps every host whose turn it is. Resolves when it has begun. */
+  async sweep(options: { now?: boolean } = {}): Promise<void> {
+    const { catalogue, clock } = this.#context;
+    const byHost = new Map<string, HoldRecord[]>();
+    for (const hold of await catalogue.holds.listAbandoned()) {
+      byHost.set(hold.hostId, [...(byHost.get(hold.hostId) ?? []), hold]);
+    }
+    for (const [hostId, holds] of byHost) {
+      const state = this.#hosts.get(hostId) ?? { isRunning: false, failures: 0, notBeforeMs: 0 };
+      this.#hosts.set(hostId, state);
+      if (state.isRunning || (options.now !== true && clock.monotonicMs() < state.notBeforeMs)) continue;
+      state.isRunning = true;
+      void this.#sweepHost(hostId, holds)
+        .then((isClean) => {
+          state.failures = isClean ? 0 : state.failures + 1;
+          const pauseMs = Math.min(RETRY_FIRST_MS * 2 ** (state.failures - 1), RETRY_MAX_MS);
+          state.notBeforeMs = isClean ? 0 : clock.monotonicMs() + pauseMs;
+        })
+        .finally(() => (state.isRunning = false));
+    }
+  }
+
+  /** Returns whether nothing of the holds is left. Never rejects. */
+  async #sweepHost(hostId: string, holds: HoldRecord[]): Promise<boolean> {
+    const { catalogue, queue, sealer, clock, events, logger } = this.#context;
+    try {
+      const host = found(await catalogue.hosts.load(hostId), 'host', hostId);
+      const report = (await queue.request(
+        { kind: 'sweep', address: sealHostAddress(sealer, host), holds: holds.map((hold) => hold.name) },
+        { timeoutMs: SWEEP_TIMEOUT_MS },
+      )) as SweepResult;
+      for (const hold of holds) {
+        const failure = report.failed.find((entry) => entry.hold === hold.name);
+        const removed = report.removed.filter((entry) => entry.hold === hold.name);
+        if (failure === undefined) {
+          await catalogue.holds.release(hold.name, clock.nowMs());
+          await this.#logReleased(
+            hold,
+            removed.map((entry) => entry.what),
+          );
+        } else {
+          const error = new AppError('SNAPSHOT_REMOVE_FAILED', `${failure.what}: ${failure.message}`, {
+            hint: 'Dozo tries again by itself. If it stays, remove it in the host client.',
+            details: { hold: hold.name, what: failure.what },
+          });
+          await catalogue.holds.saveError(hold.name, error.toBody());
+        }
+      }
+      events.emit({ type: 'changed', what: 'host', id: hostId });
+      return report.failed.length === 0;
+    } catch (error) {
+      const body = toAppError(error).toBody();
+      logger.warn({ hostId, holds: holds.length, code: body.code }, 'a host could not be swept');
+      for (const hold of holds) await catalogue.holds.saveError(hold.name, body).catch(() => undefined);
+      return false;
+    }
+  }
+
+  async #logReleased(hold: HoldRecord, removed: string[]): Promise<void> {
+    await this.#log.write(hold.runId, hold.partId, {
+      level: 'info',
+      code: removed.length === 0 ? 'HOLD_NOTHING_LEFT' : 'HOLD_SWEPT',
+      text:
+        removed.length === 0
+          ? 'Nothing of this run is left on the host.'
+          : `Removed from the host what this run had left: ${removed.join(', ')}.`,
+      details: { hold: hold.name, removed: removed.length },
+    });
+  }
+}

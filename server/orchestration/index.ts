@@ -1,0 +1,5 @@
+export { found, type OrchestrationContext } from './context.ts';
+export { EventHub, type NumberedEvent } from './event-hub.ts';
+export { ADDRESS_PURPOSE } from './host-addresses.ts';
+export { Orchestration } from './orchestration.ts';
+export { listHostViews, listJobViews, listMachineViews, listRepositoryViews, viewRun, viewRunParts } from './views.ts';

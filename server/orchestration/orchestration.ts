@@ -1,0 +1,97 @@
+import type { SystemView } from '../contract/api/system.schema.ts';
+import type { Settings } from '../contract/api/settings.schema.ts';
+import { toAppError } from '../errors/index.ts';
+import { loadSettings, type OrchestrationContext } from './context.ts';
+import { HostService } from './hosts.ts';
+import { JobService } from './jobs.ts';
+import { RepositoryService } from './repositories.ts';
+import { RunKeeper } from './run-keeper.ts';
+import { RunStarter } from './run-starter.ts';
+
+/** Everything that Dozo does on demand, above the catalogue and the queue. The API is a face of it. */
+export class Orchestration {
+  readonly context: OrchestrationContext;
+  readonly hosts: HostService;
+  readonly repositories: RepositoryService;
+  readonly jobs: JobService;
+  readonly keeper: RunKeeper;
+  readonly #starter: RunStarter;
+  readonly #startedAtMs: number;
+  readonly #version: string;
+
+  constructor(context: OrchestrationContext, options: { version: string }) {
+    this.context = context;
+    this.#version = options.version;
+    this.#startedAtMs = context.clock.nowMs();
+    this.hosts = new HostService(context);
+    this.repositories = new RepositoryService(context);
+    this.jobs = new JobService(context);
+    this.#starter = new RunStarter(context);
+    this.keeper = new RunKeeper(context, { repositories: this.repositories, hosts: this.hosts });
+  }
+
+  /** Takes up all runs that had not ended, and keeps going until `stop`. */
+  start(): void {
+    this.keeper.start();
+  }
+
+  async stop(): Promise<void> {
+    await this.keeper.stop();
+  }
+
+  async startJob(...args: Parameters<RunStarter['startJob']>): Promise<string> {
+    return this.#announce(await this.#starter.startJob(...args));
+  }
+
+  async startRestore(...args: Parameters<RunStarter['startRestore']>): Promise<string> {
+    return this.#announce(await this.#starter.startRestore(...args));
+  }
+
+  async startExport(...args: Parameters<RunStarter['startExport']>): Promise<string> {
+    return this.#announce(await this.#starter.startExport(...args));
+  }
+
+  async startCheck(...args: Parameters<RunStarter['startCheck']>): Promise<string> {
+    return this.#announce(await this.#starter.startCheck(...args));
+  }
+
+  async loadSettings(): Promise<Settings> {
+    return loadSettings(this.context.catalogue);
+  }
+
+  async changeSettings(change: Partial<Settings>): Promise<Settings> {
+    const { catalogue, events } = this.context;
+    const settings = await catalogue.transaction(async (tables) => {
+      const changed = { ...(await loadSettings(tables)), ...change };
+      await tables.settings.save('settings', changed);
+      return changed;
+    });
+    events.emit({ type: 'changed', what: 'settings', id: null });
+    this.keeper.wake();
+    return settings;
+  }
+
+  async describeSystem(): Promise<SystemView> {
+    const { catalogue, queue, clock, logger } = this.context;
+    const workers = queue.isUp()
+      ? await queue.listWorkers().catch((error: unknown) => {
+          logger.warn({ code: toAppError(error).code }, 'workers could not be listed');
+          return [];
+        })
+      : [];
+    return {
+      version: this.#version,
+      startedAtMs: this.#startedAtMs,
+      nowMs: clock.nowMs(),
+      queue: queue.isUp() ? 'up' : 'down',
+      workers,
+      openHolds: (await catalogue.holds.listOpen()).length,
+      activeRuns: (await catalogue.runs.list({ active: true, limit: 1000 })).length,
+    };
+  }
+
+  async #announce(runId: string): Promise<string> {
+    await this.keeper.announce(runId);
+    return runId;
+  }
+}

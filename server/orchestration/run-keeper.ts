@@ -1,0 +1,303 @@
+import { machineIdentitySchema, machineSummarySchema } from '../contract/api/machine.schema.ts';
+import type { RunPartRecord, RunRecord, Tables } from '../database/index.ts';
+import { AppError, toAppError } from '../errors/index.ts';
+import type { TaskEvent, TaskOutcome, TaskSight } from '../queue/index.ts';
+import { found, loadSettings, type OrchestrationContext } from './context.ts';
+import { HoldSweeper } from './hold-sweeper.ts';
+import type { HostService } from './hosts.ts';
+import type { RepositoryService } from './repositories.ts';
+import { judgeOutcome, worstState } from './run-end.ts';
+import { RunLog } from './run-log.ts';
+import { viewPart, viewRun } from './views.ts';
+
+const RECONCILE_EVERY_MS = 2_000;
+/**
+ * A task that the queue does not know any more is handed over again after this: a worker that lost
+ * Redis only has said by then that it still has it.
+ */
+const MISSING_GRACE_MS = 8_000;
+const SWEEP_EVERY_MS = 15_000;
+const RETAIN_EVERY_MS = 3600_000;
+const DAY_MS = 86_400_000;
+
+/**
+ * Brings every run that the catalogue knows to its end: hands its parts to the queue in turn, compares
+ * catalogue and queue again and again, takes results over, and cleans up. Events of the queue only
+ * make it look sooner; whatever of them is lost is found by looking.
+ */
+export class RunKeeper {
+  readonly #context: OrchestrationContext;
+  readonly #repositories: RepositoryService;
+  readonly #hosts: HostService;
+  readonly #log: RunLog;
+  readonly #sweeper: HoldSweeper;
+  /** Since when a task is missing in the queue, on the monotonic clock. */
+  readonly #missingSinceMs = new Map<string, number>();
+  readonly #stopping = new AbortController();
+  #wake: () => void = () => undefined;
+  #isWoken = false;
+  #loop: Promise<void> = Promise.resolve();
+  #nextSweepMs = 0;
+  #nextRetainMs = 0;
+
+  constructor(context: OrchestrationContext, services: { repositories: RepositoryService; hosts: HostService }) {
+    this.#context = context;
+    this.#repositories = services.repositories;
+    this.#hosts = services.hosts;
+    this.#log = new RunLog(context);
+    this.#sweeper = new HoldSweeper(context, this.#log);
+  }
+
+  start(): void {
+    this.#loop = this.#run();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    this.#wake();
+    await this.#loop;
+  }
+
+  /** Look soon: something may have happened. */
+  wake(): void {
+    this.#isWoken = true;
+    this.#wake();
+  }
+
+  /** Tells that a run was made and lets it begin. */
+  async announce(runId: string): Promise<void> {
+    const run = await this.#context.catalogue.runs.load(runId);
+    if (run !== null) this.#context.events.emit({ type: 'run', run: viewRun(run) });
+    this.wake();
+  }
+
+  /** @throws NOT_FOUND, CONFLICT when it has ended */
+  async cancel(runId: string): Promise<void> {
+    const { catalogue } = this.#context;
+    const run = found(await catalogue.runs.load(runId), 'run', runId);
+    if (!(await catalogue.runs.requestCancel(runId))) {
+      throw new AppError('CONFLICT', 'This run has ended already.', { details: { state: run.state } });
+    }
+    await this.#log.write(runId, null, {
+      level: 'info',
+      code: 'CANCEL_REQUESTED',
+      text: 'The run is to be cancelled.',
+    });
+    await this.announce(runId);
+  }
+
+  /** Live news of a worker. */
+  takeEvent(partId: string, event: TaskEvent): void {
+    this.#takeEvent(partId, event).catch((error: unknown) => {
+      this.#context.logger.warn({ partId, code: toAppError(error).code }, 'an event could not be taken over');
+    });
+  }
+
+  async #takeEvent(partId: string, event: TaskEvent): Promise<void> {
+    const { catalogue, events } = this.#context;
+    const part = await catalogue.parts.load(partId);
+    if (part === null) return;
+    switch (event.kind) {
+      case 'started':
+        await this.#markStarted(part, { isReported: true });
+        return;
+      case 'progress':
+        if (part.state !== 'waiting' && part.state !== 'running') return;
+        await catalogue.parts.saveProgress(partId, event.progress);
+        events.emit({ type: 'progress', runId: part.runId, partId, progress: event.progress });
+        return;
+      case 'log':
+        await this.#log.take(part.runId, partId, event.source, event.entries);
+        return;
+    }
+  }
+
+  async #run(): Promise<void> {
+    const { clock, logger } = this.#context;
+    while (!this.#stopping.signal.aborted) {
+      this.#isWoken = false;
+      try {
+        await this.#reconcile();
+        if (clock.monotonicMs() >= this.#nextSweepMs) {
+          this.#nextSweepMs = clock.monotonicMs() + SWEEP_EVERY_MS;
+          await this.#sweeper.sweep();
+        }
+        if (clock.monotonicMs() >= this.#nextRetainMs) {
+          this.#nextRetainMs = clock.monotonicMs() + RETAIN_EVERY_MS;
+          const { keepRunsDays } = await loadSettings(this.#context.catalogue);
+          await this.#context.catalogue.runs.removeBefore(clock.nowMs() - keepRunsDays * DAY_MS);
+        }
+      } catch (error) {
+        if (this.#stopping.signal.aborted) return;
+        logger.warn({ code: toAppError(error).code, reason: toAppError(error).message }, 'runs wait');
+      }
+      if (this.#isWoken) continue;
+      const woken = new Promise<void>((resolve) => (this.#wake = resolve));
+      await Promise.race([woken, clock.sleep(RECONCILE_EVERY_MS, this.#stopping.signal).catch(() => undefined)]);
+    }
+  }
+
+  async #reconcile(): Promise<void> {
+    const { catalogue } = this.#context;
+    const parts = await catalogue.parts.listActive();
+    for (const part of parts) {
+      if (this.#stopping.signal.aborted) return;
+      const run = await catalogue.runs.load(part.runId);
+      if (run === null) continue;
+      if (part.enqueuedAtMs === null) {
+        if (run.cancelRequested) await this.#endUntouched(run, part);
+      } else {
+        await this.#compare(run, part);
+      }
+    }
+    await this.#dispatch();
+    // A run all of whose parts have ended, and that was cut off before it could be ended itself.
+    for (const run of await catalogue.runs.list({ active: true, limit: 1000 })) await this.#endRunIfDone(run.id);
+  }
+
+  /** Compares one part with what the queue knows of it. */
+  async #compare(run: RunRecord, part: RunPartRecord): Promise<void> {
+    const { queue, clock } = this.#context;
+    if (run.cancelRequested && (await queue.cancel(part.id)) === 'removed') {
+      await this.#endUntouched(run, part);
+      return;
+    }
+    const sight: TaskSight = await queue.look(part.id);
+    if (sight.state !== 'missing') this.#missingSinceMs.delete(part.id);
+    switch (sight.state) {
+      case 'ended':
+        await this.#takeOutcome(run, part, sight.outcome);
+        return;
+      case 'active':
+      case 'claimed':
+        if (part.state === 'waiting') await this.#markStarted(part, { isReported: false });
+        return;
+      case 'queued':
+        return;
+      case 'missing': {
+        const sinceMs = this.#missingSinceMs.get(part.id);
+        if (sinceMs === undefined) {
+          this.#missingSinceMs.set(part.id, clock.monotonicMs());
+        } else if (clock.monotonicMs() - sinceMs >= MISSING_GRACE_MS) {
+          this.#missingSinceMs.delete(part.id);
+          await this.#log.write(run.id, part.id, {
+            level: 'warning',
+            code: 'QUEUE_FORGOT_TASK',
+            text: 'The queue had lost this task; it was handed over again.',
+          });
+          await queue.enqueue(part.id, part.task);
+        }
+        return;
+      }
+    }
+  }
+
+  /** Hands waiting parts over, oldest run first, as far as the limit of each host allows. */
+  async #dispatch(): Promise<void> {
+    const { catalogue, queue, clock } = this.#context;
+    const { tasksPerHost } = await loadSettings(catalogue);
+    const parts = await catalogue.parts.listActive();
+    const busy = new Map<string, number>();
+    for (const part of parts) {
+      if (part.enqueuedAtMs !== null && part.hostId !== null) busy.set(part.hostId, (busy.get(part.hostId) ?? 0) + 1);
+    }
+    for (const part of parts) {
+      if (part.enqueuedAtMs !== null || this.#stopping.signal.aborted) continue;
+      const count = part.hostId === null ? 0 : (busy.get(part.hostId) ?? 0);
+      if (count >= tasksPerHost) continue;
+      // The catalogue first: after a crash in between, the task is missing and handed over again.
+      await catalogue.parts.saveEnqueued(part.id, part.task, clock.nowMs());
+      if (part.hostId !== null) busy.set(part.hostId, count + 1);
+      await queue.enqueue(part.id, part.task);
+    }
+  }
+
+  async #markStarted(part: RunPartRecord, options: { isReported: boolean }): Promise<void> {
+    const { catalogue, clock, events } = this.#context;
+    const isRunStarted = await catalogue.transaction(async (tables) => {
+      await tables.parts.start(part.id, clock.nowMs(), options);
+      return tables.runs.start(part.runId, clock.nowMs());
+    });
+    await this.#emitPart(part);
+    const run = isRunStarted ? await catalogue.runs.load(part.runId) : null;
+    if (run !== null) events.emit({ type: 'run', run: viewRun(run) });
+  }
+
+  /** A part that no worker ever had, in a run that is cancelled: there is nothing on the host. */
+  async #endUntouched(run: RunRecord, part: RunPartRecord): Promise<void> {
+    const { catalogue, clock } = this.#context;
+    await catalogue.transaction(async (tables) => {
+      const atMs = clock.nowMs();
+      await tables.parts.finish(part.id, { state: 'cancelled', result: null, error: null, atMs });
+      // A worker that was lost may have begun all the same: then the sweep decides.
+      if (part.startedAtMs === null) await tables.holds.releaseOfPart(part.id, atMs);
+    });
+    await this.#emitPart(part);
+    await this.#endRunIfDone(run.id);
+  }
+
+  async #takeOutcome(run: RunRecord, part: RunPartRecord, outcome: TaskOutcome): Promise<void> {
+    const { catalogue, queue, clock } = this.#context;
+    await this.#log.take(run.id, part.id, outcome.source, outcome.log);
+    const verdict = judgeOutcome(run.kind, outcome);
+    await catalogue.transaction(async (tables) => {
+      const atMs = clock.nowMs();
+      const { state, result, error } = verdict;
+      if (!(await tables.parts.finish(part.id, { state, result, error, atMs }))) return;
+      if (verdict.isHoldReleased) await tables.holds.releaseOfPart(part.id, atMs);
+      await takeOverIdentity(tables, run, part, verdict.result);
+    });
+    await queue.forget(part.id);
+    await this.#emitPart(part);
+    await this.#endRunIfDone(run.id);
+    if (!verdict.isHoldReleased) await this.#sweeper.sweep({ now: true });
+  }
+
+  async #endRunIfDone(runId: string): Promise<void> {
+    const { catalogue, clock, events } = this.#context;
+    const parts = await catalogue.parts.listByRun(runId);
+    if (parts.some((part) => part.state === 'waiting' || part.state === 'running')) return;
+    const state = worstState(parts.map((part) => part.state));
+    const error = parts.find((part) => part.state === state && part.error !== null)?.error ?? null;
+    if (!(await catalogue.runs.finish(runId, { state, error, atMs: clock.nowMs() }))) return;
+    const run = await catalogue.runs.load(runId);
+    if (run === null) return;
+    events.emit({ type: 'run', run: viewRun(run) });
+    this.#lookAgain(run, parts);
+  }
+
+  /** After a run: what it changed in the repository and on the host is looked up again, in the background. */
+  #lookAgain(run: RunRecord, parts: readonly RunPartRecord[]): void {
+    const logFailure = (error: unknown): void => {
+      this.#context.logger.warn({ runId: run.id, code: toAppError(error).code }, 'looking again after a run failed');
+    };
+    if (run.kind === 'backup' && run.repositoryId !== null) {
+      this.#repositories.refresh(run.repositoryId).catch(logFailure);
+    }
+    if (run.kind === 'restore') {
+      for (const { hostId } of parts) if (hostId !== null) this.#hosts.refresh(hostId).catch(logFailure);
+    }
+  }
+
+  async #emitPart(part: RunPartRecord): Promise<void> {
+    const { catalogue, events } = this.#context;
+    const now = await catalogue.parts.load(part.id);
+    if (now === null) return;
+    const open = (await catalogue.holds.listByRun(part.runId)).filter((hold) => hold.releasedAtMs === null);
+    const view = viewPart(now, new Set(open.map((hold) => hold.partId)));
+    events.emit({ type: 'part', runId: part.runId, part: view });
+  }
+}
+
+/** Who the machine is after a run: a restore in place gives it a new id on the host, and the job goes on. */
+async function takeOverIdentity(tables: Tables, run: RunRecord, part: RunPartRecord, result: unknown): Promise<void> {
+  if (part.machineId === null || typeof result !== 'object' || result === null) return;
+  if (run.kind === 'backup' && 'identity' in result) {
+    const identity = machineIdentitySchema.safeParse(result.identity);
+    if (identity.success) await tables.machines.saveIdentity(part.machineId, identity.data);
+  }
+  if (run.kind === 'restore' && 'machine' in result) {
+    const summary = machineSummarySchema.safeParse(result.machine);
+    if (summary.success) await tables.machines.saveIdentity(part.machineId, summary.data.identity);
+  }
+}

@@ -1,0 +1,286 @@
+import type { z } from 'zod';
+import type { jobRunSchema } from '../contract/api/job.schema.ts';
+import type { ExportInput, RestoreInput } from '../contract/api/restore.schema.ts';
+import type { RunKind } from '../contract/api/run.schema.ts';
+import type { WorkerTask } from '../contract/task.ts';
+import type { HostRecord, MachineRecord, PointRecord, RepositoryRecord, Tables } from '../database/index.ts';
+import { AppError } from '../errors/index.ts';
+import { randomHex } from '../runtime/index.ts';
+import { found, type OrchestrationContext } from './context.ts';
+import { sealHostAddress } from './host-addresses.ts';
+
+interface NewPart {
+  machineId: string | null;
+  hostId: string | null;
+  name: string;
+  /** Null for work that leaves nothing on a host. */
+  hold: string | null;
+  task(runId: string): WorkerTask;
+}
+
+interface NewRun {
+  kind: RunKind;
+  jobId: string | null;
+  repositoryId: string;
+  title: string;
+  parts: NewPart[];
+}
+
+/**
+ * Makes runs: the run, its parts and the journal of what they may leave on hosts, in one transaction.
+ * Nothing is handed to a worker here.
+ */
+export class RunStarter {
+  readonly #context: OrchestrationContext;
+
+  constructor(context: OrchestrationContext) {
+    this.#context = context;
+  }
+
+  /** @throws NOT_FOUND, RUN_ALREADY_ACTIVE, MACHINE_NOT_FOUND */
+  async startJob(jobId: string, input: z.infer<typeof jobRunSchema>): Promise<string> {
+    return this.#start(async (tables) => {
+      const job = found(await tables.jobs.load(jobId), 'job', jobId);
+      await assertIdle(tables, jobId, job.name);
+      const repository = found(await tables.repositories.load(job.repositoryId), 'repository', job.repositoryId);
+      const machineIds = input.machineIds ?? job.machineIds;
+      const foreign = machineIds.find((id) => !job.machineIds.includes(id));
+      if (foreign !== undefined) {
+        throw new AppError('INPUT_INVALID', `The machine ${foreign} does not belong to this job.`, {
+          hint: 'Name machines of the job only.',
+          details: { machineId: foreign },
+        });
+      }
+      const parts: NewPart[] = [];
+      for (const machineId of machineIds) {
+        const machine = found(await tables.machines.load(machineId), 'machine', machineId);
+        const host = await loadHostOf(tables, machine);
+        const hold = newHold();
+        parts.push({
+          machineId,
+          hostId: host.id,
+          name: machine.name,
+          hold,
+          task: (runId) => ({
+            kind: 'backup',
+            runId,
+            hold,
+            address: sealHostAddress(this.#context.sealer, host),
+            machineId,
+            identity: machine.identity,
+            repository: { path: repository.path },
+            options: {
+              quiesce: job.options.quiesce,
+              fullRead: input.fullRead ?? job.options.fullRead,
+              verifySample: job.options.verifySample,
+              nfsStaging: job.options.nfsStaging,
+              excludedDisks: job.options.excludedDisks[machineId] ?? [],
+            },
+          }),
+        });
+      }
+      return { kind: 'backup', jobId, repositoryId: repository.id, title: job.name, parts };
+    });
+  }
+
+  /** @throws NOT_FOUND, POINT_NOT_FOUND, POINT_INCOMPLETE, RUN_ALREADY_ACTIVE */
+  async startRestore(input: RestoreInput): Promise<string> {
+    return this.#start(async (tables) => {
+      const { point, repository } = await loadPoint(tables, input.pointId);
+      if (point.state !== 'complete' && !(point.state === 'incomplete' && input.acceptIncomplete)) {
+        throw new AppError('POINT_INCOMPLETE', `This version is ${point.state}: ${point.stateReasons.join(' ')}`, {
+          hint: 'Choose another version, or restore what this one holds by accepting that it is incomplete.',
+          details: { pointId: point.id },
+        });
+      }
+      const host = found(await tables.hosts.load(input.hostId), 'host', input.hostId);
+      const replaced = await loadReplaced(tables, input);
+      const hold = newHold();
+      const name = input.mode.kind === 'new' ? input.mode.name : (replaced?.name ?? point.machineName);
+      return {
+        kind: 'restore',
+        jobId: null,
+        repositoryId: repository.id,
+        title: name,
+        parts: [
+          {
+            machineId: replaced?.id ?? null,
+            hostId: host.id,
+            name,
+            hold,
+            task: (runId) => ({
+              kind: 'restore',
+              runId,
+              hold,
+              address: sealHostAddress(this.#context.sealer, host),
+              repository: { path: repository.path },
+              pointId: point.id,
+              target: {
+                mode:
+                  input.mode.kind === 'new'
+                    ? { kind: 'new', name: input.mode.name }
+                    : { kind: 'replace', identity: replaced?.identity ?? null },
+                datastore: input.datastore,
+                provisioning: input.provisioning,
+                networks: input.networks,
+                identity: input.identity,
+                powerOn: input.powerOn,
+                acceptIncomplete: input.acceptIncomplete,
+              },
+            }),
+          },
+        ],
+      };
+    });
+  }
+
+  /** @throws NOT_FOUND, POINT_NOT_FOUND */
+  async startExport(input: ExportInput): Promise<string> {
+    return this.#start(async (tables) => {
+      const { point, repository } = await loadPoint(tables, input.pointId);
+      if (!point.disks.some((disk) => disk.key === input.diskKey)) {
+        throw new AppError('NOT_FOUND', `This version has no disk ${input.diskKey}.`, {
+          hint: `Its disks are: ${point.disks.map((disk) => disk.key).join(', ')}.`,
+          details: { pointId: point.id, diskKey: input.diskKey },
+        });
+      }
+      return {
+        kind: 'export',
+        jobId: null,
+        repositoryId: repository.id,
+        title: `${point.machineName} ${input.diskKey}`,
+        parts: [
+          {
+            machineId: null,
+            hostId: null,
+            name: input.diskKey,
+            hold: null,
+            task: (runId) => ({
+              kind: 'export',
+              runId,
+              repository: { path: repository.path },
+              pointId: point.id,
+              diskKey: input.diskKey,
+              format: input.format,
+              path: input.path,
+            }),
+          },
+        ],
+      };
+    });
+  }
+
+  /** @throws NOT_FOUND, RUN_ALREADY_ACTIVE */
+  async startCheck(repositoryId: string, depth: 'structure' | 'hashes'): Promise<string> {
+    return this.#start(async (tables) => {
+      const repository = found(await tables.repositories.load(repositoryId), 'repository', repositoryId);
+      const active = await tables.runs.list({ kind: 'check', active: true, limit: 100 });
+      if (active.some((run) => run.repositoryId === repositoryId)) throw alreadyActive(repository.name);
+      return {
+        kind: 'check',
+        jobId: null,
+        repositoryId,
+        title: repository.name,
+        parts: [
+          {
+            machineId: null,
+            hostId: null,
+            name: repository.name,
+            hold: null,
+            task: (runId) => ({ kind: 'check', runId, repository: { path: repository.path }, depth }),
+          },
+        ],
+      };
+    });
+  }
+
+  async #start(plan: (tables: Tables) => Promise<NewRun>): Promise<string> {
+    const { catalogue, clock } = this.#context;
+    const runId = randomHex(8);
+    await catalogue.transaction(async (tables) => {
+      const run = await plan(tables);
+      const nowMs = clock.nowMs();
+      await tables.runs.add({
+        id: runId,
+        kind: run.kind,
+        jobId: run.jobId,
+        repositoryId: run.repositoryId,
+        title: run.title,
+        state: 'waiting',
+        cancelRequested: false,
+        createdAtMs: nowMs,
+        startedAtMs: null,
+        finishedAtMs: null,
+        error: null,
+      });
+      for (const [position, part] of run.parts.entries()) {
+        const partId = randomHex(8);
+        await tables.parts.add({ id: partId, runId, ...part, task: part.task(runId) }, position);
+        if (part.hold === null || part.hostId === null) continue;
+        await tables.holds.add({
+          name: part.hold,
+          hostId: part.hostId,
+          partId,
+          runId,
+          machineId: part.machineId,
+          createdAtMs: nowMs,
+        });
+      }
+    });
+    return runId;
+  }
+}
+
+function newHold(): string {
+  return `dozo-${randomHex(8)}`;
+}
+
+async function assertIdle(tables: Tables, jobId: string, name: string): Promise<void> {
+  if ((await tables.runs.list({ jobId, active: true, limit: 1 })).length > 0) throw alreadyActive(name);
+}
+
+function alreadyActive(name: string): AppError {
+  return new AppError('RUN_ALREADY_ACTIVE', `"${name}" runs already.`, {
+    hint: 'Wait for the end of that run, or cancel it.',
+    details: { name },
+  });
+}
+
+async function loadHostOf(tables: Tables, machine: MachineRecord): Promise<HostRecord> {
+  const host = machine.hostId === null ? null : await tables.hosts.load(machine.hostId);
+  if (host !== null) return host;
+  throw new AppError('MACHINE_NOT_FOUND', `No host is known for the machine "${machine.name}".`, {
+    hint: 'Add the host that it runs on, or take the machine out of the job.',
+    details: { machineId: machine.id },
+  });
+}
+
+async function loadPoint(
+  tables: Tables,
+  pointId: string,
+): Promise<{ point: PointRecord; repository: RepositoryRecord }> {
+  const point = await tables.points.load(pointId);
+  if (point === null) {
+    throw new AppError('POINT_NOT_FOUND', `There is no version ${pointId}.`, {
+      hint: 'Load the list of versions again.',
+      details: { pointId },
+    });
+  }
+  const repository = found(await tables.repositories.load(point.repositoryId), 'repository', point.repositoryId);
+  return { point, repository };
+}
+
+/** Machine that a restore takes the place of; no backup or other restore of it may run beside. */
+async function loadReplaced(tables: Tables, input: RestoreInput): Promise<MachineRecord | null> {
+  if (input.mode.kind === 'new') return null;
+  const machine = found(await tables.machines.load(input.mode.machineId), 'machine', input.mode.machineId);
+  if (machine.hostId !== input.hostId) {
+    throw new AppError('INPUT_INVALID', `The machine "${machine.name}" is not on this host.`, {
+      hint: 'Replace a machine on the host that it is on, or restore it as a new one.',
+      details: { machineId: machine.id },
+    });
+  }
+  const active = (await tables.parts.listActive()).find((part) => part.machineId === machine.id);
+  if (active !== undefined) throw alreadyActive(machine.name);
+  return machine;
+}

@@ -1,0 +1,275 @@
+import { Queue, QueueEvents, type Job } from 'bullmq';
+import { Redis } from 'ioredis';
+import type { WorkerTask } from '../contract/task.ts';
+import { AppError, toAppError } from '../errors/index.ts';
+import { randomHex, type Clock, type Logger } from '../runtime/index.ts';
+import { createKeys, jobIdOf, OUTCOME_SECONDS, QUEUE_NAMES, queueOf, taskIdOf, type QueueName } from './keys.ts';
+import { toRedisOptions, type RedisAddress } from './redis-address.ts';
+import type { TaskEvent, TaskOutcome } from './task-events.ts';
+import { taskEventSchema, taskOutcomeSchema, workerTaskSchema } from './task.schema.ts';
+
+export interface TaskQueueOptions {
+  redis: RedisAddress;
+  /** Sets several Dozos in one Redis apart. */
+  prefix: string;
+  clock: Clock;
+  logger: Logger;
+  /** Something happened in a task of a run. Hints only: what matters is also found by `look`. */
+  onEvent(taskId: string, event: TaskEvent): void;
+  /** A task of a run may have ended: time to `look`. */
+  onEnd(taskId: string): void;
+}
+
+/** What can be seen of a task. */
+export type TaskSight =
+  /** In the queue, nobody has it. `touched`: somebody had it before. */
+  | { state: 'queued'; touched: boolean }
+  | { state: 'active' }
+  | { state: 'ended'; outcome: TaskOutcome }
+  /** Not in the queue, but a worker says that it works on it: it lost Redis, not the task. */
+  | { state: 'claimed' }
+  | { state: 'missing' };
+
+export interface WorkerSight {
+  id: string;
+  host: string;
+  pid: number;
+  concurrency: number;
+  running: string[];
+  seenAtMs: number;
+}
+
+/** How long Redis may be away before an answer is owed to the caller. */
+const ANSWER_MS = 10_000;
+const POLL_MS = 1_000;
+
+/** The server's end of the queue. */
+export class TaskQueue {
+  readonly #options: TaskQueueOptions;
+  readonly #queues: Record<QueueName, Queue>;
+  readonly #events: Record<QueueName, QueueEvents>;
+  readonly #redis: Redis;
+  readonly #keys: ReturnType<typeof createKeys>;
+  readonly #requests = new Map<string, { wake: () => void; onEvent: (event: TaskEvent) => void }>();
+  #isClosed = false;
+
+  constructor(options: TaskQueueOptions) {
+    this.#options = options;
+    this.#keys = createKeys(options.prefix);
+    const connection = toRedisOptions(options.redis);
+    this.#redis = new Redis(connection);
+    this.#redis.on('error', this.#logError);
+    const makeQueue = (name: QueueName): Queue =>
+      new Queue(name, { connection, prefix: options.prefix, skipVersionCheck: true }).on('error', this.#logError);
+    const makeEvents = (name: QueueName): QueueEvents => {
+      const events = new QueueEvents(name, { connection, prefix: options.prefix, skipVersionCheck: true });
+      events.on('error', this.#logError);
+      events.on('progress', ({ jobId, data }) => this.#dispatchEvent(name, taskIdOf(jobId), data));
+      events.on('completed', ({ jobId }) => this.#dispatchEnd(name, taskIdOf(jobId)));
+      events.on('failed', ({ jobId }) => this.#dispatchEnd(name, taskIdOf(jobId)));
+      return events;
+    };
+    this.#queues = { runs: makeQueue('runs'), requests: makeQueue('requests') };
+    this.#events = { runs: makeEvents('runs'), requests: makeEvents('requests') };
+  }
+
+  /**
+   * Hands a task over. Doing so again with the same id changes nothing while the first one is there.
+   * @throws QUEUE_UNAVAILABLE
+   */
+  async enqueue(taskId: string, task: WorkerTask): Promise<void> {
+    const payload = workerTaskSchema.parse(task);
+    await this.#answer(
+      this.#queues[queueOf(task)].add(payload.kind, payload, {
+        jobId: jobIdOf(taskId),
+        // Retries are BullMQ's own for workers that vanished; errors come back as values.
+        attempts: 1,
+        removeOnComplete: { age: OUTCOME_SECONDS },
+        removeOnFail: { age: OUTCOME_SECONDS },
+      }),
+    );
+  }
+
+  /**
+   * Asks a worker and waits for its answer.
+   * @throws what the worker threw; QUEUE_UNAVAILABLE, WORKER_LOST, CANCELLED
+   */
+  async request(
+    task: WorkerTask,
+    options: { timeoutMs: number; signal?: AbortSignal; onEvent?: (event: TaskEvent) => void },
+  ): Promise<unknown> {
+    const taskId = randomHex(8);
+    const { clock } = this.#options;
+    const deadlineMs = clock.monotonicMs() + options.timeoutMs;
+    let wake: () => void = () => undefined;
+    this.#requests.set(taskId, { wake: () => wake(), onEvent: options.onEvent ?? (() => undefined) });
+    try {
+      await this.enqueue(taskId, task);
+      for (;;) {
+        const sight = await this.look(taskId, queueOf(task));
+        if (sight.state === 'ended') {
+          if (sight.outcome.ok) return sight.outcome.value;
+          if (sight.outcome.error === null) throw new AppError('INTERNAL', 'A task failed without an error.');
+          throw AppError.fromBody(sight.outcome.error);
+        }
+        if (sight.state === 'missing') await this.enqueue(taskId, task);
+        options.signal?.throwIfAborted();
+        if (clock.monotonicMs() > deadlineMs) {
+          throw sight.state === 'queued'
+            ? new AppError('QUEUE_UNAVAILABLE', 'No worker took up the task in time.', {
+                hint: 'Look whether a worker runs; it is started again by itself.',
+              })
+            : new AppError('WORKER_LOST', 'The worker did not answer in time.', { hint: 'Try again.' });
+        }
+        const woken = new Promise<void>((resolve) => (wake = resolve));
+        await Promise.race([woken, clock.sleep(POLL_MS)]);
+      }
+    } catch (error) {
+      await this.cancel(taskId).catch(() => undefined);
+      throw error;
+    } finally {
+      this.#requests.delete(taskId);
+      await this.#forgetIn(taskId, queueOf(task)).catch(() => undefined);
+    }
+  }
+
+  /** @throws QUEUE_UNAVAILABLE */
+  async look(taskId: string, queueName: QueueName = 'runs'): Promise<TaskSight> {
+    return this.#answer(this.#look(taskId, queueName));
+  }
+
+  async #look(taskId: string, queueName: QueueName): Promise<TaskSight> {
+    const [outcomeText, claim] = await this.#redis.mget(this.#keys.outcome(taskId), this.#keys.claim(taskId));
+    if (typeof outcomeText === 'string') return { state: 'ended', outcome: readOutcome(JSON.parse(outcomeText)) };
+    const job: Job | undefined = await this.#queues[queueName].getJob(jobIdOf(taskId));
+    if (job === undefined) return typeof claim === 'string' ? { state: 'claimed' } : { state: 'missing' };
+    switch (await job.getState()) {
+      case 'completed':
+        return { state: 'ended', outcome: readOutcome(job.returnvalue) };
+      case 'failed':
+        return { state: 'ended', outcome: lostOutcome(job.failedReason) };
+      case 'active':
+        return { state: 'active' };
+      case 'unknown':
+        return typeof claim === 'string' ? { state: 'claimed' } : { state: 'missing' };
+      default:
+        return { state: 'queued', touched: job.attemptsStarted > 0 };
+    }
+  }
+
+  /** The outcome of a task is stored: queue and worker may forget it. */
+  async forget(taskId: string): Promise<void> {
+    await this.#answer(this.#forgetIn(taskId, 'runs'));
+  }
+
+  async #forgetIn(taskId: string, queueName: QueueName): Promise<void> {
+    await this.#redis
+      .multi()
+      .set(this.#keys.settled(taskId), '1', 'EX', OUTCOME_SECONDS)
+      .del(this.#keys.outcome(taskId), this.#keys.cancel(taskId))
+      .exec();
+    // Refused while a worker has it: then it is removed with its age.
+    await this.#queues[queueName].remove(jobIdOf(taskId)).catch(() => 0);
+  }
+
+  /**
+   * Asks for a task to be stopped. One that no worker ever had is taken out of the queue.
+   * @returns `removed`: it will not run, and never did; `asked`: its outcome will come
+   */
+  async cancel(taskId: string): Promise<'removed' | 'asked'> {
+    return this.#answer(this.#cancel(taskId));
+  }
+
+  async #cancel(taskId: string): Promise<'removed' | 'asked'> {
+    await this.#redis.set(this.#keys.cancel(taskId), '1', 'EX', OUTCOME_SECONDS);
+    await this.#redis.publish(this.#keys.cancelChannel, taskId);
+    for (const name of QUEUE_NAMES) {
+      const job: Job | undefined = await this.#queues[name].getJob(jobIdOf(taskId));
+      if (job === undefined || job.attemptsStarted > 0) continue;
+      const removed = await this.#queues[name].remove(job.id ?? '').catch(() => 0);
+      if (removed === 1) return 'removed';
+    }
+    return 'asked';
+  }
+
+  /** Workers that gave a sign of life within the last seconds. */
+  async listWorkers(): Promise<WorkerSight[]> {
+    return this.#answer(
+      (async () => {
+        const ids = await this.#redis.smembers(this.#keys.workers);
+        if (ids.length === 0) return [];
+        const texts = await this.#redis.mget(ids.map((id) => this.#keys.worker(id)));
+        const gone = ids.filter((_id, index) => texts[index] === null);
+        if (gone.length > 0) await this.#redis.srem(this.#keys.workers, ...gone);
+        return texts.flatMap((text) => (typeof text === 'string' ? [JSON.parse(text) as WorkerSight] : []));
+      })(),
+    );
+  }
+
+  isUp(): boolean {
+    return this.#redis.status === 'ready';
+  }
+
+  async close(): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    const parts = [...QUEUE_NAMES.map((name) => this.#events[name]), ...QUEUE_NAMES.map((name) => this.#queues[name])];
+    // A connection that is away never ends in order: it is cut.
+    await Promise.race([Promise.allSettled(parts.map((part) => part.close())), this.#options.clock.sleep(2_000)]);
+    await Promise.allSettled(parts.map((part) => part.disconnect()));
+    this.#redis.disconnect();
+  }
+
+  /** Redis may be away for long; a caller is told so instead of waiting with it. */
+  async #answer<T>(work: Promise<T>): Promise<T> {
+    const timeout = new AbortController();
+    const late = this.#options.clock.sleep(ANSWER_MS, timeout.signal).then((): never => {
+      throw new AppError('QUEUE_UNAVAILABLE', 'The queue (Redis) does not answer.', {
+        hint: 'It is started again by itself; try again in a moment. Runs go on meanwhile.',
+      });
+    });
+    late.catch(() => undefined);
+    try {
+      return await Promise.race([work, late]);
+    } finally {
+      timeout.abort();
+      work.catch(() => undefined);
+    }
+  }
+
+  #dispatchEvent(queueName: QueueName, taskId: string, data: unknown): void {
+    const event = taskEventSchema.safeParse(data);
+    if (!event.success) {
+      this.#options.logger.warn({ taskId }, 'an event of a worker has an unknown form');
+      return;
+    }
+    if (queueName === 'runs') this.#options.onEvent(taskId, event.data as TaskEvent);
+    else this.#requests.get(taskId)?.onEvent(event.data as TaskEvent);
+  }
+
+  #dispatchEnd(queueName: QueueName, taskId: string): void {
+    if (queueName === 'runs') this.#options.onEnd(taskId);
+    else this.#requests.get(taskId)?.wake();
+  }
+
+  readonly #logError = (error: Error): void => {
+    if (this.#isClosed) return;
+    this.#options.logger.warn({ code: toAppError(error).code, reason: error.message }, 'the queue has a problem');
+  };
+}
+
+function readOutcome(value: unknown): TaskOutcome {
+  const outcome = taskOutcomeSchema.safeParse(value);
+  return outcome.success ? (outcome.data as TaskOutcome) : lostOutcome('its answer has an unknown form');
+}
+
+function lostOutcome(reason: string | undefined): TaskOutcome {
+  const error = new AppError(
+    'WORKER_LOST',
+    `The worker was lost several times during this task (${reason ?? 'no reason'}).`,
+    {
+      hint: "Look into the worker's log: too little memory is the usual cause. The next run goes on from here.",
+    },
+  );
+  return { ok: false, value: null, error: error.toBody(), source: 'queue', log: [] };
+}

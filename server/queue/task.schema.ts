@@ -1,0 +1,112 @@
+import { z } from 'zod';
+import type { WorkerTask } from '../contract/task.ts';
+
+const sealed = z.string().min(1);
+const repository = z.strictObject({ path: z.string().min(1) });
+const runId = z.string().min(1);
+const hold = z.string().regex(/^dozo-[0-9a-f]{16}$/);
+
+const backupOptions = z.strictObject({
+  quiesce: z.enum(['require', 'try', 'off']),
+  fullRead: z.boolean(),
+  verifySample: z.number().min(0).max(1),
+  nfsStaging: z.strictObject({ server: z.string(), share: z.string(), localPath: z.string() }).nullable(),
+  excludedDisks: z.array(z.string()),
+});
+
+const target = z.strictObject({
+  mode: z.discriminatedUnion('kind', [
+    z.strictObject({ kind: z.literal('new'), name: z.string().min(1) }),
+    z.strictObject({ kind: z.literal('replace'), identity: z.unknown() }),
+  ]),
+  datastore: z.string().nullable(),
+  provisioning: z.enum(['thin', 'thick', 'eager', 'as-source']),
+  networks: z.record(z.string(), z.string()),
+  identity: z.enum(['keep', 'new']),
+  powerOn: z.boolean(),
+  acceptIncomplete: z.boolean().exactOptional(),
+});
+
+/**
+ * The queue's items, checked on both sides: Redis may be shared, and may hold what an older Dozo put
+ * there. Same shapes as `WorkerTask`, which the compiler compares.
+ */
+export const workerTaskSchema: z.ZodType<WorkerTask> = z.discriminatedUnion('kind', [
+  z.strictObject({ kind: z.literal('probe'), address: sealed }),
+  z.strictObject({ kind: z.literal('inventory'), address: sealed }),
+  z.strictObject({
+    kind: z.literal('backup'),
+    runId,
+    hold,
+    address: sealed,
+    machineId: z.string().min(1),
+    identity: z.unknown(),
+    repository,
+    options: backupOptions,
+  }),
+  z.strictObject({ kind: z.literal('restore'), runId, hold, address: sealed, repository, pointId: z.string(), target }),
+  z.strictObject({
+    kind: z.literal('export'),
+    runId,
+    repository,
+    pointId: z.string(),
+    diskKey: z.string(),
+    format: z.enum(['raw', 'vmdk']),
+    path: z.string(),
+  }),
+  z.strictObject({ kind: z.literal('sweep'), address: sealed, holds: z.array(hold) }),
+  z.strictObject({ kind: z.literal('check'), runId, repository, depth: z.enum(['structure', 'hashes']) }),
+  z.strictObject({ kind: z.literal('points'), repository }),
+  z.strictObject({
+    kind: z.literal('create-repository'),
+    repository,
+    chunkSizeBytes: z.number().int().positive(),
+  }),
+]);
+
+const details = z.record(z.string(), z.union([z.string(), z.number(), z.boolean(), z.null()]));
+
+export const logLineSchema = z.object({
+  atMs: z.number(),
+  level: z.enum(['info', 'warning', 'error']),
+  code: z.string(),
+  text: z.string(),
+  details: details.optional(),
+});
+
+const numberedLineSchema = z.object({ sequence: z.number().int(), line: logLineSchema });
+
+/** What a worker says in the middle of a task. `source` names one execution of it. */
+export const taskEventSchema = z.discriminatedUnion('kind', [
+  z.object({ kind: z.literal('started'), source: z.string() }),
+  z.object({
+    kind: z.literal('progress'),
+    progress: z.object({
+      stage: z.string(),
+      totalBytes: z.number(),
+      doneBytes: z.number(),
+      bytesPerSecond: z.number(),
+      remainingSeconds: z.number().nullable(),
+      disks: z.array(
+        z.object({
+          key: z.string(),
+          label: z.string(),
+          totalBytes: z.number(),
+          doneBytes: z.number(),
+          route: z.string().nullable(),
+        }),
+      ),
+    }),
+  }),
+  z.object({ kind: z.literal('log'), source: z.string(), entries: z.array(numberedLineSchema) }),
+]);
+
+/** How a task ended: errors are values here, so that their codes cross the process. */
+export const taskOutcomeSchema = z.object({
+  ok: z.boolean(),
+  value: z.unknown(),
+  error: z.object({ code: z.string(), message: z.string(), hint: z.string().optional(), details }).nullable(),
+  source: z.string(),
+  /** All lines of this execution: those that were lost on the way are added at the end. */
+  log: z.array(numberedLineSchema),
+});

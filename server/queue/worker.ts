@@ -1,0 +1,333 @@
+import { hostname } from 'node:os';
+import { DelayedError, WaitingError, Worker, type Job } from 'bullmq';
+import { Redis } from 'ioredis';
+import type { MachineProgress } from '../contract/run.ts';
+import type { WorkerEvent, WorkerTask } from '../contract/task.ts';
+import { AppError, cancelled, isAbort, toAppError } from '../errors/index.ts';
+import { randomHex, type Clock, type Logger } from '../runtime/index.ts';
+import {
+  CLAIM_MS,
+  createKeys,
+  HEARTBEAT_MS,
+  LOCK_MS,
+  OUTCOME_SECONDS,
+  QUEUE_NAMES,
+  STALLED_CHECK_MS,
+  STALLED_COUNT_MAX,
+  taskIdOf,
+  type QueueName,
+} from './keys.ts';
+import { toRedisOptions, type RedisAddress } from './redis-address.ts';
+import type { NumberedLine, TaskOutcome } from './task-events.ts';
+import { workerTaskSchema } from './task.schema.ts';
+
+export interface TaskContext {
+  taskId: string;
+  /** Fires when the run is cancelled or the worker is to end. */
+  signal: AbortSignal;
+  report(event: WorkerEvent): void;
+}
+
+export type Processor<Kind extends WorkerTask['kind']> = (
+  task: Extract<WorkerTask, { kind: Kind }>,
+  context: TaskContext,
+) => Promise<unknown>;
+
+/** What this worker can do: one function a kind of task. */
+export type Processors = { [Kind in WorkerTask['kind']]: Processor<Kind> };
+
+export interface WorkerOptions {
+  redis: RedisAddress;
+  prefix: string;
+  processors: Processors;
+  /** Tasks of runs at the same time. Short requests have lanes of their own. */
+  concurrency: number;
+  clock: Clock;
+  logger: Logger;
+}
+
+export interface RunningWorker {
+  readonly id: string;
+  /** Ids of the tasks in work. */
+  running(): string[];
+  /** Takes nothing new; resolves when nothing is in work and the server has every outcome, or in time. */
+  drain(timeoutMs: number): Promise<void>;
+  /**
+   * Ends: tasks in work are stopped and go back into the queue, to be taken up again by the next
+   * worker; those that do not stop within `timeoutMs` are left to it as well.
+   */
+  close(timeoutMs: number): Promise<void>;
+}
+
+const REQUEST_CONCURRENCY = 4;
+const PROGRESS_EVERY_MS = 500;
+const LOG_LINES_MAX = 5_000;
+/** A task that another worker had before: time for that one to say that it still has it. */
+const CLAIM_GRACE_MS = HEARTBEAT_MS + 1_500;
+
+export function startWorker(options: WorkerOptions): RunningWorker {
+  return new QueueWorker(options);
+}
+
+class QueueWorker implements RunningWorker {
+  readonly id = randomHex(8);
+  readonly #options: WorkerOptions;
+  readonly #keys: ReturnType<typeof createKeys>;
+  readonly #redis: Redis;
+  readonly #subscriber: Redis;
+  readonly #workers: Worker[];
+  /** Executions by task: one that comes twice, since Redis forgot it, is joined and not repeated. */
+  readonly #executions = new Map<string, Execution>();
+  readonly #heartbeat: NodeJS.Timeout;
+  #isBeating = false;
+  #isStopping = false;
+
+  constructor(options: WorkerOptions) {
+    this.#options = options;
+    this.#keys = createKeys(options.prefix);
+    const connection = toRedisOptions(options.redis);
+    this.#redis = new Redis(connection);
+    this.#redis.on('error', this.#logError);
+    this.#subscriber = new Redis(connection);
+    this.#subscriber.on('error', this.#logError);
+    this.#subscriber.on('message', (_channel, taskId) => this.#executions.get(taskId)?.cancel());
+    // ioredis subscribes again by itself after every reconnect.
+    this.#subscriber.subscribe(this.#keys.cancelChannel).catch(this.#logError);
+    this.#workers = QUEUE_NAMES.map((name) =>
+      new Worker(name, (job, token) => this.#process(job, token ?? ''), {
+        connection,
+        prefix: options.prefix,
+        concurrency: concurrencyOf(name, options.concurrency),
+        lockDuration: LOCK_MS,
+        stalledInterval: STALLED_CHECK_MS,
+        maxStalledCount: STALLED_COUNT_MAX,
+        skipVersionCheck: true,
+      }).on('error', this.#logError),
+    );
+    this.#heartbeat = setInterval(() => void this.#beat(), HEARTBEAT_MS);
+    void this.#beat();
+  }
+
+  running(): string[] {
+    return [...this.#executions].filter(([, execution]) => execution.outcome === null).map(([taskId]) => taskId);
+  }
+
+  async drain(timeoutMs: number): Promise<void> {
+    const { clock } = this.#options;
+    const deadlineMs = clock.monotonicMs() + timeoutMs;
+    for (const worker of this.#workers) void worker.pause(true).catch(this.#logError);
+    while (this.running().length > 0) await clock.sleep(200);
+    while (this.#executions.size > 0 && clock.monotonicMs() < deadlineMs) {
+      await this.#beat();
+      await clock.sleep(500);
+    }
+  }
+
+  async close(timeoutMs: number): Promise<void> {
+    this.#isStopping = true;
+    clearInterval(this.#heartbeat);
+    for (const execution of this.#executions.values()) execution.stop();
+    await Promise.race([
+      Promise.allSettled(this.#workers.map((worker) => worker.close())),
+      this.#options.clock.sleep(timeoutMs),
+    ]);
+    await Promise.race([this.#redis.del(this.#keys.worker(this.id)), this.#options.clock.sleep(500)]).catch(
+      this.#logError,
+    );
+    for (const worker of this.#workers) void worker.close(true).catch(this.#logError);
+    this.#redis.disconnect();
+    this.#subscriber.disconnect();
+  }
+
+  async #process(job: Job, token: string): Promise<TaskOutcome> {
+    const taskId = taskIdOf(job.id ?? '');
+    if (job.attemptsStarted > 1 && !this.#executions.has(taskId)) await this.#yieldToOthers(job, token, taskId);
+    const execution = this.#executions.get(taskId) ?? this.#execute(taskId, job);
+    execution.job = job;
+    const outcome = await execution.finished;
+    if (execution.isInterrupted()) {
+      this.#executions.delete(taskId);
+      await job.moveToWait(token);
+      throw new WaitingError();
+    }
+    return outcome;
+  }
+
+  /** Another worker may have lost Redis only, not the task: as long as it says so, the task is its. */
+  async #yieldToOthers(job: Job, token: string, taskId: string): Promise<void> {
+    const { clock } = this.#options;
+    await clock.sleep(CLAIM_GRACE_MS);
+    const holder = await this.#redis.get(this.#keys.claim(taskId));
+    if (holder === null || holder === this.id) return;
+    await job.moveToDelayed(clock.nowMs() + HEARTBEAT_MS, token);
+    throw new DelayedError();
+  }
+
+  #execute(taskId: string, job: Job): Execution {
+    const execution = new Execution(job, this.#options);
+    this.#executions.set(taskId, execution);
+    void this.#redis.set(this.#keys.claim(taskId), this.id, 'PX', CLAIM_MS).catch(this.#logError);
+    void execution.run(taskId).then(() => this.#beat());
+    return execution;
+  }
+
+  /**
+   * Says what this worker has in work and what came of the rest, until the server has it; asks what is
+   * to be stopped. Everything is said again each time, so it does not matter what Redis forgot.
+   */
+  async #beat(): Promise<void> {
+    if (this.#isBeating || this.#redis.status !== 'ready') return;
+    this.#isBeating = true;
+    try {
+      const { clock, concurrency } = this.#options;
+      const life = {
+        id: this.id,
+        host: hostname(),
+        pid: process.pid,
+        concurrency,
+        running: this.running(),
+        seenAtMs: clock.nowMs(),
+      };
+      const commands = this.#redis.pipeline();
+      commands.sadd(this.#keys.workers, this.id);
+      commands.set(this.#keys.worker(this.id), JSON.stringify(life), 'PX', CLAIM_MS);
+      const entries = [...this.#executions];
+      for (const [taskId, execution] of entries) {
+        const { outcome } = execution;
+        if (execution.isInterrupted()) continue;
+        if (outcome === null) commands.set(this.#keys.claim(taskId), this.id, 'PX', CLAIM_MS);
+        else commands.set(this.#keys.outcome(taskId), JSON.stringify(outcome), 'EX', OUTCOME_SECONDS);
+      }
+      await commands.exec();
+      for (const [taskId, execution] of entries) {
+        const [cancel, settled] = await this.#redis.mget(this.#keys.cancel(taskId), this.#keys.settled(taskId));
+        if (cancel !== null) execution.cancel();
+        if (settled !== null && execution.outcome !== null) {
+          await this.#redis.del(this.#keys.outcome(taskId), this.#keys.claim(taskId));
+          this.#executions.delete(taskId);
+        }
+      }
+    } catch (error) {
+      this.#logError(error);
+    } finally {
+      this.#isBeating = false;
+    }
+  }
+
+  readonly #logError = (error: unknown): void => {
+    if (this.#isStopping) return;
+    this.#options.logger.warn({ reason: toAppError(error).message }, 'the queue has a problem');
+  };
+}
+
+/** One execution of a task: outlives the queue's item that began it. */
+class Execution {
+  /** Item of the queue that events go to: the newest, when Redis had forgotten the first. */
+  job: Job;
+  readonly finished: Promise<TaskOutcome>;
+  outcome: TaskOutcome | null = null;
+  #wasCancelled = false;
+  #wasStopped = false;
+  readonly #options: WorkerOptions;
+  readonly #source = randomHex(4);
+  readonly #abort = new AbortController();
+  readonly #log: NumberedLine[] = [];
+  #sentLines = 0;
+  #progress: MachineProgress | null = null;
+  #isSending = false;
+  #resolve: (outcome: TaskOutcome) => void = () => undefined;
+
+  constructor(job: Job, options: WorkerOptions) {
+    this.job = job;
+    this.#options = options;
+    this.finished = new Promise((resolve) => (this.#resolve = resolve));
+  }
+
+  cancel(): void {
+    if (this.outcome !== null) return;
+    this.#wasCancelled = true;
+    this.#abort.abort(cancelled());
+  }
+
+  /** The worker ends: like a cancel, but the task is to be taken up again. */
+  stop(): void {
+    if (this.outcome !== null) return;
+    this.#wasStopped = true;
+    this.#abort.abort(cancelled());
+  }
+
+  /** It ended without a result only because the worker ends: somebody else is to take it up. */
+  isInterrupted(): boolean {
+    if (!this.#wasStopped || this.#wasCancelled || this.outcome === null) return false;
+    return this.outcome.error?.code === 'CANCELLED' || isCancelledResult(this.outcome.value);
+  }
+
+  async run(taskId: string): Promise<void> {
+    this.#send({ kind: 'started', source: this.#source });
+    const timer = setInterval(() => void this.#flush(), PROGRESS_EVERY_MS);
+    try {
+      const value = await this.#process(taskId);
+      this.outcome = { ok: true, value: value ?? null, error: null, source: this.#source, log: this.#log };
+    } catch (error) {
+      const known = isAbort(error) ? cancelled(error) : toAppError(error);
+      if (known.code === 'INTERNAL') this.#options.logger.error({ taskId, err: error }, 'a task failed unexpectedly');
+      this.outcome = { ok: false, value: null, error: known.toBody(), source: this.#source, log: this.#log };
+    } finally {
+      clearInterval(timer);
+    }
+    this.#resolve(this.outcome);
+  }
+
+  async #process(taskId: string): Promise<unknown> {
+    const task = workerTaskSchema.safeParse(this.job.data);
+    if (!task.success) {
+      throw new AppError('INPUT_INVALID', 'The queue holds a task of an unknown form.', {
+        hint: 'Server and workers must have the same version.',
+        details: { kind: String(this.job.name) },
+      });
+    }
+    const processor = this.#options.processors[task.data.kind] as Processor<WorkerTask['kind']>;
+    return processor(task.data, {
+      taskId,
+      signal: this.#abort.signal,
+      report: (event) => {
+        if (event.kind === 'progress') this.#progress = event.progress;
+        else if (this.#log.length < LOG_LINES_MAX) this.#log.push({ sequence: this.#log.length, line: event.line });
+      },
+    });
+  }
+
+  /** At most one message is on its way: while Redis is away, the newest progress waits and lines gather. */
+  async #flush(): Promise<void> {
+    if (this.#isSending) return;
+    this.#isSending = true;
+    try {
+      const entries = this.#log.slice(this.#sentLines);
+      if (entries.length > 0) {
+        await this.job.updateProgress({ kind: 'log', source: this.#source, entries });
+        this.#sentLines += entries.length;
+      }
+      const progress = this.#progress;
+      if (progress !== null) {
+        await this.job.updateProgress({ kind: 'progress', progress });
+        if (this.#progress === progress) this.#progress = null;
+      }
+    } catch {
+      // Redis has forgotten the item: what was to be said comes again with the outcome.
+    } finally {
+      this.#isSending = false;
+    }
+  }
+
+  #send(event: object): void {
+    this.job.updateProgress(event).catch(() => undefined);
+  }
+}
+
+function isCancelledResult(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && 'state' in value && value.state === 'cancelled';
+}
+
+function concurrencyOf(name: QueueName, concurrency: number): number {
+  return name === 'runs' ? concurrency : REQUEST_CONCURRENCY;
+}
