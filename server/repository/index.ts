@@ -1,1 +1,7 @@
+export {
+  createRepository,
+  openRepository,
+  type CreateRepositoryOptions,
+  type RepositoryOptions,
+} from './chunk-repository.ts';
 export type * from './repository.ts';

@@ -79,7 +79,10 @@ export interface PointDisk extends DiskReader {
    * All non-zero chunks in the order in which they are cheapest to read (by pack), decoded and
    * verified on all cores. For restores: several times faster than `read` in a loop.
    */
-  stream(options: { extents?: readonly Extent[]; signal?: AbortSignal }): AsyncIterable<{ offsetBytes: number; data: Buffer }>;
+  stream(options: {
+    extents?: readonly Extent[];
+    signal?: AbortSignal;
+  }): AsyncIterable<{ offsetBytes: number; data: Buffer }>;
 }
 
 export interface WriteSession {
@@ -97,7 +100,10 @@ export interface WriteSession {
   checkpoint(facts: unknown): Promise<void>;
   /** Facts of the checkpoint that this session started from; null for a fresh one. */
   readonly checkpointFacts: unknown;
-  /** Publishes the point: atomic, once. All disks must be finished. Removes the checkpoint. */
+  /**
+   * Publishes the point: atomic, once. All disks that it names must be finished; one that was opened and
+   * is not named stays out. Removes the checkpoint.
+   */
   commit(point: CommitRequest): Promise<PointManifest>;
   /** Gives up; what was stored stays for the next run to find by hash. Idempotent. */
   abort(): Promise<void>;

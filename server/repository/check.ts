@@ -1,0 +1,459 @@
+import type { Extent } from '../disk/index.ts';
+import { normalizeExtents } from '../disk/index.ts';
+import { AppError, isAppError } from '../errors/index.ts';
+import type { Logger } from '../runtime/index.ts';
+import { ChunkIndex } from './chunk-index.ts';
+import type { CodecPool } from './codec-pool.ts';
+import { readCondemned } from './condemned.ts';
+import { readHeader, type RepositoryHeader } from './header.ts';
+import { parseSegment } from './index-segment.ts';
+import {
+  CONDEMNED_FOLDER,
+  HEADER_NAME,
+  ID_BYTES,
+  INDEX_FOLDER,
+  isZeroId,
+  packIdOfName,
+  packName,
+  PACKS_FOLDER,
+  PAGE_IDS,
+  pointIdOfName,
+  POINTS_FOLDER,
+  SESSIONS_FOLDER,
+} from './layout.ts';
+import { PackCatalog } from './pack-catalog.ts';
+import {
+  encodePackHeader,
+  locatePackTable,
+  PACK_HEADER_BYTES,
+  PACK_TRAILER_BYTES,
+  packDamaged,
+  parsePackTable,
+  type PackTable,
+} from './pack-format.ts';
+import { levelCount, loadPage } from './page-tree.ts';
+import { parsePoint, type PointContent } from './point-file.ts';
+import type { CheckOptions, CheckReport, Damage } from './repository.ts';
+import { parseSession } from './session-file.ts';
+
+export interface CheckContext {
+  catalog: PackCatalog;
+  pool: CodecPool;
+  header: RepositoryHeader;
+  logger: Logger;
+}
+
+/** Bytes of a pack that are read and given to a thread at a time. */
+const RANGE_BYTES = 2 * 1024 * 1024;
+
+/** What is wrong with a chunk that a version needs. */
+interface BadChunk {
+  code: 'REPOSITORY_CHUNK_DAMAGED' | 'REPOSITORY_CHUNK_MISSING';
+  name: string;
+  why: string;
+}
+
+/**
+ * Looks at every file as somebody would who opens the repository for the first time. Finds, for
+ * `structure`: every changed bit outside the chunks themselves, every file cut off or missing that a
+ * version needs; for `hashes`: every changed bit. Nothing is changed.
+ */
+export async function checkRepository(context: CheckContext, options: CheckOptions): Promise<CheckReport> {
+  return new Check(context, options).run();
+}
+
+class Check {
+  readonly #catalog: PackCatalog;
+  readonly #pool: CodecPool;
+  readonly #header: RepositoryHeader;
+  readonly #options: CheckOptions;
+  readonly #damages: Damage[] = [];
+  /** Packs that are there, by number: rows known to be damaged. */
+  readonly #badRows = new Map<number, Map<number, string>>();
+  readonly #presentPacks = new Set<string>();
+  readonly #points: PointContent[] = [];
+  readonly #bad = new Map<string, BadChunk>();
+  readonly #goodPages = new Set<string>();
+  /** Packs that an index segment names and that are not there. A collector leaves such; so does a loss. */
+  readonly #gonePacks: string[] = [];
+  readonly #goneIndex = new ChunkIndex();
+  #packs = 0;
+  #chunks = 0;
+  #readBytes = 0;
+  #doneBytes = 0;
+  #totalBytes = 0;
+
+  constructor(context: CheckContext, options: CheckOptions) {
+    const { catalog, logger } = context;
+    // A catalogue of its own: what this process remembers proves nothing about the files.
+    this.#catalog = new PackCatalog({
+      storage: catalog.storage,
+      keys: catalog.keys,
+      identity: catalog.identity,
+      logger,
+    });
+    this.#pool = context.pool;
+    this.#header = context.header;
+    this.#options = options;
+  }
+
+  async run(): Promise<CheckReport> {
+    const { depth } = this.#options;
+    await this.#guard(HEADER_NAME, async () => {
+      const now = await readHeader(this.#catalog.storage);
+      if (JSON.stringify(now) !== JSON.stringify(this.#header)) {
+        throw new AppError(
+          'REPOSITORY_FORMAT_UNKNOWN',
+          `${HEADER_NAME} is not the one with which the repository was opened.`,
+        );
+      }
+    });
+    await this.#catalog.refresh();
+    await this.#checkPacks();
+    await this.#checkIndex();
+    await this.#checkSmallFiles();
+    await this.#loadPoints();
+    for (const point of this.#points) await this.#walkPoint(point, null);
+    if (this.#bad.size > 0) await this.#nameAffected();
+    const { length: points } = this.#points;
+    return {
+      depth,
+      points,
+      packs: this.#packs,
+      chunks: this.#chunks,
+      readBytes: this.#readBytes,
+      damages: this.#damages,
+    };
+  }
+
+  /** Runs a step; the trouble of one file becomes a damage, the store's trouble ends the check. */
+  async #guard(name: string, step: () => Promise<void>): Promise<void> {
+    this.#options.signal?.throwIfAborted();
+    try {
+      await step();
+    } catch (error) {
+      if (!isAppError(error) || !isDamage(error)) throw error;
+      this.#damages.push({ code: error.code, text: error.message, name, affects: [] });
+    }
+  }
+
+  async #checkPacks(): Promise<void> {
+    const packs: { name: string; packId: string; sizeBytes: number }[] = [];
+    for await (const { name, sizeBytes } of this.#catalog.storage.list(PACKS_FOLDER)) {
+      const packId = packIdOfName(name);
+      if (packId === null) continue;
+      packs.push({ name, packId, sizeBytes });
+      this.#presentPacks.add(packId);
+      this.#totalBytes += sizeBytes;
+    }
+    for (const { name, packId, sizeBytes } of packs) {
+      this.#packs += 1;
+      await this.#guard(name, () => this.#checkPack(name, packId, sizeBytes));
+    }
+  }
+
+  async #checkPack(name: string, packId: string, fileBytes: number): Promise<void> {
+    const number = this.#catalog.numberOf(packId);
+    let table: PackTable;
+    try {
+      table = await this.#readTable(name, packId, fileBytes);
+    } catch (error) {
+      if (!isAppError(error) || !isDamage(error) || number === undefined) throw error;
+      // The index has a copy of the table: the chunks can be checked all the same.
+      this.#damages.push({ code: error.code, text: error.message, name, affects: [] });
+      table = await this.#catalog.table(number);
+    }
+    this.#chunks += table.rowCount;
+    const header = await this.#read(name, 0, PACK_HEADER_BYTES);
+    if (!header.equals(encodePackHeader(packId, table.kind, this.#catalog.keys?.keyId ?? null))) {
+      this.#damages.push({
+        code: 'REPOSITORY_PACK_DAMAGED',
+        text: `${name} is damaged: its first bytes are not those of this pack.`,
+        name,
+        affects: [],
+      });
+    }
+    if (this.#options.depth === 'hashes' && number !== undefined) await this.#hashPack(name, number, table);
+    else this.#progress(fileBytes);
+  }
+
+  async #readTable(name: string, packId: string, fileBytes: number): Promise<PackTable> {
+    if (fileBytes < PACK_HEADER_BYTES + PACK_TRAILER_BYTES)
+      throw packDamaged(name, `it is only ${fileBytes} bytes long`);
+    const trailer = await this.#read(name, fileBytes - PACK_TRAILER_BYTES, PACK_TRAILER_BYTES);
+    const { offsetBytes } = locatePackTable(trailer, fileBytes, name);
+    return parsePackTable(packId, await this.#read(name, offsetBytes, fileBytes - offsetBytes), name);
+  }
+
+  async #hashPack(name: string, number: number, table: PackTable): Promise<void> {
+    const order = Array.from({ length: table.rowCount }, (_, row) => ({ row, form: table.row(row) }));
+    order.sort((a, b) => a.form.offsetBytes - b.form.offsetBytes);
+    const running = new Set<Promise<void>>();
+    let failure: unknown = null;
+    for (let start = 0; start < order.length;) {
+      this.#options.signal?.throwIfAborted();
+      let end = start;
+      let lengthBytes = 0;
+      while (end < order.length && (lengthBytes < RANGE_BYTES || end === start)) {
+        lengthBytes += order[end]?.form.storedLength ?? 0;
+        end += 1;
+      }
+      const work = this.#hashRange(name, number, order.slice(start, end), lengthBytes)
+        .catch((error: unknown) => {
+          failure ??= error;
+        })
+        .finally(() => running.delete(work));
+      running.add(work);
+      start = end;
+      while (running.size > this.#pool.threadCount + 1) await Promise.race(running);
+      if (failure !== null) break;
+    }
+    await Promise.all(running);
+    if (failure !== null) throw failure;
+    this.#progress(table.fileBytes - table.offsetBytes + PACK_HEADER_BYTES);
+  }
+
+  async #hashRange(
+    name: string,
+    number: number,
+    rows: { row: number; form: ReturnType<PackTable['row']> }[],
+    lengthBytes: number,
+  ): Promise<void> {
+    const offsetBytes = rows[0]?.form.offsetBytes ?? 0;
+    let results: (Buffer | string)[];
+    try {
+      const range = await this.#read(name, offsetBytes, lengthBytes);
+      const parts = rows.map(({ row, form }) => ({ ...form, offset: form.offsetBytes - offsetBytes, row }));
+      results = await this.#pool.decode(range, this.#catalog.packKey(number), parts);
+    } catch (error) {
+      if (!isAppError(error) || !isDamage(error)) throw error;
+      results = rows.map(() => error.message);
+    }
+    for (const [index, { row, form }] of rows.entries()) {
+      const result = results[index];
+      if (typeof result !== 'string') continue;
+      let bad = this.#badRows.get(number);
+      if (bad === undefined) this.#badRows.set(number, (bad = new Map<number, string>()));
+      bad.set(row, result);
+      const id = Buffer.from(form.id);
+      this.#bad.set(id.toString('hex'), { code: 'REPOSITORY_CHUNK_DAMAGED', name, why: result });
+    }
+    this.#progress(lengthBytes);
+  }
+
+  async #checkIndex(): Promise<void> {
+    for await (const name of this.#catalog.storage.listNames(INDEX_FOLDER)) {
+      await this.#guard(name, async () => {
+        const bytes = await this.#catalog.storage.read(name);
+        this.#readBytes += bytes.length;
+        for (const { table } of parseSegment(bytes, name)) {
+          if (this.#presentPacks.has(table.packId)) continue;
+          this.#goneIndex.insertTable(this.#gonePacks.push(table.packId) - 1, table);
+        }
+      });
+    }
+  }
+
+  async #checkSmallFiles(): Promise<void> {
+    const { storage, keys } = this.#catalog;
+    for await (const name of storage.listNames(SESSIONS_FOLDER)) {
+      await this.#guard(name, async () => {
+        if (parseSession(await storage.read(name), name, keys) !== null) return;
+        throw new AppError('REPOSITORY_INDEX_DAMAGED', `${name} is damaged: a field is missing or of another kind.`);
+      });
+    }
+    for await (const name of storage.listNames(CONDEMNED_FOLDER)) {
+      await this.#guard(name, async () => {
+        await readCondemned(storage, name, keys);
+      });
+    }
+  }
+
+  async #loadPoints(): Promise<void> {
+    const names: string[] = [];
+    for await (const name of this.#catalog.storage.listNames(POINTS_FOLDER)) names.push(name);
+    for (const name of names.sort()) {
+      const pointId = pointIdOfName(name);
+      if (pointId === null) continue;
+      try {
+        this.#points.push(parsePoint(await this.#catalog.storage.read(name), name, this.#catalog.keys));
+      } catch (error) {
+        if (!isAppError(error) || !isDamage(error)) throw error;
+        const affects = [{ pointId, machineName: '', diskKey: '', extents: [] }];
+        this.#damages.push({ code: error.code, text: error.message, name, affects });
+      }
+    }
+    const roots = new Map(this.#points.map(({ manifest }) => [manifest.pointId, manifest.rootHash]));
+    for (const { manifest } of this.#points) {
+      const { previousPointId, previousRootHash, pointId, machineName } = manifest;
+      const found = previousPointId === null ? undefined : roots.get(previousPointId);
+      if (found === undefined || previousRootHash === null || found === previousRootHash) continue;
+      this.#damages.push({
+        code: 'REPOSITORY_MANIFEST_DAMAGED',
+        text: `Version ${pointId} names another root hash for the version before it (${String(previousPointId)}) than that version has.`,
+        name: `${POINTS_FOLDER}/${pointId}.point`,
+        affects: [{ pointId, machineName, diskKey: '', extents: [] }],
+      });
+    }
+  }
+
+  /**
+   * @param affected null: find bad chunks, pages seen before are skipped; else: note where the bad ones
+   *   are needed, looking at every page
+   */
+  async #walkPoint(point: PointContent, affected: Affected | null): Promise<void> {
+    for (const disk of point.manifest.disks) {
+      const chunkCount = Math.ceil(disk.sizeBytes / point.chunkSizeBytes);
+      const root = { id: Buffer.from(disk.rootHash, 'hex'), level: levelCount(chunkCount) - 1, index: 0 };
+      await this.#walkPage(root, { ...disk, chunkCount, chunkSizeBytes: point.chunkSizeBytes, point, affected });
+    }
+    for (const file of point.files) {
+      let left = file.sizeBytes;
+      for (const chunk of file.chunks) {
+        const id = Buffer.from(chunk, 'hex');
+        const length = Math.min(left, point.chunkSizeBytes);
+        const offsetBytes = file.sizeBytes - left;
+        left -= length;
+        if (isZeroId(id)) continue;
+        if (affected === null) await this.#checkChunk(id, length);
+        else if (this.#bad.has(chunk)) {
+          affected.add(chunk, point, `file:${file.name}`, { offsetBytes, lengthBytes: length });
+        }
+      }
+    }
+  }
+
+  async #walkPage(page: { id: Buffer; level: number; index: number }, disk: WalkedDisk): Promise<void> {
+    this.#options.signal?.throwIfAborted();
+    if (isZeroId(page.id)) return;
+    const key = page.id.toString('hex');
+    // The same page at another place may end at another chunk, with another length.
+    const isLast = (page.index + 1) * PAGE_IDS ** (page.level + 1) >= disk.chunkCount;
+    const seenKey = `${key}${isLast ? `/${disk.sizeBytes}/${page.index}` : ''}/${page.level}`;
+    if (disk.affected === null && this.#goodPages.has(seenKey)) return;
+    let content: Buffer;
+    try {
+      content = await loadPage((id) => this.#catalog.readChunk(id), page.id);
+    } catch (error) {
+      if (!isAppError(error) || !isDamage(error)) throw error;
+      const name = error.details['name'];
+      this.#bad.set(key, {
+        code: error.code === 'REPOSITORY_CHUNK_MISSING' ? 'REPOSITORY_CHUNK_MISSING' : 'REPOSITORY_CHUNK_DAMAGED',
+        name: typeof name === 'string' ? name : PACKS_FOLDER,
+        why: error.message,
+      });
+      disk.affected?.add(key, disk.point, disk.key, extentOf(disk, page.level + 1, page.index));
+      return;
+    }
+    if (disk.affected === null) this.#goodPages.add(seenKey);
+    for (let slot = 0; slot < PAGE_IDS; slot += 1) {
+      const id = content.subarray(slot * ID_BYTES, (slot + 1) * ID_BYTES);
+      if (isZeroId(id)) continue;
+      const index = page.index * PAGE_IDS + slot;
+      if (index * PAGE_IDS ** page.level >= disk.chunkCount) {
+        this.#bad.set(key, {
+          code: 'REPOSITORY_CHUNK_DAMAGED',
+          name: PACKS_FOLDER,
+          why: 'the page goes beyond the end of its disk',
+        });
+        disk.affected?.add(key, disk.point, disk.key, extentOf(disk, page.level + 1, page.index));
+        return;
+      }
+      if (page.level > 0) {
+        await this.#walkPage({ id, level: page.level - 1, index }, disk);
+        continue;
+      }
+      const extent = extentOf(disk, 0, index);
+      if (disk.affected === null) await this.#checkChunk(id, extent.lengthBytes);
+      else if (this.#bad.has(id.toString('hex'))) disk.affected.add(id.toString('hex'), disk.point, disk.key, extent);
+    }
+  }
+
+  /** A chunk is well when at least one copy of it is. */
+  async #checkChunk(id: Buffer, lengthBytes: number): Promise<void> {
+    let bad: BadChunk | null = null;
+    for await (const { pack, row, form } of this.#catalog.places(id, 'read')) {
+      const { packId } = this.#catalog.pack(pack);
+      const name = packName(packId);
+      const why = this.#badRows.get(pack)?.get(row);
+      if (!this.#presentPacks.has(packId)) {
+        bad = { code: 'REPOSITORY_CHUNK_MISSING', name, why: `${name} is gone` };
+      } else if (why !== undefined) {
+        bad = { code: 'REPOSITORY_CHUNK_DAMAGED', name, why };
+      } else if (form.plainLength !== lengthBytes) {
+        bad = { code: 'REPOSITORY_CHUNK_DAMAGED', name, why: 'it has not the length that its place in the disk needs' };
+      } else {
+        this.#bad.delete(id.toString('hex'));
+        return;
+      }
+    }
+    this.#bad.set(id.toString('hex'), bad ?? this.#missing(id));
+  }
+
+  #missing(id: Buffer): BadChunk {
+    const gone = this.#goneIndex.candidates(id)[0];
+    const packId = gone === undefined ? undefined : this.#gonePacks[gone.pack];
+    if (packId === undefined) return { code: 'REPOSITORY_CHUNK_MISSING', name: PACKS_FOLDER, why: 'it is in no pack' };
+    return { code: 'REPOSITORY_CHUNK_MISSING', name: packName(packId), why: 'this pack is gone' };
+  }
+
+  /** Walks all points again, now noting each place that needs a bad chunk. */
+  async #nameAffected(): Promise<void> {
+    const affected = new Affected();
+    for (const point of this.#points) await this.#walkPoint(point, affected);
+    for (const [key, { code, name, why }] of this.#bad) {
+      const text = `Chunk ${key} in ${name} is ${code === 'REPOSITORY_CHUNK_MISSING' ? 'missing' : 'damaged'}: ${why}.`;
+      this.#damages.push({ code, text, name, affects: affected.of(key) });
+    }
+  }
+
+  async #read(name: string, offsetBytes: number, lengthBytes: number): Promise<Buffer> {
+    this.#readBytes += lengthBytes;
+    return this.#catalog.storage.read(name, { offsetBytes, lengthBytes });
+  }
+
+  #progress(bytes: number): void {
+    this.#doneBytes = Math.min(this.#totalBytes, this.#doneBytes + bytes);
+    this.#options.progress?.({ bytes: this.#doneBytes, totalBytes: this.#totalBytes });
+  }
+}
+
+interface WalkedDisk {
+  key: string;
+  sizeBytes: number;
+  chunkCount: number;
+  chunkSizeBytes: number;
+  point: PointContent;
+  affected: Affected | null;
+}
+
+/** Where bad chunks are needed. */
+class Affected {
+  readonly #places = new Map<string, Map<string, Damage['affects'][number]>>();
+
+  add(chunk: string, point: PointContent, diskKey: string, extent: Extent): void {
+    const { pointId, machineName } = point.manifest;
+    let ofChunk = this.#places.get(chunk);
+    if (ofChunk === undefined) this.#places.set(chunk, (ofChunk = new Map<string, Damage['affects'][number]>()));
+    const key = `${pointId} ${diskKey}`;
+    const place = ofChunk.get(key);
+    if (place === undefined) ofChunk.set(key, { pointId, machineName, diskKey, extents: [extent] });
+    else place.extents.push(extent);
+  }
+
+  of(chunk: string): Damage['affects'] {
+    const places = [...(this.#places.get(chunk)?.values() ?? [])];
+    return places.map((place) => ({ ...place, extents: normalizeExtents(place.extents) }));
+  }
+}
+
+/** What a slot at `index` on slot level `level` (0: chunks) covers of the disk. */
+function extentOf(disk: WalkedDisk, level: number, index: number): Extent {
+  const offsetBytes = index * PAGE_IDS ** level * disk.chunkSizeBytes;
+  const endBytes = Math.min((index + 1) * PAGE_IDS ** level * disk.chunkSizeBytes, disk.sizeBytes);
+  return { offsetBytes, lengthBytes: endBytes - offsetBytes };
+}
+
+function isDamage(error: AppError): boolean {
+  return error.code.startsWith('REPOSITORY_') || error.code === 'NOT_FOUND' || error.code === 'STORAGE_FAILED';
+}

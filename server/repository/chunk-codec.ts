@@ -1,0 +1,98 @@
+import { createCipheriv, createDecipheriv } from 'node:crypto';
+import zlib from 'node:zlib';
+import { identify, type IdentityAlgorithm } from './keys.ts';
+
+/**
+ * A chunk's form in a pack, section "Chunk" of the format: perhaps compressed, perhaps encrypted. Pure,
+ * so that the threads and the main thread share it.
+ */
+export const CODEC_PLAIN = 0;
+export const CODEC_ZSTD = 1;
+export const TAG_BYTES = 16;
+
+/** zstd must save this share to be worth decompressing at every restore. */
+const SAVED_SHARE_MIN = 1 / 32;
+
+export interface ChunkIdentity {
+  algorithm: IdentityAlgorithm;
+  identityKey: Buffer | null;
+}
+
+export interface EncodedChunk {
+  codec: number;
+  stored: Buffer;
+  crc: number;
+}
+
+const COMPRESS_PARAMS = { [zlib.constants.ZSTD_c_compressionLevel]: 1, [zlib.constants.ZSTD_c_contentSizeFlag]: 1 };
+
+/**
+ * @param packKey null in a plain repository
+ * @param row the chunk's row in its pack's table: the nonce
+ */
+export function encodeChunk(content: Buffer, id: Buffer, packKey: Buffer | null, row: number): EncodedChunk {
+  // One output buffer as large as the input: what does not fit was not worth compressing.
+  const packed = zlib.zstdCompressSync(content, { chunkSize: Math.max(64, content.length), params: COMPRESS_PARAMS });
+  const helps = packed.length <= content.length * (1 - SAVED_SHARE_MIN);
+  let stored = helps ? packed : content;
+  if (packKey !== null) {
+    const cipher = createCipheriv('aes-256-gcm', packKey, nonceOf(row));
+    cipher.setAAD(id);
+    stored = Buffer.concat([cipher.update(stored), cipher.final(), cipher.getAuthTag()]);
+  }
+  return { codec: helps ? CODEC_ZSTD : CODEC_PLAIN, stored, crc: zlib.crc32(stored) };
+}
+
+export interface StoredForm {
+  id: Buffer;
+  codec: number;
+  plainLength: number;
+  crc: number;
+  row: number;
+}
+
+/**
+ * The content, proven to be what `id` names, or one sentence about what is wrong. The check sum of the
+ * stored bytes comes first: it also tells damage from a wrong key.
+ */
+export function decodeChunk(
+  stored: Buffer,
+  form: StoredForm,
+  packKey: Buffer | null,
+  identity: ChunkIdentity,
+): Buffer | string {
+  if (zlib.crc32(stored) !== form.crc) return 'its stored bytes have changed';
+  let packed = stored;
+  if (packKey !== null) {
+    if (stored.length < TAG_BYTES) return 'it is too short to be encrypted';
+    const decipher = createDecipheriv('aes-256-gcm', packKey, nonceOf(form.row));
+    decipher.setAAD(form.id);
+    decipher.setAuthTag(stored.subarray(stored.length - TAG_BYTES));
+    try {
+      packed = Buffer.concat([decipher.update(stored.subarray(0, stored.length - TAG_BYTES)), decipher.final()]);
+    } catch {
+      return 'it fails its authentication';
+    }
+  }
+  let content = packed;
+  if (form.codec === CODEC_ZSTD) {
+    try {
+      content = zlib.zstdDecompressSync(packed, {
+        chunkSize: Math.max(64, form.plainLength),
+        maxOutputLength: form.plainLength,
+      });
+    } catch {
+      return 'it does not decompress';
+    }
+  } else if (form.codec !== CODEC_PLAIN) return `it is stored in an unknown way (${form.codec})`;
+  if (content.length !== form.plainLength) return `it is ${content.length} bytes long instead of ${form.plainLength}`;
+  if (!identify(content, identity.algorithm, identity.identityKey).equals(form.id))
+    return 'its content is not what its identity names';
+  return content;
+}
+
+function nonceOf(row: number): Buffer {
+  const nonce = Buffer.alloc(12);
+  nonce.writeUInt32LE(row, 0);
+  return nonce;
+}

@@ -1,0 +1,304 @@
+import { availableParallelism } from 'node:os';
+import { AppError, isAppError } from '../errors/index.ts';
+import { randomHex, silentLogger, systemClock, type Clock, type Logger } from '../runtime/index.ts';
+import type { Storage } from '../storage/index.ts';
+import { checkRepository } from './check.ts';
+import { CodecPool } from './codec-pool.ts';
+import { assertChunkSize, encodeHeader, readHeader, type RepositoryHeader } from './header.ts';
+import type { IdentityAlgorithm } from './keys.ts';
+import {
+  CHUNK_SIZE_BYTES_DEFAULT,
+  HEADER_NAME,
+  isZeroId,
+  pointIdOfName,
+  pointName,
+  POINTS_FOLDER,
+  README_NAME,
+} from './layout.ts';
+import { PackCatalog } from './pack-catalog.ts';
+import { StoredDisk } from './point-disk.ts';
+import { parsePoint, type PointContent } from './point-file.ts';
+import { readmeText } from './readme-text.ts';
+import type {
+  CheckOptions,
+  CheckReport,
+  Point,
+  PointDisk,
+  PointListing,
+  PointManifest,
+  Repository,
+  RepositoryStats,
+  WriteSession,
+} from './repository.ts';
+import { startSession } from './write-session.ts';
+
+/** More threads than this cost memory and gain nothing: a host or a disk is the limit by then. */
+const THREADS_MAX = 4;
+/** Manifests kept once read; they never change. */
+const POINTS_CACHED = 64;
+
+export interface RepositoryOptions {
+  storage: Storage;
+  clock?: Clock;
+  logger?: Logger;
+  /** Threads that hash and compress; by default as many as processors, at most 4. */
+  threads?: number;
+}
+
+export interface CreateRepositoryOptions extends RepositoryOptions {
+  /** A power of two from 64 KiB to 4 MiB; 256 KiB by default. */
+  chunkSizeBytes?: number;
+  /** `sha512-256` is 1.7 times faster on processors without SHA instructions. */
+  identity?: IdentityAlgorithm;
+}
+
+/**
+ * Makes an empty repository in an empty store.
+ * @throws REPOSITORY_EXISTS, INPUT_INVALID, storage errors
+ */
+export async function createRepository(options: CreateRepositoryOptions): Promise<Repository> {
+  const { storage, clock = systemClock, chunkSizeBytes = CHUNK_SIZE_BYTES_DEFAULT, identity = 'sha256' } = options;
+  assertChunkSize(chunkSizeBytes);
+  const header: RepositoryHeader = {
+    repositoryId: randomHex(16),
+    createdAtMs: clock.nowMs(),
+    chunkSizeBytes,
+    identity,
+    encryption: null,
+  };
+  const exists = (cause?: unknown): AppError =>
+    new AppError('REPOSITORY_EXISTS', `There is a repository in ${storage.location} already.`, {
+      hint: 'Add it as an existing repository, or choose another folder.',
+      details: { location: storage.location },
+      cause,
+    });
+  if (await storage.exists(HEADER_NAME)) throw exists();
+  try {
+    // The header last: it makes the folder a repository. A readme of a broken attempt is as good.
+    await publishUnlessThere(storage, README_NAME, Buffer.from(readmeText(header.repositoryId)));
+    await storage.publish(HEADER_NAME, encodeHeader(header));
+  } catch (error) {
+    if (isAppError(error) && error.code === 'STORAGE_EXISTS') throw exists(error);
+    throw error;
+  }
+  return openRepository(options);
+}
+
+async function publishUnlessThere(storage: Storage, name: string, data: Buffer): Promise<void> {
+  try {
+    await storage.publish(name, data);
+  } catch (error) {
+    if (!isAppError(error) || error.code !== 'STORAGE_EXISTS') throw error;
+  }
+}
+
+/**
+ * Opens a repository and loads its index: about 20 bytes of memory a chunk, in time proportional to
+ * the size of the index.
+ * @throws REPOSITORY_NOT_FOUND, REPOSITORY_FORMAT_UNKNOWN, REPOSITORY_KEY_NEEDED, storage errors
+ */
+export async function openRepository(options: RepositoryOptions): Promise<Repository> {
+  const { storage, clock = systemClock, logger = silentLogger } = options;
+  const header = await readHeader(storage);
+  if (header.encryption !== null) {
+    throw new AppError('REPOSITORY_KEY_NEEDED', `The repository in ${storage.location} is encrypted.`, {
+      hint: 'Give its passphrase or its recovery key.',
+      details: { location: storage.location },
+    });
+  }
+  const identity = { algorithm: header.identity, identityKey: null };
+  const catalog = new PackCatalog({ storage, keys: null, identity, logger });
+  await catalog.refresh();
+  const threads = options.threads ?? Math.min(availableParallelism(), THREADS_MAX);
+  const pool = new CodecPool({ threads, chunkSizeBytes: header.chunkSizeBytes, identity });
+  return new ChunkRepository({ header, catalog, pool, clock, logger });
+}
+
+interface Parts {
+  header: RepositoryHeader;
+  catalog: PackCatalog;
+  pool: CodecPool;
+  clock: Clock;
+  logger: Logger;
+}
+
+class ChunkRepository implements Repository {
+  readonly id: string;
+  readonly location: string;
+  readonly chunkSizeBytes: number;
+  readonly #parts: Parts;
+  readonly #points = new Map<string, PointContent>();
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+    this.id = parts.header.repositoryId;
+    this.location = parts.catalog.storage.location;
+    this.chunkSizeBytes = parts.header.chunkSizeBytes;
+  }
+
+  async listPoints(): Promise<PointListing[]> {
+    const { storage } = this.#parts.catalog;
+    const listings: PointListing[] = [];
+    for await (const { name, sizeBytes } of storage.list(POINTS_FOLDER)) {
+      const pointId = pointIdOfName(name);
+      if (pointId === null) continue;
+      try {
+        const { manifest } = await this.#content(pointId);
+        listings.push({ pointId, sizeBytes, manifest, damage: null });
+      } catch (error) {
+        if (!isAppError(error) || !isOneFilesTrouble(error)) throw error;
+        if (error.code === 'POINT_NOT_FOUND') continue;
+        listings.push({ pointId, sizeBytes, manifest: null, damage: error.message });
+      }
+    }
+    return listings.sort((a, b) => (orderOf(a) < orderOf(b) ? -1 : 1));
+  }
+
+  async openPoint(pointId: string): Promise<Point> {
+    return new StoredPoint(await this.#content(pointId), this.#parts);
+  }
+
+  async #content(pointId: string): Promise<PointContent> {
+    const cached = this.#points.get(pointId);
+    if (cached !== undefined) return cached;
+    const { catalog } = this.#parts;
+    const name = pointName(pointId);
+    const notFound = (cause?: unknown): AppError =>
+      new AppError('POINT_NOT_FOUND', `There is no version ${pointId} in ${this.location}.`, {
+        hint: 'It may have been deleted by the retention rule. Choose another version.',
+        details: { pointId },
+        cause,
+      });
+    if (pointIdOfName(name) === null) throw notFound();
+    let bytes: Buffer;
+    try {
+      bytes = await catalog.storage.read(name);
+    } catch (error) {
+      throw isAppError(error) && error.code === 'NOT_FOUND' ? notFound(error) : error;
+    }
+    const content = parsePoint(bytes, name, catalog.keys);
+    this.#points.set(pointId, content);
+    const oldest = this.#points.keys().next().value;
+    if (this.#points.size > POINTS_CACHED && oldest !== undefined) this.#points.delete(oldest);
+    return content;
+  }
+
+  async startWrite(options: { sessionId: string }): Promise<WriteSession> {
+    const { catalog, pool, clock, logger } = this.#parts;
+    // What others stored meanwhile need not be stored again, and what a collector takes away must be.
+    await catalog.refresh();
+    const context = {
+      catalog,
+      pool,
+      clock,
+      logger,
+      chunkSizeBytes: this.chunkSizeBytes,
+      random: randomHex(8),
+      rootHashOf: (pointId: string) => this.#rootHashOf(pointId),
+    };
+    return startSession(context, options.sessionId);
+  }
+
+  async #rootHashOf(pointId: string): Promise<string | null> {
+    try {
+      return (await this.#content(pointId)).manifest.rootHash;
+    } catch (error) {
+      if (!isAppError(error) || !isOneFilesTrouble(error)) throw error;
+      return null;
+    }
+  }
+
+  async check(options: CheckOptions): Promise<CheckReport> {
+    const { catalog, pool, header, logger } = this.#parts;
+    return checkRepository({ catalog, pool, header, logger }, options);
+  }
+
+  async stats(): Promise<RepositoryStats> {
+    const { catalog } = this.#parts;
+    await catalog.refresh();
+    let points = 0;
+    let nominalBytes = 0;
+    for (const { manifest } of await this.listPoints()) {
+      points += 1;
+      for (const disk of manifest?.disks ?? []) nominalBytes += disk.sizeBytes;
+    }
+    let storedBytes = 0;
+    for (const pack of catalog.packs) storedBytes += pack.fileBytes;
+    return { points, packs: catalog.packs.length, chunks: catalog.index.size, storedBytes, nominalBytes };
+  }
+
+  async close(): Promise<void> {
+    await this.#parts.pool.close();
+  }
+}
+
+class StoredPoint implements Point {
+  readonly manifest: PointManifest;
+  readonly #content: PointContent;
+  readonly #parts: Parts;
+
+  constructor(content: PointContent, parts: Parts) {
+    this.manifest = content.manifest;
+    this.#content = content;
+    this.#parts = parts;
+  }
+
+  listFiles(): { name: string; kind: string; sizeBytes: number }[] {
+    return this.#content.files.map(({ name, kind, sizeBytes }) => ({ name, kind, sizeBytes }));
+  }
+
+  async readFile(name: string): Promise<Buffer> {
+    const file = this.#content.files.find((one) => one.name === name);
+    if (file === undefined) {
+      throw new AppError('NOT_FOUND', `Version ${this.manifest.pointId} has no file ${name}.`, { details: { name } });
+    }
+    const pieces: Buffer[] = [];
+    let left = file.sizeBytes;
+    for (const chunk of file.chunks) {
+      const id = Buffer.from(chunk, 'hex');
+      const length = Math.min(left, this.#content.chunkSizeBytes);
+      pieces.push(isZeroId(id) ? Buffer.alloc(length) : await this.#parts.catalog.readChunk(id));
+      left -= length;
+    }
+    const content = Buffer.concat(pieces);
+    if (content.length === file.sizeBytes) return content;
+    throw new AppError(
+      'REPOSITORY_MANIFEST_DAMAGED',
+      `File ${name} of version ${this.manifest.pointId} has another length than noted.`,
+      {
+        hint: 'Run a check of the repository.',
+        details: { name, pointId: this.manifest.pointId },
+      },
+    );
+  }
+
+  async openDisk(key: string): Promise<PointDisk> {
+    const disk = this.manifest.disks.find((one) => one.key === key);
+    if (disk === undefined) {
+      throw new AppError('NOT_FOUND', `Version ${this.manifest.pointId} has no disk ${key}.`, {
+        details: { pointId: this.manifest.pointId, diskKey: key },
+      });
+    }
+    const { catalog, pool } = this.#parts;
+    return new StoredDisk({
+      key,
+      sizeBytes: disk.sizeBytes,
+      rootId: Buffer.from(disk.rootHash, 'hex'),
+      chunkSizeBytes: this.#content.chunkSizeBytes,
+      catalog,
+      pool,
+    });
+  }
+}
+
+/** A trouble of one version's file, as opposed to one of the store. */
+function isOneFilesTrouble(error: AppError): boolean {
+  return error.code.startsWith('REPOSITORY_') || error.code === 'POINT_NOT_FOUND' || error.code === 'STORAGE_FAILED';
+}
+
+/** Oldest first; a version whose own time cannot be read goes by the time in its name. */
+function orderOf(listing: PointListing): string {
+  const at = listing.manifest === null ? null : new Date(listing.manifest.createdAtMs).toISOString();
+  const stamp = at === null ? listing.pointId : at.toLowerCase().replaceAll(/[-:]/g, '');
+  return `${stamp} ${listing.pointId}`;
+}

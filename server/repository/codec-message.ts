@@ -1,0 +1,49 @@
+import type { IdentityAlgorithm } from './keys.ts';
+
+/** What the pool and its threads say to each other. */
+
+export interface CodecThreadData {
+  algorithm: IdentityAlgorithm;
+  identityKey: Uint8Array | null;
+  inputs: SharedArrayBuffer[];
+  outputs: SharedArrayBuffer[];
+}
+
+export type CodecRequest =
+  | { type: 'hash'; job: number; slot: number; lengths: number[] }
+  | { type: 'encode'; job: number; slot: number; packKey: Uint8Array | null; parts: EncodePart[] }
+  | { type: 'decode'; job: number; range: Uint8Array; packKey: Uint8Array | null; parts: DecodePart[] };
+
+/** A chunk in the slot's input. */
+export interface EncodePart {
+  offset: number;
+  length: number;
+  id: Uint8Array;
+  row: number;
+}
+
+/** A chunk's stored form, in the slot's output, or still in its input when it is stored as it is. */
+export interface EncodedPart {
+  codec: number;
+  crc: number;
+  area: 'input' | 'output';
+  offset: number;
+  length: number;
+}
+
+/** A chunk in the range that was read. */
+export interface DecodePart {
+  offset: number;
+  storedLength: number;
+  id: Uint8Array;
+  codec: number;
+  plainLength: number;
+  crc: number;
+  row: number;
+}
+
+export interface CodecAnswer {
+  job: number;
+  result?: Uint8Array | EncodedPart[] | (Uint8Array | string)[];
+  error?: string;
+}

@@ -1,0 +1,310 @@
+import { AppError, isAppError } from '../errors/index.ts';
+import type { Logger } from '../runtime/index.ts';
+import type { Storage } from '../storage/index.ts';
+import { ByteCache } from './byte-cache.ts';
+import { decodeChunk, type ChunkIdentity } from './chunk-codec.ts';
+import { ChunkIndex } from './chunk-index.ts';
+import { parseSegment } from './index-segment.ts';
+import { derivePackKey, type RepositoryKeys } from './keys.ts';
+import { CONDEMNED_FOLDER, INDEX_FOLDER, packIdOfName, packName, PACKS_FOLDER } from './layout.ts';
+import {
+  locatePackTable,
+  PACK_TRAILER_BYTES,
+  packDamaged,
+  parsePackTable,
+  type PackRow,
+  type PackTable,
+} from './pack-format.ts';
+import { readCondemned } from './condemned.ts';
+
+/** Enough for the tables of some hundred GiB of disk in the order in which they were written. */
+const TABLE_CACHE_BYTES = 8 * 1024 * 1024;
+
+export interface PackEntry {
+  packId: string;
+  kind: PackTable['kind'];
+  /** Where the table begins, and where the file ends. */
+  tableOffsetBytes: number;
+  fileBytes: number;
+  rowCount: number;
+  /** Copy of the pack's end in an index segment, if there is one. */
+  copy: { segment: string; offsetBytes: number; lengthBytes: number } | null;
+  /** The collector is about to remove it: readable, but nothing new may build on it. */
+  condemned: boolean;
+}
+
+/** A chunk's place, confirmed in the pack's table. */
+export interface ChunkPlace {
+  pack: number;
+  row: number;
+  form: PackRow;
+}
+
+/**
+ * Which packs there are and what lies in them. The truth is in the packs; index segments spare the
+ * seeks. Knows only published packs: what a session has not published yet is its own affair.
+ */
+export class PackCatalog {
+  readonly storage: Storage;
+  readonly keys: RepositoryKeys | null;
+  readonly identity: ChunkIdentity;
+  readonly index = new ChunkIndex();
+  /** Index segments and packs that could not be read when they were met, with what is wrong. */
+  readonly damages = new Map<string, AppError>();
+  readonly #logger: Logger;
+  readonly #packs: PackEntry[] = [];
+  readonly #numbers = new Map<string, number>();
+  readonly #segments = new Set<string>();
+  readonly #tables = new ByteCache<number, PackTable>(TABLE_CACHE_BYTES);
+  #refreshing: Promise<void> | null = null;
+
+  constructor(options: { storage: Storage; keys: RepositoryKeys | null; identity: ChunkIdentity; logger: Logger }) {
+    this.storage = options.storage;
+    this.keys = options.keys;
+    this.identity = options.identity;
+    this.#logger = options.logger;
+  }
+
+  get packs(): readonly PackEntry[] {
+    return this.#packs;
+  }
+
+  get segmentNames(): ReadonlySet<string> {
+    return this.#segments;
+  }
+
+  pack(number: number): PackEntry {
+    const entry = this.#packs[number];
+    if (entry === undefined) throw new RangeError(`no pack ${number}`);
+    return entry;
+  }
+
+  /**
+   * Takes in what other writers have published since. Segments are listed before packs: a pack of a
+   * listed segment that is not there any more was removed, not merely unseen. Packs without a
+   * readable segment (a crash between the two, a damaged segment) give their own tables.
+   */
+  async refresh(): Promise<void> {
+    this.#refreshing ??= this.#refresh().finally(() => {
+      this.#refreshing = null;
+    });
+    return this.#refreshing;
+  }
+
+  async #refresh(): Promise<void> {
+    const segments: string[] = [];
+    for await (const name of this.storage.listNames(INDEX_FOLDER)) {
+      if (name.endsWith('.index') && !this.#segments.has(name)) segments.push(name);
+    }
+    const present = new Set<string>();
+    for await (const name of this.storage.listNames(PACKS_FOLDER)) {
+      const packId = packIdOfName(name);
+      if (packId !== null && !this.#numbers.has(packId)) present.add(packId);
+    }
+    const condemned = new Set<string>();
+    for await (const name of this.storage.listNames(CONDEMNED_FOLDER)) {
+      for (const packId of await readCondemned(this.storage, name, this.keys)) condemned.add(packId);
+    }
+    for (const name of segments) await this.#loadSegment(name, present);
+    for (const packId of present) await this.#loadPack(packId);
+    for (const entry of this.#packs) entry.condemned = condemned.has(entry.packId);
+  }
+
+  async #loadSegment(name: string, present: Set<string>): Promise<void> {
+    try {
+      for (const { table, offsetBytes, lengthBytes } of parseSegment(await this.storage.read(name), name)) {
+        if (present.delete(table.packId)) this.add(table, { segment: name, offsetBytes, lengthBytes });
+        else this.#setCopy(table.packId, { segment: name, offsetBytes, lengthBytes });
+      }
+      this.#segments.add(name);
+      this.damages.delete(name);
+    } catch (error) {
+      if (!isAppError(error) || !RECOVERABLE.has(error.code)) throw error;
+      if (error.code === 'NOT_FOUND') return;
+      this.#note(name, error);
+    }
+  }
+
+  async #loadPack(packId: string): Promise<void> {
+    const name = packName(packId);
+    if (this.damages.has(name)) return;
+    try {
+      this.add(await this.#readTable(packId, name), null);
+    } catch (error) {
+      if (!isAppError(error) || !RECOVERABLE.has(error.code)) throw error;
+      if (error.code !== 'NOT_FOUND') this.#note(name, error);
+    }
+  }
+
+  #note(name: string, error: AppError): void {
+    if (!this.damages.has(name))
+      this.#logger.warn({ file: name, error: error.message }, 'part of the repository cannot be used');
+    this.damages.set(name, error);
+  }
+
+  async #readTable(packId: string, name: string): Promise<PackTable> {
+    const fileBytes = await this.storage.sizeBytes(name);
+    if (fileBytes < PACK_TRAILER_BYTES) throw packDamaged(name, `it is only ${fileBytes} bytes long`);
+    const end = await this.storage.read(name, {
+      offsetBytes: fileBytes - PACK_TRAILER_BYTES,
+      lengthBytes: PACK_TRAILER_BYTES,
+    });
+    const { offsetBytes } = locatePackTable(end, fileBytes, name);
+    const tail = await this.storage.read(name, { offsetBytes, lengthBytes: fileBytes - offsetBytes });
+    return parsePackTable(packId, tail, name);
+  }
+
+  /** Makes a published pack known. */
+  add(table: PackTable, copy: PackEntry['copy']): number {
+    const known = this.#numbers.get(table.packId);
+    if (known !== undefined) return known;
+    const number = this.#packs.length;
+    this.#packs.push({
+      packId: table.packId,
+      kind: table.kind,
+      tableOffsetBytes: table.offsetBytes,
+      fileBytes: table.fileBytes,
+      rowCount: table.rowCount,
+      copy,
+      condemned: false,
+    });
+    this.#numbers.set(table.packId, number);
+    this.index.insertTable(number, table);
+    return number;
+  }
+
+  numberOf(packId: string): number | undefined {
+    return this.#numbers.get(packId);
+  }
+
+  /** Packs that no readable segment holds: the next writer gives them one. */
+  packsWithoutCopy(): PackEntry[] {
+    return this.#packs.filter((entry) => entry.copy === null && !entry.condemned);
+  }
+
+  #setCopy(packId: string, copy: PackEntry['copy']): void {
+    const number = this.#numbers.get(packId);
+    if (number !== undefined) this.pack(number).copy ??= copy;
+  }
+
+  setCopies(
+    tables: readonly PackTable[],
+    segment: string,
+    places: readonly { offsetBytes: number; lengthBytes: number }[],
+  ): void {
+    this.#segments.add(segment);
+    for (const [index, table] of tables.entries()) {
+      const place = places[index];
+      if (place !== undefined) this.#setCopy(table.packId, { segment, ...place });
+    }
+  }
+
+  /** The table of a pack: from its end, or from the copy in the index when its end is damaged. */
+  async table(number: number): Promise<PackTable> {
+    const cached = this.#tables.get(number);
+    if (cached !== undefined) return cached;
+    const entry = this.pack(number);
+    const name = packName(entry.packId);
+    let table: PackTable;
+    try {
+      const range = { offsetBytes: entry.tableOffsetBytes, lengthBytes: entry.fileBytes - entry.tableOffsetBytes };
+      table = parsePackTable(entry.packId, await this.storage.read(name, range), name);
+    } catch (error) {
+      if (entry.copy === null || !isAppError(error) || !RECOVERABLE.has(error.code) || error.code === 'NOT_FOUND')
+        throw error;
+      const { segment, offsetBytes, lengthBytes } = entry.copy;
+      table = parsePackTable(entry.packId, await this.storage.read(segment, { offsetBytes, lengthBytes }), name);
+      this.#note(name, error);
+    }
+    this.#tables.set(number, table, table.bytes.length + 200);
+    return table;
+  }
+
+  /** False: certainly not stored. True: almost certainly; `locate` proves it. */
+  mayHave(id: Buffer): boolean {
+    return this.index.candidates(id).some(({ pack }) => !this.pack(pack).condemned);
+  }
+
+  /**
+   * Where the chunk lies, its whole identity compared with the pack's table.
+   * @param use `build`: a new point is going to need it, so a pack that is about to go does not count
+   */
+  async locate(id: Buffer, use: 'read' | 'build'): Promise<ChunkPlace | null> {
+    for await (const place of this.places(id, use)) return place;
+    return null;
+  }
+
+  /** Every confirmed copy of the chunk. */
+  async *places(id: Buffer, use: 'read' | 'build'): AsyncIterable<ChunkPlace> {
+    for (const { pack, row } of this.index.candidates(id)) {
+      if (use === 'build' && this.pack(pack).condemned) continue;
+      let table: PackTable;
+      try {
+        table = await this.table(pack);
+      } catch (error) {
+        if (isAppError(error) && RECOVERABLE.has(error.code)) continue;
+        throw error;
+      }
+      if (table.hasId(row, id)) yield { pack, row, form: table.row(row) };
+    }
+  }
+
+  /**
+   * The content of a chunk, proven. Every copy is tried before it is given up, and what a collector may
+   * have moved is looked for again.
+   * @throws REPOSITORY_CHUNK_DAMAGED, REPOSITORY_CHUNK_MISSING, storage errors
+   */
+  async readChunk(id: Buffer): Promise<Buffer> {
+    const first = await this.#tryRead(id);
+    if (Buffer.isBuffer(first)) return first;
+    await this.refresh();
+    const second = await this.#tryRead(id);
+    if (Buffer.isBuffer(second)) return second;
+    throw second ?? first ?? chunkMissing(id);
+  }
+
+  async #tryRead(id: Buffer): Promise<Buffer | AppError | null> {
+    let failure: AppError | null = null;
+    for await (const { pack, row, form } of this.places(id, 'read')) {
+      const name = packName(this.pack(pack).packId);
+      try {
+        const stored = await this.storage.read(name, { offsetBytes: form.offsetBytes, lengthBytes: form.storedLength });
+        const content = decodeChunk(stored, { ...form, row }, this.packKey(pack), this.identity);
+        if (typeof content !== 'string') return content;
+        failure = chunkDamaged(id, name, content);
+      } catch (error) {
+        if (!isAppError(error)) throw error;
+        failure = error.code === 'NOT_FOUND' ? chunkMissing(id, name) : error;
+      }
+    }
+    return failure;
+  }
+
+  packKey(number: number): Buffer | null {
+    return this.keys === null ? null : derivePackKey(this.keys, Buffer.from(this.pack(number).packId, 'hex'));
+  }
+}
+
+/** What one file's trouble is called, as opposed to the store's. */
+const RECOVERABLE = new Set([
+  'REPOSITORY_PACK_DAMAGED',
+  'REPOSITORY_INDEX_DAMAGED',
+  'REPOSITORY_FORMAT_UNKNOWN',
+  'NOT_FOUND',
+  'STORAGE_FAILED',
+]);
+
+export function chunkMissing(id: Buffer, name?: string): AppError {
+  const where = name === undefined ? 'is in no pack' : `was in ${name}, which is gone`;
+  return new AppError('REPOSITORY_CHUNK_MISSING', `Chunk ${id.toString('hex')} ${where}.`, {
+    hint: 'Run a check of the repository: it names the versions that need this chunk.',
+    details: { chunk: id.toString('hex'), ...(name === undefined ? {} : { name }) },
+  });
+}
+
+export function chunkDamaged(id: Buffer, name: string, why: string): AppError {
+  return new AppError('REPOSITORY_CHUNK_DAMAGED', `Chunk ${id.toString('hex')} in ${name} is damaged: ${why}.`, {
+    hint: 'Run a check of the repository: it names the versions that need this chunk.',
+    details: { chunk: id.toString('hex'), name },
+  });
+}

@@ -1,0 +1,98 @@
+import { createHash } from 'node:crypto';
+import { z } from 'zod';
+import { AppError } from '../errors/index.ts';
+import type { RepositoryKeys } from './keys.ts';
+import { pointIdOfName } from './layout.ts';
+import type { PointManifest, WriteStats } from './repository.ts';
+import { decodeSealed, encodeSealed, type SealedSource } from './sealed-file.ts';
+
+/** A file of the machine's configuration, in pieces of the repository's chunk size. */
+export interface PointFile {
+  name: string;
+  kind: string;
+  sizeBytes: number;
+  chunks: string[];
+}
+
+export interface PointContent {
+  manifest: PointManifest;
+  files: PointFile[];
+  sessionId: string;
+  chunkSizeBytes: number;
+}
+
+const ROOT_DOMAIN = 'dozo point 1\n';
+const hash = z.string().regex(/^[0-9a-f]{64}$/);
+const count = z.number().int().nonnegative();
+
+export const statsSchema: z.ZodType<WriteStats> = z.object({
+  nominalBytes: count,
+  deliveredBytes: count,
+  zeroBytes: count,
+  duplicateBytes: count,
+  newBytes: count,
+  storedBytes: count,
+});
+
+const schema = z.object({
+  pointId: z.string(),
+  kind: z.literal('disk-image'),
+  createdAtMs: z.number().int(),
+  machineId: z.string(),
+  machineName: z.string(),
+  state: z.enum(['complete', 'incomplete']),
+  stateReasons: z.array(z.string()),
+  disks: z.array(
+    z.object({
+      key: z.string(),
+      sizeBytes: count,
+      rootHash: hash,
+      changeToken: z.string().nullable(),
+      facts: z.unknown(),
+      stats: statsSchema,
+    }),
+  ),
+  files: z.array(z.object({ name: z.string(), kind: z.string(), sizeBytes: count, chunks: z.array(hash) })),
+  machine: z.unknown(),
+  evidence: z.unknown(),
+  previousPointId: z.string().nullable(),
+  previousRootHash: hash.nullable(),
+  sessionId: z.string(),
+  chunkSizeBytes: count,
+});
+
+/** @returns the file, and the root hash that names its content */
+export function encodePoint(content: PointContent, keys: RepositoryKeys | null): { bytes: Buffer; rootHash: string } {
+  const { rootHash: _, ...manifest } = content.manifest;
+  const { files, sessionId, chunkSizeBytes } = content;
+  const body = Buffer.from(JSON.stringify({ ...manifest, files, sessionId, chunkSizeBytes }));
+  return { bytes: encodeSealed('DOZOPONT', body, { compress: true, keys }), rootHash: rootHashOf(body) };
+}
+
+/** @throws REPOSITORY_MANIFEST_DAMAGED, REPOSITORY_FORMAT_UNKNOWN, REPOSITORY_KEY_NEEDED, REPOSITORY_KEY_WRONG */
+export function parsePoint(bytes: Buffer, name: string, keys: RepositoryKeys | null): PointContent {
+  const source: SealedSource = {
+    name,
+    code: 'REPOSITORY_MANIFEST_DAMAGED',
+    hint: 'This version cannot be restored; other versions are not affected. Check the repository, or restore the file from a copy.',
+  };
+  const body = decodeSealed('DOZOPONT', bytes, source, keys);
+  const damaged = (why: string, cause?: unknown): AppError =>
+    new AppError(source.code, `${name} is damaged: ${why}.`, { hint: source.hint, details: { name }, cause });
+  let json: unknown;
+  try {
+    json = JSON.parse(body.toString('utf8'));
+  } catch (error) {
+    throw damaged('it is not JSON', error);
+  }
+  const parsed = schema.safeParse(json);
+  if (!parsed.success) throw damaged('a field is missing or of another kind', parsed.error);
+  const { files, sessionId, chunkSizeBytes, ...manifest } = parsed.data;
+  if (manifest.pointId !== pointIdOfName(name)) throw damaged('it is the file of another version');
+  return { manifest: { ...manifest, rootHash: rootHashOf(body) }, files, sessionId, chunkSizeBytes };
+}
+
+/** The root hash covers the body's bytes as they are, so nobody has to agree on how to write JSON. */
+function rootHashOf(body: Buffer): string {
+  return createHash('sha256').update(ROOT_DOMAIN).update(body).digest('hex');
+}

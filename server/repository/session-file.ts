@@ -1,0 +1,78 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { z } from 'zod';
+import { isAppError } from '../errors/index.ts';
+import type { Storage } from '../storage/index.ts';
+import type { RepositoryKeys } from './keys.ts';
+import { SESSIONS_FOLDER } from './layout.ts';
+import { statsSchema } from './point-file.ts';
+import { decodeSealed, encodeSealed } from './sealed-file.ts';
+
+/** What a session has published of itself, section "Session". */
+const schema = z.object({
+  sessionId: z.string(),
+  /** The name that the session's point is going to have. */
+  pointId: z.string(),
+  sequence: z.number().int().nonnegative(),
+  writtenAtMs: z.number(),
+  facts: z.unknown(),
+  disks: z.array(
+    z.object({
+      key: z.string(),
+      sizeBytes: z.number().int().nonnegative(),
+      rootHash: z.string().regex(/^[0-9a-f]{64}$/),
+      baseRootHash: z.string().regex(/^[0-9a-f]{64}$/),
+      stats: statsSchema,
+    }),
+  ),
+});
+
+export type SessionRecord = z.infer<typeof schema>;
+
+/** A session's folder: its id where that can be a name, else a hash of it. */
+export function sessionFolder(sessionId: string): string {
+  const isName = /^[a-z0-9][a-z0-9-]{0,79}$/.test(sessionId);
+  return `${SESSIONS_FOLDER}/${isName ? sessionId : createHash('sha256').update(sessionId).digest('hex').slice(0, 32)}`;
+}
+
+/** @returns the name it got */
+export async function publishSession(
+  storage: Storage,
+  record: SessionRecord,
+  keys: RepositoryKeys | null,
+): Promise<string> {
+  const sequence = String(record.sequence).padStart(8, '0');
+  const name = `${sessionFolder(record.sessionId)}/${sequence}-${randomBytes(4).toString('hex')}.session`;
+  await storage.publish(name, encodeSealed('DOZOSESS', Buffer.from(JSON.stringify(record)), { compress: true, keys }));
+  return name;
+}
+
+/** Records of a session, newest first. What cannot be read is left out: a checkpoint only saves work. */
+export async function readSession(
+  storage: Storage,
+  sessionId: string,
+  keys: RepositoryKeys | null,
+): Promise<{ name: string; record: SessionRecord }[]> {
+  const names: string[] = [];
+  for await (const name of storage.listNames(sessionFolder(sessionId))) if (name.endsWith('.session')) names.push(name);
+  const found: { name: string; record: SessionRecord }[] = [];
+  for (const name of names.sort().reverse()) {
+    try {
+      const record = parseSession(await storage.read(name), name, keys);
+      if (record !== null && record.sessionId === sessionId) found.push({ name, record });
+    } catch (error) {
+      if (!isAppError(error) || (error.code !== 'REPOSITORY_INDEX_DAMAGED' && error.code !== 'NOT_FOUND')) throw error;
+    }
+  }
+  return found;
+}
+
+/** @throws REPOSITORY_INDEX_DAMAGED */
+export function parseSession(bytes: Buffer, name: string, keys: RepositoryKeys | null): SessionRecord | null {
+  const hint = 'Nothing to do: the interrupted run starts over, chunks that arrived are not sent again.';
+  const body = decodeSealed('DOZOSESS', bytes, { name, code: 'REPOSITORY_INDEX_DAMAGED', hint }, keys);
+  try {
+    return schema.parse(JSON.parse(body.toString('utf8')));
+  } catch {
+    return null;
+  }
+}
