@@ -12,8 +12,8 @@ const CONNECT_TIMEOUT_MS = 20_000;
 /** QueryChangedDiskAreas of a big disk keeps a host busy for minutes before it says a word. */
 const ANSWER_TIMEOUT_MS = 600_000;
 const FOLDER_SILENCE_TIMEOUT_MS = 60_000;
-/** SOAP calls and ranges together; a range read at once for each of the usual four readers. */
-const CONNECTIONS_MAX = 6;
+/** Ranges read at once; two connections already fill a gigabit line, more hide the host's seeks. */
+const FOLDER_READS_MAX = 4;
 const PAGE_OBJECTS = 100;
 const TASK_POLL_FIRST_MS = 100;
 const TASK_POLL_MAX_MS = 2_000;
@@ -77,7 +77,7 @@ class Client implements VsphereClient {
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
     this.#logger = options.logger ?? silentLogger;
-    const agent = new PinnedAgent({ host, port, certificate, connectTimeoutMs, connectionsMax: CONNECTIONS_MAX });
+    const agent = new PinnedAgent({ host, port, certificate, connectTimeoutMs });
     this.#place = { host, port, agent };
     let cookies = (): string => '';
     this.folder = new HttpsFolder({
@@ -85,6 +85,7 @@ class Client implements VsphereClient {
       user: options.user,
       password: options.password,
       silenceTimeoutMs: Math.min(FOLDER_SILENCE_TIMEOUT_MS, options.answerTimeoutMs ?? FOLDER_SILENCE_TIMEOUT_MS),
+      readsMax: FOLDER_READS_MAX,
       cookies: () => cookies(),
     });
     this.#onSession = (session) => (cookies = () => session.cookies());
@@ -342,7 +343,10 @@ class Client implements VsphereClient {
         if (this.#session === opening) this.#session = undefined;
       });
     }
-    return await this.#session;
+    const session = await this.#session;
+    if (!session.isBroken) return session;
+    this.#session = undefined;
+    return await this.#openSession(signal);
   }
 
   #asReference(value: unknown, operation: Operation): Reference {

@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http';
+import pLimit from 'p-limit';
 import { AppError, cancelled } from '../errors/index.ts';
 import { MIB } from '../runtime/index.ts';
 import { explainExchange } from './pinned-agent.ts';
@@ -12,6 +13,8 @@ interface FolderOptions {
   user: string;
   password: string;
   silenceTimeoutMs: number;
+  /** Reads at once, each on a connection of its own; the rest wait in line. */
+  readsMax: number;
   /** The SOAP session's cookies: requests in its name open no session of their own on the host. */
   cookies: () => string;
 }
@@ -19,14 +22,39 @@ interface FolderOptions {
 /** `/folder` of an ESXi host: datastore files by name, ranges of those that are not locked. */
 export class HttpsFolder implements DatastoreFolder {
   readonly #options: FolderOptions;
+  readonly #turns: ReturnType<typeof pLimit>;
   #needsPassword = false;
   #wasRefused = false;
 
   constructor(options: FolderOptions) {
     this.#options = options;
+    this.#turns = pLimit(options.readsMax);
   }
 
   async read(datastore: string, path: string): Promise<Buffer> {
+    return await this.#turns(async () => await this.#readFile(datastore, path));
+  }
+
+  async readRange(
+    datastore: string,
+    path: string,
+    range: { offsetBytes: number; lengthBytes: number },
+    signal?: AbortSignal,
+  ): Promise<Buffer> {
+    const { promise, reject } = Promise.withResolvers<never>();
+    const onAbort = (): void => reject(cancelled(signal?.reason));
+    if (signal?.aborted === true) onAbort();
+    signal?.addEventListener('abort', onAbort, { once: true });
+    const reading = this.#turns(async () => await this.#readPart(datastore, path, range, signal));
+    reading.catch(() => undefined); // An abort in the line is answered before the turn comes.
+    try {
+      return await Promise.race([reading, promise]);
+    } finally {
+      signal?.removeEventListener('abort', onAbort);
+    }
+  }
+
+  async #readFile(datastore: string, path: string): Promise<Buffer> {
     const response = await this.#get(datastore, path, {});
     if (response.statusCode !== 200) throw this.#explain(response, datastore, path);
     const body = await readBody(this.#options.place, response, FILE_BYTES_MAX);
@@ -36,7 +64,7 @@ export class HttpsFolder implements DatastoreFolder {
     return body;
   }
 
-  async readRange(
+  async #readPart(
     datastore: string,
     path: string,
     range: { offsetBytes: number; lengthBytes: number },

@@ -43,8 +43,15 @@ export async function requestHost(place: HostPlace, wanted: HostRequest): Promis
   };
   for (let attempt = 0; ; attempt += 1) {
     const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
-    const sent = request(options, resolve);
-    sent.setTimeout(wanted.silenceTimeoutMs, () => sent.destroy(stalled(place, wanted.silenceTimeoutMs)));
+    let answered: IncomingMessage | undefined;
+    const sent = request(options, (response) => {
+      answered = response;
+      resolve(response);
+    });
+    // Whoever reads the body learns of the silence from the response, once there is one.
+    sent.setTimeout(wanted.silenceTimeoutMs, () => {
+      (answered ?? sent).destroy(stalled(place, wanted.silenceTimeoutMs));
+    });
     sent.on('error', reject);
     sent.end(wanted.body);
     try {

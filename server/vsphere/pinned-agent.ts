@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { Agent, type AgentOptions } from 'node:https';
+import { Agent } from 'node:https';
 import { connect as connectTcp, isIP, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { constants } from 'node:crypto';
@@ -12,13 +12,13 @@ interface PinnedAgentOptions {
   /** SHA-256 of the certificate, lower-case hex; null takes the first one shown and holds on to it. */
   certificate: string | null;
   connectTimeoutMs: number;
-  connectionsMax: number;
 }
 
 /**
  * TLS connections to one host, handed over only after the certificate was compared: a byte of a
  * request is never written to another host. A self-signed certificate is as good as any other here,
- * the pin is what counts. Hosts before 6.5 speak TLS 1.0 with old ciphers.
+ * the pin is what counts. Hosts before 6.5 speak TLS 1.0 with old ciphers. The number of connections
+ * is the callers' matter: an agent whose connections are made in the background does not count them.
  */
 export class PinnedAgent extends Agent {
   readonly #options: PinnedAgentOptions;
@@ -27,12 +27,7 @@ export class PinnedAgent extends Agent {
   #closedBytes = 0;
 
   constructor(options: PinnedAgentOptions) {
-    super({
-      keepAlive: true,
-      maxSockets: options.connectionsMax,
-      maxCachedSessions: 0,
-      scheduling: 'lifo',
-    } satisfies AgentOptions);
+    super({ keepAlive: true, maxCachedSessions: 0 });
     this.#options = options;
     this.#certificate = options.certificate;
   }

@@ -90,6 +90,11 @@ export class SoapSession {
     }
   }
 
+  /** True when every further call would fail; the thread or its tunnel is gone. */
+  get isBroken(): boolean {
+    return this.#broken !== undefined;
+  }
+
   cookies(): string {
     return this.#tunnel.cookies();
   }

@@ -28,10 +28,14 @@ process.removeAllListeners('warning');
 
 /** The body of the last error that reached its call; the client throws the same error afterwards. */
 let reported: unknown;
-process.on('uncaughtException', (error: Error & { body?: unknown }) => {
-  if (error.body !== undefined && error.body === reported) return;
-  answer({ kind: 'broken', text: `${error.message}` });
-});
+function onThrown(error: unknown): void {
+  const { body, message } = error as { body?: unknown; message?: unknown };
+  if (body !== undefined && body === reported) return;
+  answer({ kind: 'broken', text: typeof message === 'string' ? message : String(error) });
+}
+process.on('uncaughtException', onThrown);
+// What is thrown in a callback of a promise arrives here, and need not be an Error.
+process.on('unhandledRejection', onThrown);
 
 const start = workerData as SoapThreadStart;
 const client = new (vsphere as { Client: new (...args: unknown[]) => Client }).Client(

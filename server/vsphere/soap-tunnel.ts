@@ -2,6 +2,7 @@ import { timingSafeEqual } from 'node:crypto';
 import { createServer, type Server } from 'node:https';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import pLimit from 'p-limit';
 import { generate } from 'selfsigned';
 import { AppError, toAppError } from '../errors/index.ts';
 import { MIB, randomHex } from '../runtime/index.ts';
@@ -9,6 +10,8 @@ import { readBody, requestHost, type HostPlace } from './host-request.ts';
 import { localWsdl } from './local-wsdl.ts';
 
 const REQUEST_BYTES_MAX = 4 * MIB;
+/** Calls on their way at once, each on a connection of its own. */
+const CALLS_MAX = 4;
 const REPLY_BYTES_MAX = 256 * MIB;
 /** Types that a host's API version does not know are sent as their base type, so the newest is asked for. */
 const FIRST_API_VERSION = '6.0';
@@ -29,6 +32,7 @@ export class SoapTunnel {
   readonly #answerTimeoutMs: number;
   readonly #errors = new Map<string, AppError>();
   readonly #cookies = new Map<string, string>();
+  readonly #turns = pLimit(CALLS_MAX);
   #apiVersion = FIRST_API_VERSION;
 
   private constructor(server: Server, token: string, place: HostPlace, answerTimeoutMs: number) {
@@ -80,7 +84,7 @@ export class SoapTunnel {
       return;
     }
     try {
-      const { status, body } = await this.#forward(await readRequest(request));
+      const { status, body } = await this.#turns(async (text) => await this.#forward(text), await readRequest(request));
       response.writeHead(status, { 'content-type': 'text/xml; charset=utf-8' }).end(body);
     } catch (error) {
       const id = randomHex(8);
