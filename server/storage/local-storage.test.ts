@@ -18,7 +18,7 @@ describe('local storage', () => {
   it('does not make a root folder that is missing', async () => {
     const missing = path.join(folder, 'share');
 
-    await assert.rejects(openLocalStorage(missing), { code: 'STORAGE_MISSING' });
+    await assert.rejects(openLocalStorage({ folder: missing }), { code: 'STORAGE_MISSING' });
     await assert.rejects(fs.stat(missing), { code: 'ENOENT' });
   });
 
@@ -26,13 +26,13 @@ describe('local storage', () => {
     const file = path.join(folder, 'file');
     await fs.writeFile(file, 'x');
 
-    await assert.rejects(openLocalStorage(file), { code: 'STORAGE_MISSING' });
+    await assert.rejects(openLocalStorage({ folder: file }), { code: 'STORAGE_MISSING' });
   });
 
   it('writes nothing into another folder that took the place of the root', async () => {
     const root = path.join(folder, 'share');
     await fs.mkdir(root);
-    const storage = await openLocalStorage(root);
+    const storage = await openLocalStorage({ folder: root });
     const begun = await storage.create('b');
     await fs.rename(root, path.join(folder, 'was-mounted'));
     await fs.mkdir(root);
@@ -43,7 +43,7 @@ describe('local storage', () => {
   });
 
   it('leaves no temporary file behind, published or refused', async () => {
-    const storage = await openLocalStorage(folder);
+    const storage = await openLocalStorage({ folder });
     await storage.publish('a/b', Buffer.from('x'));
     await assert.rejects(storage.publish('a/b', Buffer.from('y')), { code: 'STORAGE_EXISTS' });
 
@@ -58,14 +58,14 @@ describe('local storage', () => {
     await fs.writeFile(old, 'x');
     await fs.writeFile(young, 'x');
     await fs.utimes(old, new Date(0), new Date(Date.now() - 48 * 3600 * 1000));
-    const storage = await openLocalStorage(folder, { clock: systemClock });
+    const storage = await openLocalStorage({ folder, clock: systemClock });
     await storage.publish('a', Buffer.from('x'));
 
     assert.deepEqual(await fs.readdir(path.join(folder, 'tmp')), [path.basename(young)]);
   });
 
   it('does not list what is not ours', async () => {
-    const storage = await openLocalStorage(folder);
+    const storage = await openLocalStorage({ folder });
     await storage.publish('packs/a.pack', Buffer.from('x'));
     await fs.mkdir(path.join(folder, 'packs', '@eaDir'));
     await fs.writeFile(path.join(folder, 'packs', '@eaDir', 'a.pack'), 'thumbnail');

@@ -18,6 +18,8 @@ const NO_LINK = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK']);
 const NO_FOLDER_SYNC = new Set(['EINVAL', 'ENOTSUP', 'EOPNOTSUPP', 'EBADF', 'EISDIR']);
 
 export interface LocalStorageOptions {
+  /** Path of an existing folder; it is never created here, so that an unmounted share stays empty. */
+  folder: string;
   clock?: Clock;
   logger?: Logger;
 }
@@ -28,11 +30,10 @@ export interface LocalStorageOptions {
  * synced. Node has no renameat2, so where there are no hard links an exclusively created claim file
  * guards check and rename.
  *
- * @param folder path of an existing folder; it is never created here, so that an unmounted share stays empty
  * @throws STORAGE_MISSING when the folder is not there
  */
-export async function openLocalStorage(folder: string, options: LocalStorageOptions = {}): Promise<Storage> {
-  const { clock = systemClock, logger = silentLogger } = options;
+export async function openLocalStorage(options: LocalStorageOptions): Promise<Storage> {
+  const { folder, clock = systemClock, logger = silentLogger } = options;
   const root = await rootStats(folder);
   return new LocalStorage(path.resolve(folder), root, clock, logger);
 }

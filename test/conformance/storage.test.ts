@@ -9,8 +9,8 @@ storageConformance('A local folder', async () => {
   const outer = await mkdtemp(path.join(tmpdir(), 'dozo-storage-'));
   const folder = await mkdtemp(path.join(outer, 'root-'));
   return {
-    storage: await openLocalStorage(folder),
-    reopen: () => openLocalStorage(folder),
+    storage: await openLocalStorage({ folder }),
+    reopen: () => openLocalStorage({ folder }),
     takeAway: () => rename(folder, `${folder}-away`),
     close: () => rm(outer, { recursive: true }),
   };
