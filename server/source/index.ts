@@ -1,1 +1,3 @@
 export type * from './source.ts';
+export { connectEsxi, type ConnectEsxiOptions } from './esxi/connect-esxi.ts';
+export type { SourceLimits } from './esxi/context.ts';

@@ -69,7 +69,11 @@ export async function resumeMachine(context: EsxiContext, request: FreezeRequest
 function assertProtectable(machine: InventoryMachine): void {
   const { name } = machine.identity;
   if (machine.isEncrypted) {
-    throw notProtectable(name, 'is encrypted; its disks are of no use without the key of the host', 'Decrypt the machine first.');
+    throw notProtectable(
+      name,
+      'is encrypted; its disks are of no use without the key of the host',
+      'Decrypt the machine first.',
+    );
   }
   if (machine.question !== null) {
     throw notProtectable(
@@ -110,10 +114,14 @@ function frozenNodes(machine: InventoryMachine, files: MachineFiles): string[] {
   const nodes = machine.disks.filter((disk) => disk.excluded === null).map((disk) => disk.key);
   const missing = nodes.find((node) => !files.disks.has(node));
   if (missing !== undefined) {
-    throw new AppError('MACHINE_NOT_PROTECTABLE', `The disk ${missing} of "${machine.identity.name}" is not in its .vmx file.`, {
-      hint: 'The machine is being changed; try again. If it stays, unregister and register it again.',
-      details: { machine: machine.identity.name, disk: missing },
-    });
+    throw new AppError(
+      'MACHINE_NOT_PROTECTABLE',
+      `The disk ${missing} of "${machine.identity.name}" is not in its .vmx file.`,
+      {
+        hint: 'The machine is being changed; try again. If it stays, unregister and register it again.',
+        details: { machine: machine.identity.name, disk: missing },
+      },
+    );
   }
   return nodes;
 }
@@ -183,10 +191,14 @@ async function takeConsistently(
       refusal = 'VMware Tools are not running in the guest';
     }
     if (quiesce === 'require') {
-      throw new AppError('SNAPSHOT_QUIESCE_REFUSED', `"${machine.identity.name}" cannot be frozen consistently: ${refusal}.`, {
-        hint: 'Install or start VMware Tools in the guest, or choose "try" or "off" for this job.',
-        details: { machine: machine.identity.name, words: refusal },
-      });
+      throw new AppError(
+        'SNAPSHOT_QUIESCE_REFUSED',
+        `"${machine.identity.name}" cannot be frozen consistently: ${refusal}.`,
+        {
+          hint: 'Install or start VMware Tools in the guest, or choose "try" or "off" for this job.',
+          details: { machine: machine.identity.name, words: refusal },
+        },
+      );
     }
     noteNotQuiet(request, refusal);
   }
@@ -200,7 +212,9 @@ function noteNotQuiet(request: FreezeRequest, evidence: string): void {
 }
 
 function isQuiesceTrouble(error: unknown): error is AppError {
-  return isAppError(error) && ['SNAPSHOT_QUIESCE_REFUSED', 'SNAPSHOT_NOT_TAKEN', 'SNAPSHOT_FAILED'].includes(error.code);
+  return (
+    isAppError(error) && ['SNAPSHOT_QUIESCE_REFUSED', 'SNAPSHOT_NOT_TAKEN', 'SNAPSHOT_FAILED'].includes(error.code)
+  );
 }
 
 /** From the host's own marks on the snapshot; a request for quiescing proves nothing. */
@@ -213,11 +227,19 @@ function judge(
   const requested = request.quiesce;
   if (snapshot.isQuiesced) {
     const level = snapshot.hasManifest ? 'application' : 'filesystem';
-    const evidence = snapshot.hasManifest ? 'quiesced, with a backup manifest of the guest' : 'the snapshot is marked quiesced';
+    const evidence = snapshot.hasManifest
+      ? 'quiesced, with a backup manifest of the guest'
+      : 'the snapshot is marked quiesced';
     return { level, requested, evidence };
   }
-  const silent = machine.toolsRunning ? 'the snapshot is not marked quiesced' : 'VMware Tools are not running in the guest';
-  return { level: 'crash', requested, evidence: refusal !== '' ? refusal : requested === 'off' ? 'not asked for' : silent };
+  const silent = machine.toolsRunning
+    ? 'the snapshot is not marked quiesced'
+    : 'VMware Tools are not running in the guest';
+  return {
+    level: 'crash',
+    requested,
+    evidence: refusal !== '' ? refusal : requested === 'off' ? 'not asked for' : silent,
+  };
 }
 
 /** After a failed freeze nothing may be left; what cannot be removed now is named in the error. */
@@ -287,7 +309,11 @@ async function openAtRest(
   const consistency: Consistency =
     machine.powerState === 'off'
       ? { level: 'off', requested: quiesce, evidence: 'the machine is off' }
-      : { level: 'crash', requested: quiesce, evidence: 'the machine is suspended; its memory is not part of the version' };
+      : {
+          level: 'crash',
+          requested: quiesce,
+          evidence: 'the machine is suspended; its memory is not part of the version',
+        };
   const frozenAtMs = await hostTimeMs(context, signal);
   return new EsxiFrozenMachine(context, datastores, {
     machine,
@@ -317,10 +343,14 @@ async function openDisks(
     if (disk.excluded !== null) continue;
     const { tip, changeId } = locate(disk);
     if (tip === null) {
-      throw new AppError('MACHINE_NOT_PROTECTABLE', `The file of the disk ${disk.key} of "${machine.identity.name}" is not known.`, {
-        hint: 'The machine is being changed; try again.',
-        details: { machine: machine.identity.name, disk: disk.key },
-      });
+      throw new AppError(
+        'MACHINE_NOT_PROTECTABLE',
+        `The file of the disk ${disk.key} of "${machine.identity.name}" is not known.`,
+        {
+          hint: 'The machine is being changed; try again.',
+          details: { machine: machine.identity.name, disk: disk.key },
+        },
+      );
     }
     const layers = await readChain(context.shell, datastores, tip, signal);
     const [top] = layers;
@@ -434,7 +464,12 @@ class EsxiFrozenMachine implements FrozenMachine {
     if (snapshot.status === 'rejected') throw toAppError(snapshot.reason);
     if (clones.status === 'rejected') {
       const { code, message } = toAppError(clones.reason);
-      request.note({ level: 'warning', code: 'COPY_LEFT', text: `A temporary copy may be left: ${message}`, details: { code } });
+      request.note({
+        level: 'warning',
+        code: 'COPY_LEFT',
+        text: `A temporary copy may be left: ${message}`,
+        details: { code },
+      });
       throw toAppError(clones.reason);
     }
   }
@@ -447,17 +482,26 @@ class EsxiFrozenMachine implements FrozenMachine {
     const now = await readMachine(this.#context.vsphere, machine.reference, this.#datastores);
     const [before, after] = [await this.#restingFiles, await this.#measureFiles(signal)];
     if (now.powerState === machine.powerState && before === after) return;
-    throw new AppError('MACHINE_STATE_CHANGED', `"${machine.identity.name}" was switched on or changed while it was read.`, {
-      hint: 'Nothing to do: the next run takes it as it is then.',
-      details: { machine: machine.identity.name, powerState: now.powerState },
-    });
+    throw new AppError(
+      'MACHINE_STATE_CHANGED',
+      `"${machine.identity.name}" was switched on or changed while it was read.`,
+      {
+        hint: 'Nothing to do: the next run takes it as it is then.',
+        details: { machine: machine.identity.name, powerState: now.powerState },
+      },
+    );
   }
 
   async #measureFiles(signal: AbortSignal): Promise<string> {
     const paths = this.#parts.disks.flatMap(({ layers }) =>
-      layers.flatMap(({ extentPaths }) => extentPaths.flatMap((path) => (path === null ? [] : [this.#datastores.toShell(path)]))),
+      layers.flatMap(({ extentPaths }) =>
+        extentPaths.flatMap((path) => (path === null ? [] : [this.#datastores.toShell(path)])),
+      ),
     );
-    const { stdout } = await this.#context.shell.exec(shell`stat -c ${'%n %s %Y'} -- ${paths}`, { isRepeatable: true, signal });
+    const { stdout } = await this.#context.shell.exec(shell`stat -c ${'%n %s %Y'} -- ${paths}`, {
+      isRepeatable: true,
+      signal,
+    });
     return stdout.toString('utf8');
   }
 
@@ -478,7 +522,12 @@ class EsxiFrozenMachine implements FrozenMachine {
           if (volume === undefined || volume.freeBytes >= limits.freeFloorBytes) continue;
           const details = { datastore: name, freeBytes: volume.freeBytes };
           const error = datastoreFull(details, machine.identity.name);
-          request.note({ level: 'error', code: 'DATASTORE_FULL', text: `${error.message} The snapshot is removed at once.`, details });
+          request.note({
+            level: 'error',
+            code: 'DATASTORE_FULL',
+            text: `${error.message} The snapshot is removed at once.`,
+            details,
+          });
           this.#ended.abort(error);
           await this.thaw();
         }

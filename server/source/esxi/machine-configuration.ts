@@ -43,7 +43,8 @@ export async function readConfiguration(
   for (const { disk, layers } of disks) {
     const base = layers.at(-1);
     // Named by where the disk is plugged in: two disks on two datastores may have the same file name.
-    if (base !== undefined) kept.push({ name: `${disk.key} ${baseNameOf(base.path.file)}`, kind: 'descriptor', content: base.content });
+    if (base !== undefined)
+      kept.push({ name: `${disk.key} ${baseNameOf(base.path.file)}`, kind: 'descriptor', content: base.content });
   }
   return {
     files: kept,

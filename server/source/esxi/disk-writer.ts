@@ -1,0 +1,330 @@
+import { createHash } from 'node:crypto';
+import type { Extent } from '../../disk/index.ts';
+import { AppError, isAbort, isAppError } from '../../errors/index.ts';
+import { KIB, MIB, randomHex, SECTOR_BYTES, type Clock } from '../../runtime/index.ts';
+import { shell, type SshConnection } from '../../ssh/index.ts';
+import { isLost, type HostShell } from './host-shell.ts';
+import { classifyHostText, lastWords } from './vmkfstools.ts';
+
+/** Writes that touch are joined up to this; one step of dd on the host. */
+const RUN_BYTES_MAX = 4 * MIB;
+/** Bytes taken from the caller and not yet known to be on the host. */
+const PENDING_BYTES_MAX = 24 * MIB;
+/** Places where writes may go on side by side before the oldest is sent off. */
+const OPEN_RUNS_MAX = 4;
+const BLOCK_BYTES_MAX = 64 * KIB;
+const AHEAD = 2;
+const FAILURES_MAX = 5;
+
+/**
+ * One command serves a whole disk: it reads "block size, first block, blocks, number" and then exactly
+ * that many bytes from standard input, and answers with a line. dd takes whole blocks from a pipe only
+ * with `fullblock`; without it each run needs a command of its own, ended by the end of its input.
+ */
+const SERVE_RUNS =
+  'while read -r b s c n; do ' +
+  'dd of="$1" bs="$b" seek="$s" count="$c" iflag=fullblock conv=notrunc 2>/dev/null || exit 3; echo "$0-$n"; done';
+const SERVE_HASHES = 'while read -r b s c; do dd if="$1" bs="$b" skip="$s" count="$c" 2>/dev/null | sha256sum; done';
+
+/** Whether dd of this host can take whole blocks from a pipe. */
+export async function probeFullBlock(host: HostShell, signal: AbortSignal): Promise<boolean> {
+  const command = shell`echo dozo | dd bs=2 count=1 iflag=fullblock of=/dev/null`;
+  return (await host.exec(command, { isRepeatable: true, signal })).code === 0;
+}
+
+interface Run {
+  offsetBytes: number;
+  data: Buffer[];
+  lengthBytes: number;
+}
+
+/**
+ * Writes a flat disk file on the host over parallel channels. Bytes count as written when the host
+ * said so; a lost connection costs the runs under way, which are written again.
+ *
+ * Errors, from `write` or `flush`: DATASTORE_FULL, DISK_WRITE_FAILED, HOST_CONNECTION_LOST
+ */
+export class DiskWriter {
+  readonly #host: HostShell;
+  readonly #path: string;
+  readonly #clock: Clock;
+  readonly #channels: number;
+  readonly #hasFullBlock: boolean;
+  readonly #open: Run[] = [];
+  readonly #queue: Run[] = [];
+  readonly #underWay = new Set<Run>();
+  readonly #stop = new AbortController();
+  readonly #waiting = new Set<() => void>();
+  #workers = 0;
+  #pendingBytes = 0;
+  #failuresInRow = 0;
+  #failure: unknown = undefined;
+
+  constructor(parts: { host: HostShell; path: string; clock: Clock; channels: number; hasFullBlock: boolean }) {
+    this.#host = parts.host;
+    this.#path = parts.path;
+    this.#clock = parts.clock;
+    this.#channels = parts.channels;
+    this.#hasFullBlock = parts.hasFullBlock;
+  }
+
+  async write(offsetBytes: number, data: Buffer, signal?: AbortSignal): Promise<void> {
+    if (data.length === 0) return;
+    await this.#until(() => !this.#overlaps(offsetBytes, data.length), signal);
+    this.#add(offsetBytes, data);
+    await this.#until(() => this.#pendingBytes <= PENDING_BYTES_MAX, signal);
+  }
+
+  /** Resolves when every byte given so far is on the host. */
+  async flush(signal?: AbortSignal): Promise<void> {
+    this.#sealAll();
+    await this.#until(() => this.#pendingBytes === 0, signal);
+  }
+
+  /** Ends all work; what was under way may or may not be on the host. */
+  close(): void {
+    this.#fail(new AppError('CANCELLED', 'The restore was ended.'));
+  }
+
+  #add(offsetBytes: number, data: Buffer): void {
+    this.#pendingBytes += data.length;
+    let run = this.#open.find((open) => open.offsetBytes + open.lengthBytes === offsetBytes);
+    if (run === undefined) {
+      run = { offsetBytes, data: [], lengthBytes: 0 };
+      this.#open.push(run);
+    }
+    run.data.push(data);
+    run.lengthBytes += data.length;
+    if (run.lengthBytes >= RUN_BYTES_MAX) this.#seal(run);
+    else if (this.#open.length > OPEN_RUNS_MAX) this.#seal(this.#open[0] ?? run);
+  }
+
+  #seal(run: Run): void {
+    this.#open.splice(this.#open.indexOf(run), 1);
+    this.#queue.push(run);
+    this.#start();
+  }
+
+  #sealAll(): void {
+    for (const run of [...this.#open]) this.#seal(run);
+  }
+
+  /** Two writes of the same place must reach the host in their order: the second waits for the first. */
+  #overlaps(offsetBytes: number, lengthBytes: number): boolean {
+    const isHit = (run: Run): boolean =>
+      run.offsetBytes < offsetBytes + lengthBytes && offsetBytes < run.offsetBytes + run.lengthBytes;
+    const openHit = this.#open.find(isHit);
+    if (openHit !== undefined) this.#seal(openHit);
+    return openHit !== undefined || this.#queue.some(isHit) || [...this.#underWay].some(isHit);
+  }
+
+  async #until(isReached: () => boolean, signal?: AbortSignal): Promise<void> {
+    for (;;) {
+      if (this.#failure !== undefined) throw this.#failure;
+      signal?.throwIfAborted();
+      if (isReached()) return;
+      const { promise, resolve } = Promise.withResolvers<void>();
+      this.#waiting.add(resolve);
+      signal?.addEventListener('abort', () => resolve(), { once: true });
+      // Runs that are still open never end by themselves.
+      if (this.#queue.length === 0 && this.#underWay.size === 0) this.#sealAll();
+      await promise;
+      this.#waiting.delete(resolve);
+    }
+  }
+
+  #wake(): void {
+    for (const resolve of this.#waiting) resolve();
+  }
+
+  #fail(error: unknown): void {
+    this.#failure ??= error;
+    this.#stop.abort(error);
+    this.#wake();
+  }
+
+  #start(): void {
+    while (this.#workers < Math.min(this.#channels, this.#queue.length) && this.#failure === undefined) {
+      this.#workers += 1;
+      void this.#work()
+        .catch((error: unknown) => this.#fail(error))
+        .finally(() => {
+          this.#workers -= 1;
+          if (this.#queue.length > 0) this.#start();
+        });
+    }
+  }
+
+  async #work(): Promise<void> {
+    while (this.#queue.length > 0) {
+      const connection = this.#host.connection;
+      const taken: Run[] = [];
+      try {
+        if (this.#hasFullBlock) await this.#serve(connection, taken);
+        else await this.#writeOne(connection, taken);
+      } catch (error) {
+        if (this.#stop.signal.aborted) return;
+        for (const run of taken) this.#underWay.delete(run);
+        this.#queue.unshift(...taken);
+        this.#failuresInRow += 1;
+        if (isLost(error)) await this.#host.renew(connection, this.#stop.signal);
+        else await this.#explain(taken[0]);
+        if (this.#failuresInRow > FAILURES_MAX) throw error;
+      }
+    }
+  }
+
+  #take(taken: Run[]): Run | undefined {
+    const run = this.#queue.shift();
+    if (run === undefined) return undefined;
+    taken.push(run);
+    this.#underWay.add(run);
+    return run;
+  }
+
+  #done(run: Run, taken: Run[]): void {
+    taken.splice(taken.indexOf(run), 1);
+    this.#underWay.delete(run);
+    this.#pendingBytes -= run.lengthBytes;
+    this.#failuresInRow = 0;
+    this.#wake();
+  }
+
+  async #serve(connection: SshConnection, taken: Run[]): Promise<void> {
+    const token = randomHex(8);
+    const signal = this.#stop.signal;
+    const channel = await connection.open(shell`sh -c ${SERVE_RUNS} ${token} ${this.#path}`, { signal });
+    try {
+      const answers = lines(channel.stdout);
+      let number = 0;
+      const send = (): boolean => {
+        const run = this.#queue[0];
+        if (run === undefined || run.offsetBytes % SECTOR_BYTES !== 0 || run.lengthBytes % SECTOR_BYTES !== 0)
+          return false;
+        this.#take(taken);
+        number += 1;
+        const { block, first, count } = blocksOf(run.offsetBytes, run.lengthBytes);
+        channel.stdin.write(`${String(block)} ${String(first)} ${String(count)} ${String(number)}\n`);
+        for (const data of run.data) channel.stdin.write(data);
+        return true;
+      };
+      for (let answered = 1; ; answered += 1) {
+        while (taken.length < AHEAD && send());
+        const run = taken[0];
+        if (run === undefined) break;
+        const answer = await answers.next();
+        if (answer.done === true || answer.value !== `${token}-${String(answered)}`) throw writeFailed(this.#path, '');
+        this.#done(run, taken);
+        // Bytes keep coming while a restore runs: give the caller a moment before the channel is given up.
+        if (taken.length === 0 && this.#queue.length === 0) await this.#clock.sleep(20, signal);
+      }
+      channel.stdin.end();
+      await channel.exit;
+    } finally {
+      channel.abort();
+    }
+    // What is left is not made of whole sectors and goes the slow way.
+    if (this.#queue.length > 0) await this.#writeOne(connection, taken);
+  }
+
+  /** One run by a command of its own, in as many parts as its alignment needs. */
+  async #writeOne(connection: SshConnection, taken: Run[]): Promise<void> {
+    const run = this.#take(taken);
+    if (run === undefined) return;
+    await this.#writeRun(connection, run);
+    this.#done(run, taken);
+  }
+
+  async #writeRun(connection: SshConnection, run: Run): Promise<void> {
+    const data = Buffer.concat(run.data);
+    const headBytes = Math.min(data.length, (SECTOR_BYTES - (run.offsetBytes % SECTOR_BYTES)) % SECTOR_BYTES);
+    const bodyBytes = Math.floor((data.length - headBytes) / SECTOR_BYTES) * SECTOR_BYTES;
+    for (const [from, to] of [
+      [0, headBytes],
+      [headBytes, headBytes + bodyBytes],
+      [headBytes + bodyBytes, data.length],
+    ] as const) {
+      if (to === from) continue;
+      const offsetBytes = run.offsetBytes + from;
+      const block = blocksOf(offsetBytes, 0).block;
+      const command = shell`dd of=${this.#path} bs=${block} seek=${offsetBytes / block} conv=notrunc`;
+      const stdin = data.subarray(from, to);
+      const result = await connection.exec(command, { stdin, signal: this.#stop.signal });
+      if (result.code !== 0) throw writeFailed(this.#path, result.stderr);
+    }
+  }
+
+  /** Writes the failed run once more with its words kept: they say whether the datastore is full. */
+  async #explain(run: Run | undefined): Promise<void> {
+    if (run === undefined) return;
+    try {
+      await this.#writeRun(this.#host.connection, run);
+    } catch (error) {
+      if (isAppError(error) && (error.code === 'DATASTORE_FULL' || error.code === 'DISK_WRITE_FAILED')) throw error;
+      if (!isLost(error) && !isAbort(error)) throw error;
+    }
+  }
+}
+
+/** The largest block, up to 64 KiB, in which an offset and a length are whole numbers. */
+function blocksOf(offsetBytes: number, lengthBytes: number): { block: number; first: number; count: number } {
+  let block = BLOCK_BYTES_MAX;
+  while (block > 1 && (offsetBytes % block !== 0 || lengthBytes % block !== 0)) block /= 2;
+  return { block, first: offsetBytes / block, count: lengthBytes / block };
+}
+
+/** SHA-256 of each extent of a file, computed on the host; here, where the host has no sha256sum. */
+export async function hashOnHost(
+  host: HostShell,
+  path: string,
+  extents: readonly Extent[],
+  signal?: AbortSignal,
+): Promise<string[]> {
+  if (extents.length === 0) return [];
+  const options = { isRepeatable: true, ...(signal && { signal }) };
+  const stdin = extents
+    .map(({ offsetBytes, lengthBytes }) => {
+      const { block, first, count } = blocksOf(offsetBytes, lengthBytes);
+      return `${String(block)} ${String(first)} ${String(count)}\n`;
+    })
+    .join('');
+  const result = await host.exec(shell`sh -c ${SERVE_HASHES} dozo ${path}`, { ...options, stdin });
+  const hashes = result.stdout.toString('utf8').match(/^[0-9a-f]{64}\b/gm) ?? [];
+  if (hashes.length === extents.length) return hashes;
+  const local: string[] = [];
+  for (const { offsetBytes, lengthBytes } of extents) {
+    const { block, first, count } = blocksOf(offsetBytes, lengthBytes);
+    const command = shell`dd if=${path} bs=${block} skip=${first} count=${count} 2>/dev/null`;
+    const channel = await host.connection.open(command, signal === undefined ? {} : { signal });
+    const hash = createHash('sha256');
+    for await (const chunk of channel.stdout as AsyncIterable<Buffer>) hash.update(chunk);
+    await channel.exit;
+    local.push(hash.digest('hex'));
+  }
+  return local;
+}
+
+function writeFailed(path: string, words: string): AppError {
+  const details = { path, words: lastWords(words) };
+  if (classifyHostText(words) === 'full') {
+    return new AppError('DATASTORE_FULL', `The datastore is full; ${path} cannot be written to its end.`, {
+      hint: 'Free space on the datastore, or restore to another one. The original machine is as it was.',
+      details,
+    });
+  }
+  return new AppError('DISK_WRITE_FAILED', `The host could not write ${path}.`, {
+    hint: 'See the words of the host in the details, and vmkernel.log on the host.',
+    details,
+  });
+}
+
+async function* lines(stream: AsyncIterable<unknown>): AsyncGenerator<string, void, void> {
+  let rest = '';
+  for await (const chunk of stream as AsyncIterable<Buffer>) {
+    rest += chunk.toString('latin1');
+    for (let end = rest.indexOf('\n'); end >= 0; end = rest.indexOf('\n')) {
+      yield rest.slice(0, end);
+      rest = rest.slice(end + 1);
+    }
+  }
+}

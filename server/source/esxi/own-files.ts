@@ -1,0 +1,57 @@
+import { shell } from '../../ssh/index.ts';
+import type { EsxiContext } from './context.ts';
+import { baseNameOf, formatDatastorePath, type DatastoreMap, type DatastorePath } from './datastore-path.ts';
+import { folderPath, readChain } from './disk-chain.ts';
+import type { InventoryMachine } from './inventory.ts';
+import { readMachineFiles } from './snapshot-control.ts';
+
+/** What ESXi itself makes in a machine's folder beside disks. */
+const MADE_BY_HOST =
+  /\.(?:vmx|vmx~|vmx\.lck|vmxf|vmsd|nvram|vmsn|vmem|vmss|vswp|hlog|scoreboard)$|^vmware(?:-\d+)?\.log$/i;
+
+/**
+ * The files that belong to a machine and to nobody else: its configuration, and every layer of the
+ * disks named, those of its snapshots included. Anything else in its folder is the user's.
+ *
+ * @param keys disks that go, by where they are plugged in
+ * @returns `kept`: disk files of the machine that stay
+ */
+export async function ownFiles(
+  context: EsxiContext,
+  datastores: DatastoreMap,
+  machine: InventoryMachine,
+  keys: readonly string[],
+): Promise<{ files: DatastorePath[]; kept: DatastorePath[] }> {
+  const state = await readMachineFiles(context, datastores, machine);
+  const folder = folderPath(state.vmxPath);
+  const files = new Map<string, DatastorePath>();
+  const add = (path: DatastorePath): void => void files.set(formatDatastorePath(path), path);
+
+  const listing = await context.shell.run(shell`ls -a -- ${datastores.toShell(folder)}`, 'list a folder');
+  for (const name of listing.split('\n')) {
+    if (MADE_BY_HOST.test(name)) add({ ...folder, file: `${folder.file}/${name}` });
+  }
+  const tips = new Map<string, DatastorePath>();
+  const kept: DatastorePath[] = [];
+  for (const [node, path] of state.disks) {
+    if (keys.includes(node)) tips.set(formatDatastorePath(path), path);
+    else kept.push(path);
+  }
+  for (const snapshot of state.vmsd.snapshots) {
+    for (const { node, fileName } of snapshot.disks) {
+      if (!keys.includes(node)) continue;
+      const path = datastores.resolve(folder, fileName);
+      tips.set(formatDatastorePath(path), path);
+    }
+  }
+  for (const tip of tips.values()) {
+    // A chain that cannot be read is not deleted: better a file too many than one too few.
+    const layers = await readChain(context.shell, datastores, tip).catch(() => []);
+    for (const { path, descriptor, extentPaths } of layers) {
+      add(path);
+      for (const extent of extentPaths) if (extent !== null) add(extent);
+      if (descriptor.changeTrackPath !== null) add(datastores.resolve(folderPath(path), descriptor.changeTrackPath));
+    }
+  }
+  return { files: [...files.values()].filter((path) => baseNameOf(path.file) !== ''), kept };
+}

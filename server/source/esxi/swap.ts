@@ -1,0 +1,172 @@
+import { isAppError } from '../../errors/index.ts';
+import { shell } from '../../ssh/index.ts';
+import type { EsxiContext } from './context.ts';
+import { holdFolder } from './context.ts';
+import type { DatastoreMap } from './datastore-path.ts';
+import { listMachines } from './inventory.ts';
+import { registerMachine, unregisterMachine } from './registration.ts';
+
+/**
+ * A restored machine takes its place by renames. This journal stands on the host before the first of
+ * them, in a folder of its own beside the others, so that whoever finds it after a crash can put the
+ * original back, or, once the new machine was proven, finish.
+ */
+export interface SwapJournal {
+  version: 1;
+  name: string;
+  /** Folders written and the places they go to; the first holds the `.vmx`. Paths for the shell. */
+  moves: { from: string; to: string }[];
+  /** The machine to replace, or null. */
+  original: {
+    name: string;
+    vmx: string;
+    folder: string;
+    /** Where its folder waits; null when the new machine goes elsewhere and it stays where it is. */
+    aside: string | null;
+    /** Its own files, to be deleted at the end. All others are the user's and stay. */
+    files: string[];
+  } | null;
+}
+
+/** Names of the markers; the first lies in every folder of ours until the end. */
+export function markerName(hold: string): string {
+  return `.${hold}-new`;
+}
+
+function journalFolder(root: string, hold: string): string {
+  return `${holdFolder(root, hold)}-swap`;
+}
+
+export async function writeJournal(
+  context: EsxiContext,
+  root: string,
+  hold: string,
+  journal: SwapJournal,
+): Promise<void> {
+  const folder = journalFolder(root, hold);
+  await context.shell.run(shell`mkdir -p -- ${folder}`, 'make a temporary folder');
+  // Renamed into place: half a journal must not be found.
+  await context.shell.writeFile(`${folder}/journal.tmp`, Buffer.from(JSON.stringify(journal)));
+  await context.shell.run(
+    shell`mv -f -- ${`${folder}/journal.tmp`} ${`${folder}/journal`}`,
+    'write the journal of a restore',
+  );
+}
+
+/** From here on the new machine stands and the original may go. */
+export async function commitSwap(context: EsxiContext, root: string, hold: string): Promise<void> {
+  await context.shell.writeFile(`${journalFolder(root, hold)}/done`, Buffer.from('done\n'));
+}
+
+async function readJournal(context: EsxiContext, root: string, hold: string): Promise<SwapJournal | null> {
+  const content = await context.shell.readFileIfThere(`${journalFolder(root, hold)}/journal`);
+  if (content === null) return null;
+  try {
+    const parsed = JSON.parse(content.toString('utf8')) as SwapJournal;
+    // Only what we wrote ourselves is followed: it names what will be renamed and deleted.
+    return parsed.version === 1 && Array.isArray(parsed.moves) ? parsed : null;
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * Brings a swap to its end, whatever point it was left at: forward when it was committed, else back.
+ * Idempotent. @returns what was done, or null where there is no swap
+ */
+export async function settleSwap(
+  context: EsxiContext,
+  datastores: DatastoreMap,
+  root: string,
+  hold: string,
+): Promise<'finished' | 'taken back' | null> {
+  const journal = await readJournal(context, root, hold);
+  const folder = journalFolder(root, hold);
+  if (journal === null) {
+    await context.shell.exec(shell`rm -rf -- ${folder}`, { isRepeatable: true });
+    return null;
+  }
+  const isDone = await context.shell.exists(`${folder}/done`);
+  if (isDone) await finishForward(context, journal, hold);
+  else await takeBack(context, datastores, journal, hold);
+  await context.shell.run(shell`rm -rf -- ${folder}`, 'remove the journal of a restore');
+  return isDone ? 'finished' : 'taken back';
+}
+
+async function finishForward(context: EsxiContext, journal: SwapJournal, hold: string): Promise<void> {
+  const { shell: host } = context;
+  const { original } = journal;
+  const [main] = journal.moves;
+  if (original !== null && main !== undefined) {
+    const place = original.aside ?? original.folder;
+    const files = original.files.map((file) =>
+      original.aside !== null && file.startsWith(`${original.folder}/`)
+        ? `${original.aside}${file.slice(original.folder.length)}`
+        : file,
+    );
+    for (let at = 0; at < files.length; at += FILES_PER_COMMAND) {
+      await host.run(shell`rm -f -- ${files.slice(at, at + FILES_PER_COMMAND)}`, 'delete the replaced machine');
+    }
+    if (original.aside !== null)
+      await host.run(shell`sh -c ${MOVE_REST} dozo ${place} ${main.to}`, 'keep files beside the replaced machine');
+    await host.exec(shell`rmdir -- ${place} 2>/dev/null; true`, { isRepeatable: true });
+  }
+  for (const { to } of journal.moves) {
+    await host.exec(shell`rm -f -- ${`${to}/${markerName(hold)}`}`, { isRepeatable: true });
+  }
+}
+
+const FILES_PER_COMMAND = 100;
+
+/** What the user kept in the folder goes over to the new one; nothing there is written over. */
+const MOVE_REST =
+  '[ -d "$1" ] || exit 0; for f in "$1"/* "$1"/.[!.]*; do [ -e "$f" ] || continue; ' +
+  '[ -e "$2/${f##*/}" ] || mv -- "$f" "$2/" || exit 1; done';
+
+async function takeBack(
+  context: EsxiContext,
+  datastores: DatastoreMap,
+  journal: SwapJournal,
+  hold: string,
+): Promise<void> {
+  const { shell: host } = context;
+  const { original, moves } = journal;
+  for (const { from, to } of moves) {
+    if (!(await host.exists(`${to}/${markerName(hold)}`))) continue;
+    const machines = await listMachines(context.vsphere, datastores);
+    for (const machine of machines) {
+      const path = datastores.toShell(datastores.parse(machine.identity.path));
+      if (path.startsWith(`${to}/`)) await unregisterMachine(context, datastores, machine);
+    }
+    await host.run(shell`[ -e ${from} ] || mv -- ${to} ${from}`, 'take back a restored machine');
+  }
+  if (original === null) return;
+  if (original.aside !== null) {
+    const command = shell`[ ! -e ${original.aside} ] || [ -e ${original.folder} ] || mv -- ${original.aside} ${original.folder}`;
+    await host.run(command, 'put the original machine back');
+  }
+  if (await host.exists(original.vmx)) {
+    await registerMachine(context, datastores, datastores.fromShell(original.vmx), original.name);
+  }
+}
+
+/** Whether a machine uses files in a folder; path of the shell. */
+export async function machinesUsing(
+  context: EsxiContext,
+  datastores: DatastoreMap,
+  folder: string,
+): Promise<{ hostId: string; name: string }[]> {
+  const machines = await listMachines(context.vsphere, datastores);
+  return machines.flatMap((machine) => {
+    const paths = [machine.identity.path, ...machine.disks.map((disk) => disk.path)].filter((path) => path !== '');
+    const isUser = paths.some((path) => {
+      try {
+        return datastores.toShell(datastores.parse(path)).startsWith(`${folder}/`);
+      } catch (error) {
+        if (isAppError(error)) return false;
+        throw error;
+      }
+    });
+    return isUser ? [{ hostId: machine.hostId, name: machine.identity.name }] : [];
+  });
+}

@@ -1,0 +1,93 @@
+import { isAppError, toAppError } from '../../errors/index.ts';
+import { shell } from '../../ssh/index.ts';
+import type { SweepReport } from '../source.ts';
+import { endClone } from './clone-job.ts';
+import { HOLD, holdFolder, loadDatastores, type EsxiContext } from './context.ts';
+import { readFilesystems } from './filesystems.ts';
+import { listMachines } from './inventory.ts';
+import { unmountStaging } from './nfs-staging.ts';
+import { removeHoldSnapshot } from './snapshot-control.ts';
+import { settleSwap } from './swap.ts';
+
+/** See `SourceHost.sweep`. Each thing is removed by itself: one that resists does not keep the others. */
+export async function sweepHolds(
+  context: EsxiContext,
+  holds: readonly string[],
+  signal?: AbortSignal,
+): Promise<SweepReport> {
+  const report: SweepReport = { removed: [], failed: [] };
+  const datastores = await loadDatastores(context);
+  const machines = await listMachines(context.vsphere, datastores);
+  const filesystems = await readFilesystems(context.shell, signal);
+  const roots = [
+    ...new Set([...datastores.names.map((name) => datastores.rootOf(name)), ...filesystems.map((fs) => fs.root)]),
+  ];
+
+  for (const hold of holds) {
+    // Names that are not ours by form are never acted on, whoever asks.
+    if (!HOLD.test(hold)) continue;
+    const attempt = async (what: string, work: () => Promise<boolean>): Promise<void> => {
+      signal?.throwIfAborted();
+      try {
+        if (await work()) report.removed.push({ hold, what });
+      } catch (error) {
+        if (signal?.aborted === true) throw error;
+        const { message } = toAppError(error);
+        report.failed.push({ hold, what, message });
+      }
+    };
+    for (const root of roots) {
+      if (root === `/vmfs/volumes/${hold}`) continue;
+      const present = await listOurs(context, root, hold);
+      if (present.includes(`.${hold}-swap`)) {
+        await attempt(
+          `unfinished restore on ${root}`,
+          async () => (await settleSwap(context, datastores, root, hold)) !== null,
+        );
+      }
+    }
+    // Clones are ended before the snapshot goes: their sources must not vanish under them, and the
+    // host merges no layer that somebody reads.
+    for (const root of roots) {
+      if (!(await listOurs(context, root, hold)).includes(`.${hold}`)) continue;
+      await attempt(`temporary folder on ${root}`, async () => await removeFolder(context, root, hold));
+    }
+    for (const machine of machines) {
+      if (!machine.snapshots.some((snapshot) => snapshot.name === hold)) continue;
+      await attempt(`snapshot of ${machine.identity.name}`, async () =>
+        removeHoldSnapshot(context, datastores, { machine, hold, deltas: [], ...(signal && { signal }) }),
+      );
+    }
+    const mount = `/vmfs/volumes/${hold}`;
+    if (filesystems.some((fs) => fs.name === hold) || (await context.shell.exists(mount))) {
+      await attempt('NFS mount', async () => {
+        await unmountStaging(context.shell, mount, hold);
+        return true;
+      });
+    }
+  }
+  return report;
+}
+
+async function listOurs(context: EsxiContext, root: string, hold: string): Promise<string[]> {
+  const { stdout } = await context.shell.exec(shell`ls -a -- ${root} 2>/dev/null`, { isRepeatable: true });
+  return stdout
+    .toString('utf8')
+    .split('\n')
+    .filter((name) => name === `.${hold}` || name.startsWith(`.${hold}-`));
+}
+
+async function removeFolder(context: EsxiContext, root: string, hold: string): Promise<boolean> {
+  const folder = holdFolder(root, hold);
+  const listing = await context.shell
+    .run(shell`ls -a -- ${folder}`, 'list a temporary folder')
+    .catch((error: unknown) => {
+      if (isAppError(error) && error.code === 'NOT_FOUND') return '';
+      throw error;
+    });
+  for (const name of listing.split('\n')) {
+    if (name.endsWith('.pid')) await endClone(context.shell, `${folder}/${name.slice(0, -'.pid'.length)}`);
+  }
+  await context.shell.run(shell`rm -rf -- ${folder}`, 'remove a temporary folder');
+  return true;
+}
