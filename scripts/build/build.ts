@@ -35,6 +35,9 @@ const addons: Plugin = {
     plugin.onResolve({ filter: /sshcrypto\.node$/ }, () => ({ path: './sshcrypto.node', external: true }));
     // An optional probe of ssh2 for processor features; without it ssh2 chooses by itself.
     plugin.onResolve({ filter: /^cpu-features$/ }, () => ({ path: 'cpu-features', external: true }));
+    plugin.onResolve({ filter: /^node-vsphere-soap$/ }, ({ kind }) =>
+      kind === 'entry-point' ? undefined : { path: './node-vsphere-soap.cjs', external: true },
+    );
   },
 };
 
@@ -56,6 +59,17 @@ await build({
     js: "import { createRequire as __createRequire } from 'node:module'; import { fileURLToPath as __toPath } from 'node:url'; const require = __createRequire(import.meta.url); const __filename = __toPath(import.meta.url); const __dirname = __toPath(new URL('.', import.meta.url));",
   },
   plugins: [addons],
+});
+// Names a parameter `arguments`, which an ES module may not: a file of its own, as CommonJS.
+await build({
+  entryPoints: ['node-vsphere-soap'],
+  outfile: join(OUT, 'node-vsphere-soap.cjs'),
+  bundle: true,
+  platform: 'node',
+  target: 'node24',
+  format: 'cjs',
+  legalComments: 'none',
+  logLevel: 'warning',
 });
 copyFileSync('node_modules/sqlite3/build/Release/node_sqlite3.node', join(OUT, 'node_sqlite3.node'));
 copyFileSync('node_modules/ssh2/lib/protocol/crypto/build/Release/sshcrypto.node', join(OUT, 'sshcrypto.node'));
