@@ -29,7 +29,8 @@ const addons: Plugin = {
   setup(plugin) {
     plugin.onResolve({ filter: /^bindings$/ }, () => ({ path: 'bindings', namespace: 'addon-shim' }));
     plugin.onLoad({ filter: /.*/, namespace: 'addon-shim' }, () => ({
-      contents: `module.exports = (name) => require('./' + name.replace(/\\.node$/, '') + '.node');`,
+      contents:
+        "const { createRequire } = require('node:module'); module.exports = (name) => createRequire(__filename)('./' + name.replace(/\\.node$/, '') + '.node');",
       loader: 'js',
     }));
     plugin.onResolve({ filter: /sshcrypto\.node$/ }, () => ({ path: './sshcrypto.node', external: true }));

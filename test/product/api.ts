@@ -1,0 +1,94 @@
+import { request } from 'node:https';
+import type { TLSSocket } from 'node:tls';
+
+/** A client of Dozo's API for tests and the demo: one account, the certificate pinned, JSON both ways. */
+export class Api {
+  readonly #url: string;
+  readonly #fingerprint: string;
+  #token: string | null = null;
+
+  constructor(url: string, fingerprint: string) {
+    this.#url = url;
+    this.#fingerprint = fingerprint;
+  }
+
+  async login(user: string, password: string): Promise<void> {
+    const made = await this.post<{ token: string }>('/tokens', { user, password, name: 'test' });
+    this.#token = made.token;
+  }
+
+  get<T>(path: string): Promise<T> {
+    return this.#call<T>('GET', path, undefined);
+  }
+
+  post<T>(path: string, body: unknown): Promise<T> {
+    return this.#call<T>('POST', path, body);
+  }
+
+  delete<T>(path: string): Promise<T> {
+    return this.#call<T>('DELETE', path, undefined);
+  }
+
+  #call<T>(method: string, path: string, body: unknown): Promise<T> {
+    const payload = body === undefined ? undefined : JSON.stringify(body);
+    return new Promise<T>((resolve, reject) => {
+      const call = request(
+        `${this.#url}/api/v1${path}`,
+        {
+          method,
+          // The certificate is its own authority: it is compared, not believed.
+          rejectUnauthorized: false,
+          agent: false,
+          timeout: 60_000,
+          headers: {
+            'x-dozo-request': '1',
+            ...(payload === undefined ? {} : { 'content-type': 'application/json' }),
+            ...(this.#token === null ? {} : { authorization: `Bearer ${this.#token}` }),
+          },
+        },
+        (response) => {
+          const parts: Buffer[] = [];
+          response.on('data', (part: Buffer) => parts.push(part));
+          response.on('error', reject);
+          response.on('end', () => {
+            const text = Buffer.concat(parts).toString();
+            const status = response.statusCode ?? 0;
+            if (status < 200 || status >= 300) {
+              reject(new ApiError(`${method} ${path}: ${status} ${text}`, status, text));
+              return;
+            }
+            resolve((text === '' ? undefined : JSON.parse(text)) as T);
+          });
+        },
+      );
+      call.on('socket', (socket) => {
+        socket.on('secureConnect', () => {
+          const shown = (socket as TLSSocket).getPeerCertificate().fingerprint256.replaceAll(':', '').toLowerCase();
+          if (shown !== this.#fingerprint) call.destroy(new Error('the server shows another certificate'));
+        });
+      });
+      call.on('timeout', () => call.destroy(new Error(`${method} ${path}: no answer`)));
+      call.on('error', reject);
+      call.end(payload);
+    });
+  }
+}
+
+export class ApiError extends Error {
+  readonly status: number;
+  readonly body: string;
+
+  constructor(message: string, status: number, body: string) {
+    super(message);
+    this.status = status;
+    this.body = body;
+  }
+
+  get code(): string {
+    try {
+      return (JSON.parse(this.body) as { code: string }).code;
+    } catch {
+      return '';
+    }
+  }
+}
