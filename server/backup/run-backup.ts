@@ -241,8 +241,10 @@ class BackupRun {
       });
     }
     this.#log.outcomes.add('quiesce-fell-back');
+    // The source may have said it with the guest's own words.
+    if (this.#log.codes.has('QUIESCE_FAILED')) return;
     const text = `The guest was not made quiet, so the version is as after a power cut: ${evidence}`;
-    this.#log.warning('QUIESCE_FELL_BACK', text);
+    this.#log.warning('QUIESCE_FAILED', text);
   }
 
   async #plan(frozen: FrozenMachine): Promise<void> {

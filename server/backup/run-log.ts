@@ -7,6 +7,8 @@ import type { StepOutcome } from './run-state.ts';
 /** Collects what a run says about itself, and what that means for its state. */
 export class RunLog {
   readonly outcomes = new Set<StepOutcome>();
+  /** Codes of all that was said so far. */
+  readonly codes = new Set<string>();
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #emit: (line: LogLine) => void;
@@ -22,6 +24,7 @@ export class RunLog {
   /** Stamps and passes on a note. A warning makes the run's state at least `warning`. */
   add(note: Note): LogLine {
     if (note.level !== 'info') this.outcomes.add('warning-noted');
+    this.codes.add(note.code);
     const line: LogLine = { atMs: this.#clock.nowMs(), ...note };
     this.#logger[note.level === 'warning' ? 'warn' : note.level]({ code: note.code, details: note.details }, note.text);
     this.#emit(line);

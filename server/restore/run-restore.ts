@@ -245,7 +245,7 @@ class RestoreRun {
   }
 
   #note(note: Note): void {
-    if (note.level === 'warning') this.#warned = true;
+    if (note.level !== 'info') this.#warned = true;
     this.#logger[note.level === 'warning' ? 'warn' : note.level]({ code: note.code, details: note.details }, note.text);
     this.#hooks.log({ atMs: this.#deps.clock.nowMs(), ...note });
   }
