@@ -1,0 +1,94 @@
+/**
+ * The lab's host daemon, a process of its own. The first line on standard input are its options
+ * (`LabOptions` as JSON); when standard input ends, everything ends. Prints one line, `LabReady` as
+ * JSON, once the host can be reached.
+ */
+import { mkdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { setMounts } from '../commands/nfs-mounts.ts';
+import { buildRootFolder, writeAccountFiles } from '../jail/root-folder.ts';
+import { Jail } from '../jail/jail.ts';
+import { buildNative } from '../native/build.ts';
+import { serveApi } from './api.ts';
+import { serveCommands } from './command-server.ts';
+import { Host } from './host.ts';
+import { hostProfile } from './host-profile.ts';
+import type { LabOptions, LabReady } from './lab-options.ts';
+import { hasFrontSources, SoapFront } from './soap-front.ts';
+import { freePort, SshService } from './ssh-service.ts';
+
+const TMP_MIB = 256;
+
+const lines = createInterface({ input: process.stdin });
+const closers: (() => Promise<void> | void)[] = [];
+let closing: Promise<void> | undefined;
+
+function close(status: number): Promise<void> {
+  closing ??= (async () => {
+    for (const closer of closers.reverse()) await closer();
+    process.exit(status);
+  })();
+  return closing;
+}
+
+lines.once('line', (line) => {
+  lines.on('close', () => void close(0));
+  start(JSON.parse(line) as LabOptions).then(
+    (ready) => process.stdout.write(JSON.stringify(ready) + '\n'),
+    (error: unknown) => {
+      console.error(error);
+      void close(1);
+    },
+  );
+});
+for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void close(0));
+process.stdout.on('error', () => undefined);
+
+async function start(options: LabOptions): Promise<LabReady> {
+  const { directory } = options;
+  const root = join(directory, 'root');
+  const run = join(directory, 'run');
+  const address = options.listenAddress ?? '127.0.0.1';
+  mkdirSync(run, { recursive: true });
+  for (const name of ['hostd.sock', 'command.sock', 'locks']) rmSync(join(run, name), { recursive: true, force: true });
+
+  const programs = buildNative();
+  const folder = buildRootFolder(root, hostProfile(options.version ?? '8.0.3'), programs);
+  const host = new Host(options, root, programs);
+  closers.push(() => host.close());
+  writeAccountFiles(root, {
+    users: [options.user ?? 'root'],
+    authorizedKeys: options.authorizedKeys ?? [],
+    hostName: host.hostName,
+  });
+  const applyTools = () => folder.setMissing(host.switches.missingTools, host.switches.python3);
+  applyTools();
+  host.onSwitches(applyTools);
+
+  await serveCommands(host, join(run, 'command.sock'));
+  const jail = await Jail.start({ program: programs.jail, root, run, hostName: host.hostName, tmpMib: TMP_MIB });
+  closers.push(() => jail.close());
+  setMounts(host, jail);
+  const port = options.sshPort === undefined || options.sshPort === 0 ? await freePort(address) : options.sshPort;
+  const ssh = new SshService({ host, jail, root, address, port });
+  closers.push(() => ssh.close());
+  const control = { killSessions: () => ssh.killSessions(), settled: () => ssh.settled() };
+  await serveApi(host, control, join(run, 'hostd.sock'));
+  await ssh.start();
+
+  for (const machine of options.vms ?? []) await host.createMachine(machine);
+
+  let front: SoapFront | null = null;
+  if (options.https !== false && hasFrontSources()) {
+    front = await SoapFront.start({ directory, address, port: options.httpsPort ?? 0 });
+    const started = front;
+    closers.push(() => started.close());
+  }
+  return {
+    sshPort: ssh.port,
+    httpsPort: front?.port ?? null,
+    sshHostKey: ssh.fingerprint,
+    tlsCertificate: front?.certificate ?? null,
+  };
+}
