@@ -82,31 +82,36 @@ func (d *door) certificate() *tls.Certificate {
 // set obeys the switches. A port taken by another program meanwhile is tried for again at the next call.
 func (d *door) set(switches labSwitches) error {
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	if d.closed {
+		d.mu.Unlock()
 		return nil
 	}
 	d.changed = switches.HTTPSCertificateChanged
 	d.stalled = switches.HTTPS == "stall"
 	d.moved.Broadcast()
+	var ended *http.Server
+	var err error
 	switch {
 	case switches.HTTPS == "off" && d.server != nil:
-		server := d.server
-		d.server = nil
-		return server.Close()
+		ended, d.server = d.server, nil
 	case switches.HTTPS != "off" && d.server == nil:
-		return d.open()
+		err = d.open()
 	}
-	return nil
+	d.mu.Unlock()
+	if ended != nil {
+		return ended.Close() // says goodbye on every connection, which needs the lock
+	}
+	return err
 }
 
 func (d *door) close() {
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.closed, d.stalled = true, false
 	d.moved.Broadcast()
-	if d.server != nil {
-		_ = d.server.Close()
+	server := d.server
+	d.mu.Unlock()
+	if server != nil {
+		_ = server.Close()
 	}
 }
 

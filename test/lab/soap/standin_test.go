@@ -115,14 +115,15 @@ func (s *standIn) seen() []string {
 
 func (s *standIn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
-	answer := s.answer(r, body)
+	s.mu.Lock()
+	encoded, _ := json.Marshal(s.answer(r, body))
+	s.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(answer)
+	_, _ = w.Write(encoded)
 }
 
+// answer decides what the daemon says. The caller holds the lock.
 func (s *standIn) answer(r *http.Request, body []byte) interface{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if r.URL.Path == "/state" {
 		return s.state
 	}
