@@ -262,27 +262,34 @@ async function restoreAndCompare(row: Row, hostId: string): Promise<string> {
   );
   const restored = (await lab.state()).vms.find((machine) => machine.name === name);
   if (restored === undefined) return 'machine missing on the host';
-  const truth = await truthOf(row);
+  const truth = await truthOf(row, lab);
   if (restored.disks.length !== point.disks.length) return `${restored.disks.length} of ${point.disks.length} disks`;
   for (const disk of restored.disks) {
     const flat = lab.localPath((disk.chain[0]?.absolutePath ?? '').replace(/\.vmdk$/, '-flat.vmdk'));
-    const frozen = join(truth, `${disk.node.replace(':', '-')}.raw`);
-    await stat(frozen);
+    const frozen = truth[disk.node];
+    if (frozen === undefined) return `${disk.node} was not there when it was frozen`;
     const difference = await firstDifference(flat, frozen);
     if (difference !== null) return `${disk.node} differs at ${difference}`;
   }
   return 'equal';
 }
 
-/** The lab kept one copy per VM snapshot; a machine's first one belongs to the full backup. */
-async function truthOf(row: Row): Promise<string> {
-  const machines = join(folder, 'lab', 'truth', row.machine);
-  const taken = await Promise.all(
-    (await readdir(machines)).map(async (name) => ({ name, at: (await stat(join(machines, name))).birthtimeMs })),
-  );
-  taken.sort((a, b) => a.at - b.at);
+/**
+ * Copies of a machine's disks that the lab made when it took the VM snapshot, by place. The first
+ * snapshot of a machine belongs to the full backup, the second to the incremental one.
+ */
+async function truthOf(row: Row, host: LabHost): Promise<Record<string, string>> {
+  const vmId = await host.vmId(row.machine);
+  const root = join(host.directory, 'truth');
+  const taken: { files: Record<string, string>; atMs: number }[] = [];
+  for (const machine of await readdir(root)) {
+    for (const snapshot of await readdir(join(root, machine))) {
+      const files = await host.frozenCopy(vmId, snapshot);
+      if (files !== null) taken.push({ files, atMs: (await stat(join(root, machine, snapshot))).birthtimeMs });
+    }
+  }
+  taken.sort((a, b) => a.atMs - b.atMs);
   const found = taken[row.version === 'full' ? 0 : 1];
-  if (taken.length !== 2 || found === undefined)
-    throw new Error(`${taken.length} snapshots of ${row.machine} were taken, not 2`);
-  return join(machines, found.name);
+  if (taken.length !== 2 || found === undefined) throw new Error(`${taken.length} snapshots of ${row.machine}, not 2`);
+  return found.files;
 }
