@@ -3,6 +3,7 @@ import type { Client, ClientChannel } from 'ssh2';
 import { AppError, assert, cancelled, toAppError } from '../errors/index.ts';
 import { MIB } from '../runtime/index.ts';
 import { ChannelSlots } from './channel-slots.ts';
+import { shell } from './quote.ts';
 import { announced, RemoteCommand } from './remote-command.ts';
 import type { ExecOptions, ExecResult, ShellCommand, SshChannel, SshConnection } from './ssh.ts';
 
@@ -186,7 +187,7 @@ export class Connection implements SshConnection {
     const timer = setTimeout(resolve, KILL_TIMEOUT_MS);
     this.#failed.signal.addEventListener('abort', () => resolve(), { once: true });
     try {
-      this.#client.exec(`kill -TERM -- -${processId} 2>/dev/null || kill -TERM ${processId}`, (error, channel) => {
+      this.#client.exec(shell`kill -TERM -- -${processId} 2>/dev/null || kill -TERM ${processId}`, (error, channel) => {
         if (error !== undefined) return resolve();
         channel.on('close', () => resolve());
         channel.resume().stderr.resume();

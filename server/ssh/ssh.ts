@@ -16,8 +16,11 @@ export interface SshConnection {
   wireBytes(): number;
   /**
    * Runs a command line to its end. `command` is built with `shell` from `quote.ts` only. A status
-   * other than 0 is an answer, not an error; the caller decides.
+   * other than 0 is an answer, not an error; the caller decides. An abort or `timeoutMs` ends the
+   * command on the host as well; the connection stays usable.
    * @param options.stdin sent and closed
+   * @throws CANCELLED, HOST_STALLED (`timeoutMs`), HOST_ANSWER_UNREADABLE (`outputBytesMax`),
+   *   HOST_COMMAND_FAILED (refused, or ended without a status)
    */
   exec(command: ShellCommand, options?: ExecOptions): Promise<ExecResult>;
   /** The same with streams, for disks. `exit` settles after the output was read to its end. */
@@ -44,10 +47,11 @@ export interface ExecResult {
 }
 
 export interface SshChannel {
+  /** Ends only after the command told its status; destroyed early, it ends the command. */
   stdout: Readable;
   stdin: Writable;
   exit: Promise<{ code: number | null; stderr: string }>;
-  /** Ends the channel at once, whatever the command does. */
+  /** Ends the channel at once and the command on the host; the streams and `exit` fail with CANCELLED. */
   abort(): void;
 }
 
@@ -62,5 +66,6 @@ export interface SshOptions {
   channelsMax: number;
   connectTimeoutMs?: number;
   stallTimeoutMs?: number;
+  /** Ends the attempt to connect; the connection it gave lives on. */
   signal?: AbortSignal;
 }

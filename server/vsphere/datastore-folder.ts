@@ -118,13 +118,19 @@ export class HttpsFolder implements DatastoreFolder {
   ): Promise<Buffer> {
     const buffer = Buffer.allocUnsafe(lengthBytes);
     let filledBytes = 0;
-    try {
-      for await (const chunk of response as AsyncIterable<Buffer>) {
-        if (filledBytes + chunk.length > lengthBytes)
-          throw this.#short(datastore, path, lengthBytes, filledBytes + chunk.length);
-        chunk.copy(buffer, filledBytes);
-        filledBytes += chunk.length;
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    response.on('data', (chunk: Buffer) => {
+      if (filledBytes + chunk.length > lengthBytes) {
+        response.destroy(this.#short(datastore, path, lengthBytes, filledBytes + chunk.length));
+        return;
       }
+      chunk.copy(buffer, filledBytes);
+      filledBytes += chunk.length;
+    });
+    response.on('end', resolve);
+    response.on('error', reject);
+    try {
+      await promise;
     } catch (error) {
       response.destroy();
       if (signal?.aborted === true) throw cancelled(error);

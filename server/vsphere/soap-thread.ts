@@ -23,7 +23,8 @@ if (port === null) throw new Error('soap-thread runs as a worker thread only');
 const answer = (message: SoapAnswer): void => port.postMessage(message);
 
 // The client prints replies, which no log of ours should hold.
-console.log = console.error = console.warn = () => undefined;
+const silent = (): void => undefined;
+Object.assign(console, { log: silent, error: silent, warn: silent });
 process.removeAllListeners('warning');
 
 /** The body of the last error that reached its call; the client throws the same error afterwards. */
