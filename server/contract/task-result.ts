@@ -8,8 +8,9 @@ import type { RepositoryStatsView } from './api/repository.schema.ts';
 export interface WorkerResults {
   probe: HostFactsView;
   inventory: InventoryResult;
-  backup: BackupResult;
-  restore: RestoreResult;
+  /** `facts`: what the host turned out to be in the end, to be remembered. */
+  backup: BackupResult & { facts: HostFactsView };
+  restore: RestoreResult & { facts: HostFactsView };
   /** `machine` is null. */
   export: RestoreResult;
   sweep: SweepResult;

@@ -6,13 +6,15 @@ import type { LogLine, MachineProgress } from './run.ts';
  */
 export type WorkerTask =
   | { kind: 'probe'; address: Sealed }
-  | { kind: 'inventory'; address: Sealed }
+  | { kind: 'inventory'; address: Sealed; facts?: unknown }
   | {
       kind: 'backup';
       runId: string;
       /** Unique to this run of this machine; names the snapshot and whatever else is left on the host. */
       hold: string;
       address: Sealed;
+      /** `HostFacts` of `source` from an earlier connection. */
+      facts?: unknown;
       machineId: string;
       /** `MachineIdentity` of `source`. */
       identity: unknown;
@@ -24,6 +26,7 @@ export type WorkerTask =
       runId: string;
       hold: string;
       address: Sealed;
+      facts?: unknown;
       repository: RepositoryAddress;
       pointId: string;
       target: RestoreTargetOptions;
@@ -38,7 +41,7 @@ export type WorkerTask =
       /** Absolute path of the file to make, on the worker's file system. */
       path: string;
     }
-  | { kind: 'sweep'; address: Sealed; holds: string[] }
+  | { kind: 'sweep'; address: Sealed; facts?: unknown; holds: string[] }
   | { kind: 'check'; runId: string; repository: RepositoryAddress; depth: 'structure' | 'hashes' }
   | { kind: 'points'; repository: RepositoryAddress }
   | { kind: 'create-repository'; repository: RepositoryAddress; chunkSizeBytes: number };
@@ -73,6 +76,4 @@ export interface RestoreTargetOptions {
 }
 
 /** What a worker says while it works (BullMQ progress). */
-export type WorkerEvent =
-  | { kind: 'progress'; progress: MachineProgress }
-  | { kind: 'log'; line: LogLine };
+export type WorkerEvent = { kind: 'progress'; progress: MachineProgress } | { kind: 'log'; line: LogLine };

@@ -51,7 +51,12 @@ export class HoldSweeper {
     try {
       const host = found(await catalogue.hosts.load(hostId), 'host', hostId);
       const report = (await queue.request(
-        { kind: 'sweep', address: sealHostAddress(sealer, host), holds: holds.map((hold) => hold.name) },
+        {
+          kind: 'sweep',
+          address: sealHostAddress(sealer, host),
+          facts: host.facts,
+          holds: holds.map((hold) => hold.name),
+        },
         { timeoutMs: SWEEP_TIMEOUT_MS },
       )) as SweepResult;
       for (const hold of holds) {

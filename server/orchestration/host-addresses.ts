@@ -6,9 +6,21 @@ import type { Sealer } from '../queue/index.ts';
 /** What the address of a host is sealed for; workers open it with the same word. */
 export const ADDRESS_PURPOSE = 'host-address';
 
+/** What opens a host. Both may be there: SSH takes the key then, the rest the password. */
+export interface HostSecret {
+  password: string | null;
+  privateKey: string | null;
+}
+
 /** Secrets of a host at rest: bound to the host, so that they cannot be moved to another row. */
-export function sealHostSecret(sealer: Sealer, hostId: string, secret: string): Sealed {
-  return sealer.seal(`host-secret ${hostId}`, secret);
+export function sealHostSecret(sealer: Sealer, hostId: string, secret: HostSecret): Sealed {
+  const { password, privateKey } = secret;
+  return sealer.seal(`host-secret ${hostId}`, { password, privateKey });
+}
+
+/** @throws SECRET_UNREADABLE */
+export function openHostSecret(sealer: Sealer, host: Pick<HostRecord, 'id' | 'secret'>): HostSecret {
+  return sealer.open(`host-secret ${host.id}`, host.secret) as HostSecret;
 }
 
 /**
@@ -16,16 +28,7 @@ export function sealHostSecret(sealer: Sealer, hostId: string, secret: string): 
  * @throws SECRET_UNREADABLE
  */
 export function sealHostAddress(sealer: Sealer, host: HostRecord): Sealed {
-  const secret = sealer.open(`host-secret ${host.id}`, host.secret);
-  return sealer.seal(ADDRESS_PURPOSE, {
-    host: host.host,
-    sshPort: host.sshPort,
-    httpsPort: host.httpsPort,
-    user: host.user,
-    ...(host.auth === 'password' ? { password: secret } : { privateKey: secret }),
-    sshHostKey: host.sshHostKey,
-    tlsCertificate: host.tlsCertificate,
-  });
+  return sealNewAddress(sealer, { ...host, ...openHostSecret(sealer, host) });
 }
 
 /** The address of a host that is not in the catalogue yet. */

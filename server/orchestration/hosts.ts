@@ -11,9 +11,10 @@ import type { LogLine } from '../contract/run.ts';
 import type { InventoryResult } from '../contract/task-result.ts';
 import { matchMachines, type HostRecord, type MachineRecord, type Tables } from '../database/index.ts';
 import { AppError, toAppError } from '../errors/index.ts';
+import type { Sealer } from '../queue/index.ts';
 import { randomHex } from '../runtime/index.ts';
 import { found, type OrchestrationContext } from './context.ts';
-import { sealHostAddress, sealHostSecret, sealNewAddress } from './host-addresses.ts';
+import { openHostSecret, sealHostAddress, sealHostSecret, sealNewAddress } from './host-addresses.ts';
 
 /** Connecting, logging in and asking around, on a slow and busy host. */
 const PROBE_TIMEOUT_MS = 120_000;
@@ -51,7 +52,6 @@ export class HostService {
     if ((await catalogue.hosts.list()).some((host) => host.name === name)) throw nameTaken(name);
     const facts = await this.#askProbe(sealNewAddress(sealer, input));
     const id = randomHex(8);
-    const isKey = input.privateKey !== null;
     await catalogue.hosts.save({
       id,
       name,
@@ -59,8 +59,8 @@ export class HostService {
       sshPort: input.sshPort,
       httpsPort: input.httpsPort,
       user: input.user,
-      auth: isKey ? 'key' : 'password',
-      secret: sealHostSecret(sealer, id, input.privateKey ?? input.password ?? ''),
+      auth: input.privateKey === null ? 'password' : 'key',
+      secret: sealHostSecret(sealer, id, input),
       sshHostKey: facts.sshHostKey,
       tlsCertificate: facts.tlsCertificate,
       facts,
@@ -81,7 +81,6 @@ export class HostService {
       const host = found(await tables.hosts.load(id), 'host', id);
       const others = (await tables.hosts.list()).filter((other) => other.id !== id);
       if (change.name !== undefined && others.some((other) => other.name === change.name)) throw nameTaken(change.name);
-      const secret = change.privateKey ?? change.password;
       await tables.hosts.save({
         ...host,
         name: change.name ?? host.name,
@@ -89,12 +88,7 @@ export class HostService {
         sshPort: change.sshPort ?? host.sshPort,
         httpsPort: change.httpsPort ?? host.httpsPort,
         user: change.user ?? host.user,
-        ...(secret === undefined
-          ? {}
-          : {
-              auth: change.privateKey === undefined ? ('password' as const) : ('key' as const),
-              secret: sealHostSecret(sealer, id, secret),
-            }),
+        ...changeSecret(sealer, host, change),
         sshHostKey: change.sshHostKey === undefined ? host.sshHostKey : change.sshHostKey,
         tlsCertificate: change.tlsCertificate === undefined ? host.tlsCertificate : change.tlsCertificate,
       });
@@ -160,7 +154,7 @@ export class HostService {
     const host = found(await catalogue.hosts.load(id), 'host', id);
     try {
       const inventory = (await queue.request(
-        { kind: 'inventory', address: sealHostAddress(sealer, host) },
+        { kind: 'inventory', address: sealHostAddress(sealer, host), facts: host.facts },
         { timeoutMs: INVENTORY_TIMEOUT_MS },
       )) as InventoryResult;
       await catalogue.transaction(async (tables) => {
@@ -248,6 +242,22 @@ function toRecord(
     present: true,
     seenAtMs: nowMs,
   };
+}
+
+/** The new secret of a host; nothing when it stays. Only then need the old one be readable. */
+function changeSecret(
+  sealer: Sealer,
+  host: HostRecord,
+  change: z.infer<typeof hostChangeSchema>,
+): Pick<HostRecord, 'auth' | 'secret'> | null {
+  const { password, privateKey } = change;
+  if (password === undefined && privateKey === undefined) return null;
+  const old = password === undefined || privateKey === undefined ? openHostSecret(sealer, host) : null;
+  const secret = {
+    password: password ?? old?.password ?? null,
+    privateKey: privateKey === undefined ? (old?.privateKey ?? null) : privateKey,
+  };
+  return { auth: secret.privateKey === null ? 'password' : 'key', secret: sealHostSecret(sealer, host.id, secret) };
 }
 
 function nameTaken(name: string): AppError {

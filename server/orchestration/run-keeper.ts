@@ -1,3 +1,4 @@
+import { hostFactsSchema } from '../contract/api/host.schema.ts';
 import { machineIdentitySchema, machineSummarySchema } from '../contract/api/machine.schema.ts';
 import type { RunPartRecord, RunRecord, Tables } from '../database/index.ts';
 import { AppError, toAppError } from '../errors/index.ts';
@@ -246,6 +247,7 @@ export class RunKeeper {
       if (!(await tables.parts.finish(part.id, { state, result, error, atMs }))) return;
       if (verdict.isHoldReleased) await tables.holds.releaseOfPart(part.id, atMs);
       await takeOverIdentity(tables, run, part, verdict.result);
+      await takeOverFacts(tables, part, outcome, atMs);
     });
     await queue.forget(part.id);
     await this.#emitPart(part);
@@ -287,6 +289,14 @@ export class RunKeeper {
     const view = viewPart(now, new Set(open.map((hold) => hold.partId)));
     events.emit({ type: 'part', runId: part.runId, part: view });
   }
+}
+
+/** What the host turned out to be while it was used: which routes work, what its licence refuses. */
+async function takeOverFacts(tables: Tables, part: RunPartRecord, outcome: TaskOutcome, atMs: number): Promise<void> {
+  const { value } = outcome;
+  if (part.hostId === null || typeof value !== 'object' || value === null || !('facts' in value)) return;
+  const facts = hostFactsSchema.safeParse(value.facts);
+  if (facts.success) await tables.hosts.saveContact(part.hostId, { facts: facts.data, error: null, atMs });
 }
 
 /** Who the machine is after a run: a restore in place gives it a new id on the host, and the job goes on. */

@@ -66,6 +66,7 @@ export class RunStarter {
             runId,
             hold,
             address: sealHostAddress(this.#context.sealer, host),
+            facts: host.facts,
             machineId,
             identity: machine.identity,
             repository: { path: repository.path },
@@ -113,6 +114,7 @@ export class RunStarter {
               runId,
               hold,
               address: sealHostAddress(this.#context.sealer, host),
+              facts: host.facts,
               repository: { path: repository.path },
               pointId: point.id,
               target: {

@@ -33,18 +33,28 @@ const target = z.strictObject({
  */
 export const workerTaskSchema: z.ZodType<WorkerTask> = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('probe'), address: sealed }),
-  z.strictObject({ kind: z.literal('inventory'), address: sealed }),
+  z.strictObject({ kind: z.literal('inventory'), address: sealed, facts: z.unknown().optional() }),
   z.strictObject({
     kind: z.literal('backup'),
     runId,
     hold,
     address: sealed,
+    facts: z.unknown().optional(),
     machineId: z.string().min(1),
     identity: z.unknown(),
     repository,
     options: backupOptions,
   }),
-  z.strictObject({ kind: z.literal('restore'), runId, hold, address: sealed, repository, pointId: z.string(), target }),
+  z.strictObject({
+    kind: z.literal('restore'),
+    runId,
+    hold,
+    address: sealed,
+    facts: z.unknown().optional(),
+    repository,
+    pointId: z.string(),
+    target,
+  }),
   z.strictObject({
     kind: z.literal('export'),
     runId,
@@ -54,7 +64,7 @@ export const workerTaskSchema: z.ZodType<WorkerTask> = z.discriminatedUnion('kin
     format: z.enum(['raw', 'vmdk']),
     path: z.string(),
   }),
-  z.strictObject({ kind: z.literal('sweep'), address: sealed, holds: z.array(hold) }),
+  z.strictObject({ kind: z.literal('sweep'), address: sealed, facts: z.unknown().optional(), holds: z.array(hold) }),
   z.strictObject({ kind: z.literal('check'), runId, repository, depth: z.enum(['structure', 'hashes']) }),
   z.strictObject({ kind: z.literal('points'), repository }),
   z.strictObject({

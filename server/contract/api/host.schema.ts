@@ -57,7 +57,7 @@ export const hostProbeSchema = z
   })
   .refine(hasSecret, SECRET_MESSAGE);
 
-/** What is not named stays. A new password or key takes the place of both. */
+/** What is not named stays. */
 export const hostChangeSchema = z.strictObject({
   name: nameSchema.optional(),
   host: hostNameSchema.optional(),
@@ -65,7 +65,8 @@ export const hostChangeSchema = z.strictObject({
   httpsPort: portSchema.optional(),
   user: z.string().min(1).max(100).optional(),
   password: z.string().min(1).max(1024).optional(),
-  privateKey: z.string().min(1).max(20000).optional(),
+  /** Null removes it. */
+  privateKey: z.string().min(1).max(20000).nullable().optional(),
   sshHostKey: hostPinsShape.sshHostKey.unwrap().optional(),
   tlsCertificate: hostPinsShape.tlsCertificate.unwrap().optional(),
 });
@@ -113,6 +114,7 @@ export const hostSchema = z
     sshPort: z.number(),
     httpsPort: z.number(),
     user: z.string(),
+    /** How SSH logs in. */
     auth: z.enum(['password', 'key']),
     sshHostKey: z.string().nullable(),
     tlsCertificate: z.string().nullable(),

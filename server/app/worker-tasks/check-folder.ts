@@ -1,0 +1,35 @@
+import type { CheckResult } from '../../contract/task-result.ts';
+import type { TaskContext } from '../../queue/index.ts';
+import type { Repository } from '../../repository/index.ts';
+import { SpeedMeter, type Clock } from '../../runtime/index.ts';
+
+/** Checks a repository, telling how far it is. */
+export async function checkFolder(
+  repository: Repository,
+  depth: 'structure' | 'hashes',
+  context: TaskContext,
+  clock: Clock,
+): Promise<CheckResult> {
+  const speed = new SpeedMeter(clock);
+  let seenBytes = 0;
+  return repository.check({
+    depth,
+    signal: context.signal,
+    progress: ({ bytes, totalBytes }) => {
+      speed.add(Math.max(0, bytes - seenBytes));
+      seenBytes = bytes;
+      const bytesPerSecond = speed.bytesPerSecond();
+      context.report({
+        kind: 'progress',
+        progress: {
+          stage: 'verifying',
+          totalBytes,
+          doneBytes: bytes,
+          bytesPerSecond,
+          remainingSeconds: bytesPerSecond === 0 ? null : Math.round((totalBytes - bytes) / bytesPerSecond),
+          disks: [],
+        },
+      });
+    },
+  });
+}

@@ -1,0 +1,93 @@
+import { runBackup } from '../../backup/index.ts';
+import type { WorkerResults } from '../../contract/task-result.ts';
+import type { WorkerTask } from '../../contract/task.ts';
+import type { Processors, Sealer, TaskContext } from '../../queue/index.ts';
+import { runExport, runRestore } from '../../restore/index.ts';
+import type { Clock, Logger } from '../../runtime/index.ts';
+import { createInFolder } from '../open-repository.ts';
+import { SharedRepositories } from '../shared-repositories.ts';
+import { checkFolder } from './check-folder.ts';
+import { probeHost, withHost } from './connect-host.ts';
+import { listPoints } from './list-points.ts';
+
+interface Parts {
+  sealer: Sealer;
+  clock: Clock;
+  logger: Logger;
+}
+
+type TypedProcessors = {
+  [Kind in WorkerTask['kind']]: (
+    task: Extract<WorkerTask, { kind: Kind }>,
+    context: TaskContext,
+  ) => Promise<WorkerResults[Kind]>;
+};
+
+/** What a worker does for each kind of task: opens what is sealed, connects, and lets the engine work. */
+export function createProcessors(parts: Parts): Processors {
+  const { clock, logger } = parts;
+  const repositories = new SharedRepositories(parts);
+  const processors: TypedProcessors = {
+    probe: (task, context) => probeHost(parts, task, context),
+
+    inventory: (task, context) =>
+      withHost(parts, task, context, async (source) => ({
+        machines: await source.listMachines(context.signal),
+        datastores: await source.listDatastores(context.signal),
+        networks: await source.listNetworks(context.signal),
+        // Last: listing may have found out more.
+        facts: source.facts,
+      })),
+
+    backup: ({ kind: _kind, address, facts, ...task }, context) =>
+      repositories.use(task.repository.path, (repository) =>
+        withHost(parts, { address, facts }, context, async (source) => {
+          const result = await runBackup({ repository, source, clock, logger }, task, hooksOf(context));
+          return { ...result, facts: source.facts };
+        }),
+      ),
+
+    restore: ({ kind: _kind, address, facts, ...task }, context) =>
+      repositories.use(task.repository.path, (repository) =>
+        withHost(parts, { address, facts }, context, async (source) => {
+          const result = await runRestore({ repository, source, clock, logger }, task, hooksOf(context));
+          return { ...result, facts: source.facts };
+        }),
+      ),
+
+    export: ({ kind: _kind, ...task }, context) =>
+      repositories.use(task.repository.path, (repository) =>
+        runExport({ repository, clock, logger }, task, hooksOf(context)),
+      ),
+
+    // A sweep goes on to its end: what it removes must not be left half removed.
+    sweep: (task, context) => withHost(parts, task, context, (source) => source.sweep(task.holds)),
+
+    check: (task, context) =>
+      repositories.use(task.repository.path, (repository) => checkFolder(repository, task.depth, context, clock)),
+
+    points: (task) => repositories.use(task.repository.path, listPoints),
+
+    'create-repository': async (task) => {
+      const repository = await createInFolder(task.repository.path, {
+        clock,
+        logger,
+        chunkSizeBytes: task.chunkSizeBytes,
+      });
+      try {
+        return { formatId: repository.id, chunkSizeBytes: repository.chunkSizeBytes };
+      } finally {
+        await repository.close();
+      }
+    },
+  };
+  return processors;
+}
+
+function hooksOf(context: TaskContext): Parameters<typeof runBackup>[2] & Parameters<typeof runRestore>[2] {
+  return {
+    progress: (progress) => context.report({ kind: 'progress', progress }),
+    log: (line) => context.report({ kind: 'log', line }),
+    signal: context.signal,
+  };
+}

@@ -1,0 +1,71 @@
+import { machineIdentitySchema } from '../../contract/api/machine.schema.ts';
+import type { PointsResult } from '../../contract/task-result.ts';
+import type { PointListing, PointManifest, Repository } from '../../repository/index.ts';
+
+/** What a repository holds, as the catalogue remembers it. */
+export async function listPoints(repository: Repository): Promise<PointsResult> {
+  return {
+    formatId: repository.id,
+    chunkSizeBytes: repository.chunkSizeBytes,
+    stats: await repository.stats(),
+    points: (await repository.listPoints()).map(describePoint),
+  };
+}
+
+type PointFacts = PointsResult['points'][number];
+
+function describePoint(listing: PointListing): PointFacts {
+  const { manifest } = listing;
+  return manifest === null ? describeDamaged(listing) : describeManifest(manifest);
+}
+
+function describeManifest(manifest: PointManifest): PointFacts {
+  const identity = machineIdentitySchema.safeParse(field(manifest.machine, 'identity'));
+  const level = field(field(manifest.evidence, 'consistency'), 'level');
+  return {
+    id: manifest.pointId,
+    machineId: manifest.machineId,
+    machineName: manifest.machineName,
+    createdAtMs: manifest.createdAtMs,
+    state: manifest.state,
+    stateReasons: manifest.stateReasons,
+    consistency: typeof level === 'string' ? level : null,
+    sizeBytes: manifest.disks.reduce((sum, disk) => sum + disk.sizeBytes, 0),
+    rootHash: manifest.rootHash,
+    previousPointId: manifest.previousPointId,
+    disks: manifest.disks.map((disk) => {
+      const label = field(disk.facts, 'label');
+      return {
+        key: disk.key,
+        label: typeof label === 'string' ? label : disk.key,
+        sizeBytes: disk.sizeBytes,
+        storedBytes: disk.stats.storedBytes,
+      };
+    }),
+    identity: identity.success ? identity.data : null,
+  };
+}
+
+/** A version that cannot be read is shown with its damage, not left out. */
+function describeDamaged(listing: PointListing): PointFacts {
+  return {
+    id: listing.pointId,
+    machineId: '',
+    machineName: '',
+    createdAtMs: 0,
+    state: 'damaged',
+    stateReasons: [listing.damage ?? 'It cannot be read.'],
+    consistency: null,
+    sizeBytes: listing.sizeBytes,
+    rootHash: null,
+    previousPointId: null,
+    disks: [],
+    identity: null,
+  };
+}
+
+function field(value: unknown, name: string): unknown {
+  return typeof value === 'object' && value !== null && name in value
+    ? (value as Record<string, unknown>)[name]
+    : undefined;
+}

@@ -1,0 +1,156 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { fakeMachine, ServerLab } from './server-lab.ts';
+
+describe('runs of a server with a real queue', { timeout: 120_000 }, () => {
+  const lab = new ServerLab();
+  let ids: Awaited<ReturnType<ServerLab['setUp']>>;
+
+  before(async () => {
+    await lab.start();
+    ids = await lab.setUp();
+  });
+  after(() => lab.destroy());
+
+  it('backs up every machine of a job and remembers the versions', async () => {
+    const started = await lab.call('POST', `/jobs/${ids.jobId}/run`, {});
+    const run = await lab.waitForRun(started.id);
+
+    assert.equal(run.state, 'success');
+    assert.equal(run.parts.length, 2);
+    for (const part of run.parts) {
+      assert.equal(part.state, 'success');
+      assert.equal(part.attempts, 1);
+      assert.equal(part.holdReleased, true);
+      assert.match(part.result.pointId, /^point-dozo-[0-9a-f]{16}$/);
+    }
+    const log = await lab.call('GET', `/runs/${run.id}/log`);
+    assert.deepEqual(log.lines.map((line: { code: string }) => line.code).sort(), [
+      'FAKE_ENDED',
+      'FAKE_ENDED',
+      'FAKE_STARTED',
+      'FAKE_STARTED',
+    ]);
+    const points = await lab.until(async () => {
+      const page = await lab.call('GET', '/points');
+      return page.points.length === 2 ? page.points : null;
+    }, 'two versions');
+    assert.deepEqual(points.map((point: { machineId: string }) => point.machineId).sort(), [...ids.machineIds].sort());
+  });
+
+  it('refuses a second run of the same job', async () => {
+    lab.script({ backupMs: 1500 });
+    const first = await lab.call('POST', `/jobs/${ids.jobId}/run`, {});
+    const replies = await Promise.all(
+      [1, 2, 3].map(() => lab.send(`/jobs/${ids.jobId}/run`, { method: 'POST', body: {} })),
+    );
+
+    for (const reply of replies) {
+      assert.equal(reply.status, 409);
+      assert.equal(reply.json.code, 'RUN_ALREADY_ACTIVE');
+    }
+    assert.equal((await lab.waitForRun(first.id)).state, 'success');
+  });
+
+  it('takes the worst state of its machines, and sweeps what was left', async () => {
+    lab.script({ backupMs: 200, fail: ['one'] });
+    const started = await lab.call('POST', `/jobs/${ids.jobId}/run`, {});
+    const run = await lab.waitForRun(started.id);
+
+    assert.equal(run.state, 'failed');
+    assert.equal(run.error.code, 'SNAPSHOT_FAILED');
+    assert.deepEqual(run.parts.map((part: { state: string }) => part.state).sort(), ['failed', 'success']);
+    const failed = run.parts.find((part: { state: string }) => part.state === 'failed');
+    await lab.until(async () => {
+      const again = await lab.call('GET', `/runs/${run.id}`);
+      return again.parts.find((part: { id: string }) => part.id === failed.id).holdReleased ? true : null;
+    }, 'the sweep');
+    const holds = lab.journal('sweep').flatMap((entry) => entry['holds'] as string[]);
+    const started1 = lab.journal('backup-start').filter((entry) => entry['task'] === failed.id);
+    assert.deepEqual(holds, [started1[0]?.['hold']]);
+  });
+
+  it('keeps a hold in the journal until the host can be reached again', async () => {
+    lab.script({ backupMs: 100, leaveHold: ['two'] });
+    const started = await lab.call('POST', `/jobs/${ids.jobId}/run`, { machineIds: [ids.machineIds[1]] });
+    // The host goes away while the backup runs.
+    await lab.until(async () => (lab.journal('backup-end').length > 0 ? true : null), 'the backup');
+    const run = await lab.waitForRun(started.id);
+
+    assert.equal(run.state, 'warning');
+    await lab.until(async () => {
+      const system = await lab.call('GET', '/system');
+      return system.openHolds === 0 ? true : null;
+    }, 'no open holds');
+  });
+
+  it('cancels a run: running machines are stopped, waiting ones never start', async () => {
+    lab.script({ backupMs: 20_000, machines: [fakeMachine('one', 1), fakeMachine('two', 2)] });
+    await lab.call('PATCH', '/settings', { tasksPerHost: 1 });
+    const started = await lab.call('POST', `/jobs/${ids.jobId}/run`, {});
+    const before = lab.journal('backup-start').length;
+    await lab.until(async () => {
+      const run = await lab.call('GET', `/runs/${started.id}`);
+      return run.parts[0].state === 'running' && run.parts[0].progress !== null ? true : null;
+    }, 'the first machine to run');
+
+    await lab.call('POST', `/runs/${started.id}/cancel`, {});
+    const run = await lab.waitForRun(started.id);
+
+    assert.equal(run.state, 'cancelled');
+    assert.deepEqual(
+      run.parts.map((part: { state: string; holdReleased: boolean }) => [part.state, part.holdReleased]),
+      [
+        ['cancelled', true],
+        ['cancelled', true],
+      ],
+    );
+    assert.ok(lab.journal('backup-start').length - before <= 1);
+    await lab.call('PATCH', '/settings', { tasksPerHost: 2 });
+    const again = await lab.send(`/runs/${started.id}/cancel`, { method: 'POST', body: {} });
+    assert.equal(again.status, 409);
+  });
+
+  it('keeps the machine after a restore in place, although the host calls it something else', async () => {
+    lab.script({ backupMs: 100 });
+    const { points } = await lab.call('GET', `/points?machineId=${ids.machineIds[0]}`);
+    const renamed = fakeMachine('one restored', 77);
+    lab.script({ backupMs: 100, restored: renamed, machines: [renamed, fakeMachine('two', 2)] });
+    const started = await lab.call('POST', '/restores', {
+      pointId: points[0].id,
+      hostId: ids.hostId,
+      mode: { kind: 'replace', machineId: ids.machineIds[0] },
+    });
+    const run = await lab.waitForRun(started.id);
+    assert.equal(run.state, 'success');
+
+    const machines = await lab.call('GET', `/hosts/${ids.hostId}/machines?refresh=true`);
+    assert.equal(machines.length, 2);
+    const machine = machines.find((one: { id: string }) => one.id === ids.machineIds[0]);
+    assert.equal(machine.name, 'one restored');
+    assert.equal(machine.present, true);
+    const next = await lab.waitForRun((await lab.call('POST', `/jobs/${ids.jobId}/run`, {})).id);
+    assert.equal(next.state, 'success');
+  });
+
+  it('checks a repository and exports a disk', async () => {
+    const check = await lab.waitForRun(
+      (await lab.call('POST', `/repositories/${ids.repositoryId}/check`, { depth: 'hashes' })).id,
+    );
+    assert.equal(check.state, 'success');
+    assert.equal(check.parts[0].result.depth, 'hashes');
+
+    const { points } = await lab.call('GET', '/points');
+    const started = await lab.call('POST', '/exports', {
+      pointId: points[0].id,
+      diskKey: 'scsi0:0',
+      path: '/volume1/export/disk.img',
+    });
+    assert.equal((await lab.waitForRun(started.id)).state, 'success');
+    const wrong = await lab.send('/exports', {
+      method: 'POST',
+      body: { pointId: points[0].id, diskKey: 'scsi9:9', path: '/volume1/x.img' },
+    });
+    assert.equal(wrong.status, 404);
+  });
+});
