@@ -15,12 +15,12 @@ import type { HostProfile } from '../hostd/host-profile.ts';
 import type { NativePrograms } from '../native/build.ts';
 
 /**
- * Applets of an ESXi shell. What is not here is not there: `tr`, `timeout`, `readlink`, `mktemp`, …
+ * Applets of an ESXi shell. What is not here is not there: `tr`, `timeout`, `readlink`, …
  * are missing on some versions, so on all of the lab's.
  */
 const APPLETS =
   '[ [[ ash awk basename cat chgrp chmod chown clear cmp cp cut date dd diff dirname du echo egrep env expr false ' +
-  'fgrep find grep gunzip gzip head hexdump id kill less ln ls md5sum mkdir mkfifo more mv nc nohup nslookup od ' +
+  'fgrep find grep gunzip gzip head hexdump id kill less ln ls md5sum mkdir mkfifo mktemp more mv nc nohup nslookup od ' +
   'passwd pidof ping printf ps pwd renice rm rmdir sed seq setsid sh sha1sum sha256sum sha512sum sleep sort stat ' +
   'stty sum sync tail tar tee test time top touch true uniq unzip usleep vi wc wget which who xargs zcat';
 
