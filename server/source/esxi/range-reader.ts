@@ -35,13 +35,15 @@ const AHEAD = 3;
 const FAILURES_MAX = 5;
 
 /**
- * One command serves a whole transfer: it reads "file, first block, blocks, number" from standard input
- * and answers with the bytes and a line that only the next right position can hold. So a short or
- * failed read is seen at the window where it happened, before its bytes are used.
+ * One command serves a whole transfer: it reads "first block, blocks, number" from standard input and
+ * answers with the bytes and a line that only the next right position can hold. So a failed read is
+ * seen at the window where it happened, before its bytes are used. A file that is shorter than its
+ * disk would leave both sides waiting for the other; it is refused at the start.
  */
 const SERVE_RANGES =
-  'while read -r p s c n; do eval "f=\\${$p}"; ' +
+  '[ "$(stat -c %s -- "$1" 2>/dev/null || echo 0)" -ge "$2" ] || exit 4; f=$1; while read -r s c n; do ' +
   'dd if="$f" bs=65536 skip="$s" count="$c" 2>/dev/null || exit 3; echo "$0-$n"; done';
+const EXIT_TOO_SHORT = 4;
 
 /**
  * Cuts extents into windows: at multiples of 4 MiB of the disk, widened to whole blocks of the file,
@@ -144,10 +146,19 @@ export async function readWindowsOverSsh(
 
 class WindowQueue {
   readonly #left: ReadWindow[];
+  readonly #ends = new Map<string, number>();
   #failuresInRow = 0;
 
   constructor(windows: readonly ReadWindow[]) {
     this.#left = [...windows].reverse();
+    for (const { path, fileOffsetBytes, lengthBytes } of windows) {
+      this.#ends.set(path, Math.max(this.endOf(path), fileOffsetBytes + lengthBytes));
+    }
+  }
+
+  /** How long a file must be for all windows of it, in bytes. */
+  endOf(path: string): number {
+    return this.#ends.get(path) ?? 0;
   }
 
   take(): ReadWindow | undefined {
@@ -189,12 +200,16 @@ async function readUntilEmpty(
       queue.giveBack(underWay);
       const first = underWay[0];
       if (!isLost(error) && first !== undefined) await assertReadable(host, first, options.signal);
+      if (error instanceof FileTooShort) throw error.cause;
       if (queue.failed()) throw error;
       if (isLost(error)) await host.renew(connection, options.signal);
       else await options.clock.sleep(Math.min(250 * 2 ** attempt, 5_000), options.signal);
     }
   }
 }
+
+/** The file ends before the disk does. */
+class FileTooShort extends Error {}
 
 /** A failure of the receiving side: repeating the read would not help. */
 class SinkFailed extends Error {}
@@ -205,30 +220,26 @@ async function serveChannel(
   underWay: ReadWindow[],
   options: RangeTransfer,
 ): Promise<void> {
-  // Names of files by number: the request lines then hold digits only.
-  const paths = new Map<string, number>();
   const first = queue.take();
   if (first === undefined) return;
   underWay.push(first);
-  paths.set(first.path, 1);
   const token = randomHex(8);
-  const channel = await connection.open(shell`sh -c ${SERVE_RANGES} ${token} ${first.path}`, {
-    signal: options.signal,
-  });
+  const command = shell`sh -c ${SERVE_RANGES} ${token} ${first.path} ${queue.endOf(first.path)}`;
+  const channel = await connection.open(command, { signal: options.signal });
   try {
     const reader = new ExactReader(channel.stdout);
     let number = 0;
     const ask = (window: ReadWindow): void => {
       number += 1;
       const blocks = Math.ceil(window.lengthBytes / BLOCK_BYTES);
-      channel.stdin.write(`1 ${String(window.fileOffsetBytes / BLOCK_BYTES)} ${String(blocks)} ${String(number)}\n`);
+      channel.stdin.write(`${String(window.fileOffsetBytes / BLOCK_BYTES)} ${String(blocks)} ${String(number)}\n`);
     };
     ask(first);
     for (let answered = 1; ; answered += 1) {
       while (underWay.length < AHEAD) {
         const next = queue.take();
         if (next === undefined) break;
-        if (!paths.has(next.path)) {
+        if (next.path !== first.path) {
           // Another file: a channel serves one; the next round opens it.
           queue.giveBack([next]);
           break;
@@ -238,7 +249,10 @@ async function serveChannel(
       }
       const window = underWay[0];
       if (window === undefined) break;
-      const data = await reader.read(window.lengthBytes);
+      const data = await reader.read(window.lengthBytes).catch(async (error: unknown) => {
+        const { code } = isLost(error) ? { code: null } : await channel.exit;
+        throw code === EXIT_TOO_SHORT ? new FileTooShort('shorter than its disk', { cause: shortRead(window) }) : error;
+      });
       const trailer = await reader.read(Buffer.byteLength(`${token}-${String(answered)}\n`));
       if (trailer.toString('latin1') !== `${token}-${String(answered)}\n`) throw shortRead(window);
       options.onReceived(window.lengthBytes + trailer.length);
@@ -292,12 +306,23 @@ function shortRead(window: ReadWindow): AppError {
   });
 }
 
+/** The connection may be alive while the datastore behind a read is not. */
+const SILENCE_MS = 120_000;
+
+function silent(): AppError {
+  return new AppError('HOST_STALLED', 'A read on the host gave nothing for two minutes.', {
+    hint: 'Check that the datastore answers (paths, NFS server); the next run goes on.',
+  });
+}
+
 /** Takes exact numbers of bytes from a stream, each into a buffer of its own. */
 class ExactReader {
+  readonly #stream: Readable;
   readonly #chunks: AsyncIterator<Buffer>;
   #rest: Buffer = Buffer.alloc(0);
 
   constructor(stream: Readable) {
+    this.#stream = stream;
     this.#chunks = (stream as AsyncIterable<Buffer>)[Symbol.asyncIterator]();
   }
 
@@ -306,7 +331,8 @@ class ExactReader {
     let filled = 0;
     while (filled < lengthBytes) {
       if (this.#rest.length === 0) {
-        const next = await this.#chunks.next();
+        const timer = setTimeout(() => this.#stream.destroy(silent()), SILENCE_MS);
+        const next = await this.#chunks.next().finally(() => clearTimeout(timer));
         if (next.done === true) {
           throw new AppError('DISK_READ_SHORT', 'The host ended a read before its end.', {
             hint: 'The read is repeated; if it fails again, look at vmkernel.log on the host.',
