@@ -47,7 +47,7 @@ async function build(): Promise<string> {
     if (!name.endsWith('.go') || name.endsWith('_test.go')) continue;
     digest.update(`${name}\0`).update(readFileSync(join(import.meta.dirname, name)));
   }
-  const folder = join(import.meta.dirname, '../../../node_modules/.cache/lab-soap');
+  const folder = join(import.meta.dirname, '../../../.cache/lab');
   const program = join(folder, `lab-soap-${digest.digest('hex').slice(0, 16)}`);
   if (existsSync(program)) return program;
 

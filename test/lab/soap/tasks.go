@@ -77,13 +77,30 @@ func sameTaskInfo(a, b types.TaskInfo) bool {
 	return a.State == b.State && a.Progress == b.Progress && (a.CompleteTime == nil) == (b.CompleteTime == nil)
 }
 
+// taskNames are the calls' names on the wire; clients resolve Task.info.name to a method of theirs.
+var taskNames = map[string]string{
+	"Folder.registerVm":                 "RegisterVM_Task",
+	"VirtualMachine.consolidateDisks":   "ConsolidateVMDisks_Task",
+	"VirtualMachine.createSnapshot":     "CreateSnapshot_Task",
+	"VirtualMachine.destroy":            "Destroy_Task",
+	"VirtualMachine.powerOff":           "PowerOffVM_Task",
+	"VirtualMachine.powerOn":            "PowerOnVM_Task",
+	"VirtualMachine.reconfigure":        "ReconfigVM_Task",
+	"VirtualMachine.removeAllSnapshots": "RemoveAllSnapshots_Task",
+	"VirtualMachine.removeSnapshot":     "RemoveSnapshot_Task",
+	"VirtualMachine.reset":              "ResetVM_Task",
+	"VirtualMachine.revertToSnapshot":   "RevertToSnapshot_Task",
+	"VirtualMachine.shutdownGuest":      "ShutdownGuest",
+	"VirtualMachine.suspend":            "SuspendVM_Task",
+}
+
 func buildTaskInfo(task *labTask) types.TaskInfo {
 	entity := types.ManagedObjectReference{Type: task.Entity.Type, Value: task.Entity.Value}
 	method := task.DescriptionID[strings.LastIndexByte(task.DescriptionID, '.')+1:]
 	info := types.TaskInfo{
 		Key:           task.ID,
 		Task:          taskRef(task.ID),
-		Name:          "vim." + task.DescriptionID,
+		Name:          taskNames[task.DescriptionID],
 		DescriptionId: task.DescriptionID,
 		Entity:        &entity,
 		EntityName:    escapeName(task.Entity.Name),
