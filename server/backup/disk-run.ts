@@ -165,7 +165,8 @@ export async function copyDisk(run: DiskRun, verifyShare: number, context: RunCo
   } catch (error) {
     const failure = toAppError(error);
     if (run.base === null || run.kind !== 'changed' || !isStoreDamage(failure)) throw error;
-    // Chunks that were delivered in part need the damaged version. Delivered whole, they do not.
+    // Chunks that were delivered in part need the damaged version; delivered whole, they do not. All of
+    // them once more, since what was taken for known may lie in the damaged file as well.
     await readAllAnew(run, failure, context);
     run.stats = (await writer.finish()).stats;
   } finally {
@@ -182,6 +183,7 @@ function openedWriter(run: DiskRun): DiskWriter {
 /**
  * Reads a sample of what the map called unchanged (or unallocated) and compares it with the store.
  * Gives the reason not to trust the map, or null.
+ * @throws REPOSITORY_CHUNK_* when the earlier version is damaged where it is looked at
  */
 async function findWrongMap(run: DiskRun, share: number, context: RunContext): Promise<string | null> {
   const { disk } = run.frozen;
@@ -192,9 +194,6 @@ async function findWrongMap(run: DiskRun, share: number, context: RunContext): P
   count(run, await deliverExtents({ plan: run.plan, sink, extents: sample, ...pick(context) }));
   if (comparing.differsAtBytes !== null) {
     return `At ${formatBytes(comparing.differsAtBytes)} it changed although the host's map says it did not.`;
-  }
-  if (comparing.unreadable !== null) {
-    return `The last version cannot be read for comparison: ${comparing.unreadable}`;
   }
   run.verifiedBytes = totalBytes(sample);
   return null;

@@ -1,11 +1,5 @@
-import type { BackupResult, DiskResult } from '../contract/run.ts';
-import type {
-  Consistency,
-  FrozenMachine,
-  MachineConfiguration,
-  MachineDisk,
-  MachineIdentity,
-} from '../source/index.ts';
+import type { DiskResult } from '../contract/run.ts';
+import type { Consistency, FrozenMachine, MachineConfiguration, MachineIdentity } from '../source/index.ts';
 
 /**
  * What a point says of its machine, `PointManifest.machine`. The files as the host gave them lie
@@ -38,9 +32,6 @@ export interface PointEvidence {
   missing: { key: string; label: string; path: string; reason: string }[];
 }
 
-/** Opaque facts of one disk, `PointDiskManifest.facts`. */
-export type PointDiskFacts = MachineDisk;
-
 export function describeMachine(frozen: FrozenMachine): PointMachine {
   return { version: 1, identity: frozen.identity, neutral: frozen.configuration.neutral };
 }
@@ -58,17 +49,15 @@ export function parseEvidence(evidence: unknown): PointEvidence | null {
   return evidence as unknown as PointEvidence;
 }
 
-/** Identity of a disk for matching versions; null where it has none. */
+/**
+ * Identity of a disk, out of `PointDiskManifest.facts`, which are its `MachineDisk`; null where it has none.
+ */
 export function diskUuidOf(facts: unknown): string | null {
   return stringField(facts, 'diskUuid');
 }
 
 export function labelOf(facts: unknown, key: string): string {
   return stringField(facts, 'label') ?? key;
-}
-
-export function consistencyOf(evidence: PointEvidence | null): BackupResult['consistency'] {
-  return evidence?.consistency ?? null;
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

@@ -94,6 +94,18 @@ describe('a backup', () => {
     assert.equal(result.disks[0]?.kind, 'changed');
   });
 
+  test('reads all that is allocated when told to, although a change map is there', async () => {
+    const { source, back, lines } = setUp();
+    await back();
+    source.takeReadBytes();
+
+    const result = await back({ fullRead: true });
+
+    assert.deepEqual([result.state, result.disks[0]?.kind], ['success', 'allocated']);
+    assert.equal(source.takeReadBytes(), MIB + 700 * KIB + 512);
+    assert.ok(lines.some((line) => line.code === 'DISK_DONE'));
+  });
+
   test('finds a change map that hides changes, reads all and distrusts the token', async () => {
     const { source, machine, back, stored, lines, repository } = setUp();
     await back();

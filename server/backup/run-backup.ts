@@ -3,8 +3,8 @@ import type { WorkerTask } from '../contract/task.ts';
 import { totalBytes } from '../disk/index.ts';
 import { AppError, cancelled, toAppError } from '../errors/index.ts';
 import type { PointManifest, Repository, WriteSession } from '../repository/index.ts';
-import { MIB, type Clock, type Logger } from '../runtime/index.ts';
-import type { FreezeRequest, FrozenMachine, MachineIdentity, SourceHost } from '../source/index.ts';
+import { MIB, formatBytes, type Clock, type Logger } from '../runtime/index.ts';
+import type { FreezeRequest, FrozenMachine, MachineIdentity, Note, SourceHost } from '../source/index.ts';
 
 import { openBase, type Base } from './base-selection.ts';
 import {
@@ -401,6 +401,7 @@ class BackupRun {
   async #copy(run: DiskRun): Promise<void> {
     try {
       await copyDisk(run, this.#task.options.verifySample, this.#context());
+      this.#log.add(explainDisk(describeDisk(run), run.verifiedBytes));
     } catch (error) {
       if (this.#signal.aborted) throw error;
       Object.assign(run, settleDiskFailure(run.frozen.disk, error, this.#log));
@@ -598,6 +599,26 @@ const EXCLUSIONS: Record<FrozenMachine['excluded'][number]['reason'], string> = 
   shared: 'it is shared with other machines',
   encrypted: 'it is encrypted by the host',
 };
+
+const BOTTLENECKS: Record<NonNullable<DiskResult['bottleneck']>, string> = {
+  host: "the host's reading",
+  network: 'the way from the host',
+  processor: 'the processor of this machine',
+  repository: 'the storage of the repository',
+};
+
+/** What became of a disk, in one line of the log. */
+function explainDisk({ key, label, kind, route, stats, seconds, bottleneck }: DiskResult, verifiedBytes: number): Note {
+  const parts = [
+    `${formatBytes(stats.readBytes)} read by ${route ?? 'no way'} in ${seconds.toFixed(1)} s`,
+    `${formatBytes(stats.storedBytes)} added to the repository`,
+    ...(verifiedBytes > 0 ? [`${formatBytes(verifiedBytes)} of the rest found unchanged`] : []),
+    ...(bottleneck === null ? [] : [`limited by ${BOTTLENECKS[bottleneck]}`]),
+  ];
+  const { readBytes, sentBytes, storedBytes } = stats;
+  const details = { disk: key, label, kind, route, readBytes, sentBytes, storedBytes, verifiedBytes, bottleneck };
+  return { level: 'info', code: 'DISK_DONE', text: `${label} (${key}): ${parts.join(', ')}.`, details };
+}
 
 /** Whether a disk is missing against the task's wish, as opposed to by its choice. */
 function isGap(disk: DiskResult): boolean {

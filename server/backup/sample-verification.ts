@@ -1,5 +1,4 @@
 import { normalizeExtents, totalBytes, type DiskReader, type DiskSink, type Extent } from '../disk/index.ts';
-import { toAppError } from '../errors/index.ts';
 import { KIB, MIB, randomHex } from '../runtime/index.ts';
 
 /** A sample is made of pieces of this size: small, so that a few MiB look into many places. */
@@ -55,12 +54,13 @@ function randomShare(): number {
   return Number.parseInt(randomHex(6), 16) / 2 ** 48;
 }
 
-/** Takes what the host delivers and compares it with what should be there; stores nothing. */
+/**
+ * Takes what the host delivers and compares it with what should be there; stores nothing. Rejects with
+ * the store's error where that cannot be read.
+ */
 export class ComparingSink implements DiskSink {
   /** Offset of the first difference found, or null. */
   differsAtBytes: number | null = null;
-  /** Why the store could not be read for the comparison, or null. */
-  unreadable: string | null = null;
   readonly #expected: DiskReader;
 
   constructor(expected: DiskReader) {
@@ -68,24 +68,15 @@ export class ComparingSink implements DiskSink {
   }
 
   async write(offsetBytes: number, data: Buffer): Promise<void> {
-    const expected = await this.#read(offsetBytes, data.length);
-    if (expected !== null && !expected.equals(data)) this.#differs(offsetBytes);
+    const expected = await this.#expected.read(offsetBytes, data.length);
+    if (!expected.equals(data)) this.#differs(offsetBytes);
   }
 
   async zero(offsetBytes: number, lengthBytes: number): Promise<void> {
     for (let done = 0; done < lengthBytes; done += MIB) {
       const length = Math.min(MIB, lengthBytes - done);
-      const expected = await this.#read(offsetBytes + done, length);
-      if (expected !== null && !expected.equals(Buffer.alloc(length))) this.#differs(offsetBytes + done);
-    }
-  }
-
-  async #read(offsetBytes: number, lengthBytes: number): Promise<Buffer | null> {
-    try {
-      return await this.#expected.read(offsetBytes, lengthBytes);
-    } catch (error) {
-      this.unreadable ??= toAppError(error).message;
-      return null;
+      const expected = await this.#expected.read(offsetBytes + done, length);
+      if (!expected.equals(Buffer.alloc(length))) this.#differs(offsetBytes + done);
     }
   }
 

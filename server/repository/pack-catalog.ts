@@ -31,6 +31,8 @@ export interface PackEntry {
   copy: { segment: string; offsetBytes: number; lengthBytes: number } | null;
   /** The collector is about to remove it: readable, but nothing new may build on it. */
   condemned: boolean;
+  /** A chunk of it was found damaged: what is delivered again is stored again, beside it. */
+  suspect: boolean;
 }
 
 /** A chunk's place, confirmed in the pack's table. */
@@ -167,6 +169,7 @@ export class PackCatalog {
       rowCount: table.rowCount,
       copy,
       condemned: false,
+      suspect: false,
     });
     this.#numbers.set(table.packId, number);
     this.index.insertTable(number, table);
@@ -222,22 +225,28 @@ export class PackCatalog {
 
   /** False: certainly not stored. True: almost certainly; `locate` proves it. */
   mayHave(id: Buffer): boolean {
-    return this.index.candidates(id).some(({ pack }) => !this.pack(pack).condemned);
+    return this.index.candidates(id).some(({ pack }) => this.#isSound(pack));
   }
 
   /**
    * Where the chunk lies, its whole identity compared with the pack's table.
-   * @param use `build`: a new point is going to need it, so a pack that is about to go does not count
+   * @param use `build`: a new point is going to need it, so a pack that is about to go or that is known to
+   *   be damaged does not count
    */
   async locate(id: Buffer, use: 'read' | 'build'): Promise<ChunkPlace | null> {
     for await (const place of this.places(id, use)) return place;
     return null;
   }
 
+  #isSound(number: number): boolean {
+    const { condemned, suspect } = this.pack(number);
+    return !condemned && !suspect;
+  }
+
   /** Every confirmed copy of the chunk. */
   async *places(id: Buffer, use: 'read' | 'build'): AsyncIterable<ChunkPlace> {
     for (const { pack, row } of this.index.candidates(id)) {
-      if (use === 'build' && this.pack(pack).condemned) continue;
+      if (use === 'build' && !this.#isSound(pack)) continue;
       let table: PackTable;
       try {
         table = await this.table(pack);
@@ -271,9 +280,11 @@ export class PackCatalog {
         const stored = await this.storage.read(name, { offsetBytes: form.offsetBytes, lengthBytes: form.storedLength });
         const content = decodeChunk(stored, { ...form, row }, this.packKey(pack), this.identity);
         if (typeof content !== 'string') return content;
+        this.pack(pack).suspect = true;
         failure = chunkDamaged(id, name, content);
       } catch (error) {
         if (!isAppError(error)) throw error;
+        if (error.code === 'NOT_FOUND') this.pack(pack).suspect = true;
         failure = error.code === 'NOT_FOUND' ? chunkMissing(id, name) : error;
       }
     }
