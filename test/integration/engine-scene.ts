@@ -38,6 +38,9 @@ interface BackOptions {
 
 export async function openScene(): Promise<Scene> {
   const folder = mkdtempSync(join(tmpdir(), 'dozo-engine-'));
+  // Also after a test that failed before its end.
+  process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+  process.setMaxListeners(0);
   const path = join(folder, 'repository');
   mkdirSync(path);
   const host = new FakeSourceHost();
