@@ -119,6 +119,13 @@ func (d *daemon) request(ctx context.Context, method, path string, in interface{
 	return body, nil
 }
 
+// switches are fetched alone where the rest of the state does not matter.
+func (d *daemon) switches(ctx context.Context) (labSwitches, error) {
+	var switches labSwitches
+	err := d.call(ctx, http.MethodGet, "/switches", nil, &switches, types.ManagedObjectReference{})
+	return switches, err
+}
+
 type loginAnswer struct {
 	Ok           bool `json:"ok"`
 	Refused      bool `json:"refused"`

@@ -24,15 +24,35 @@ const datacenterPath = "ha-datacenter"
 // copyBufferBytes is large enough that neither the disk nor TLS waits for small pieces.
 const copyBufferBytes = 1 << 20
 
-func (h *host) serveFolder(w http.ResponseWriter, r *http.Request) {
-	state, err := h.refresh(r.Context())
+// fileView is what a file request needs to know. A reader asks for thousands of ranges: the whole state,
+// which costs the daemon a look at every file, is fetched only for a write, or when the datastore is not
+// among those known (the door keeps what is known from growing old).
+type fileView struct {
+	datastores []labDatastore
+	edition    string
+	switches   labSwitches
+}
+
+func (h *host) fileView(r *http.Request, datastore string) (*fileView, error) {
+	ctx := r.Context()
+	switches, err := h.daemon.switches(ctx)
 	if err != nil {
-		h.unavailable(w, err)
-		return
+		return nil, err
 	}
-	if !h.admitFile(w, r) {
-		return
+	h.mu.Lock()
+	known := h.inventory.state
+	h.forget(switches)
+	h.mu.Unlock()
+	isRead := r.Method == http.MethodGet || r.Method == http.MethodHead
+	if !isRead || known == nil || known.datastore(datastore) == nil || !known.datastore(datastore).Accessible {
+		if known, err = h.refresh(ctx); err != nil {
+			return nil, err
+		}
 	}
+	return &fileView{known.Datastores, known.License.Edition, switches}, nil
+}
+
+func (h *host) serveFolder(w http.ResponseWriter, r *http.Request) {
 	query, err := strictQuery(r.URL.RawQuery)
 	if err != nil {
 		h.folderError(w, http.StatusBadRequest, "Bad request: "+err.Error())
@@ -44,16 +64,24 @@ func (h *host) serveFolder(w http.ResponseWriter, r *http.Request) {
 		h.folderError(w, http.StatusBadRequest, "Bad request: path leaves the datastore")
 		return
 	}
+	view, err := h.fileView(r, query["dsName"])
+	if err != nil {
+		h.unavailable(w, err)
+		return
+	}
+	if !h.admitFile(w, r) {
+		return
+	}
 
 	if query["dsName"] == "" {
-		h.serveTop(w, r, state, name, query["dcPath"])
+		h.serveTop(w, view, name, query["dcPath"])
 		return
 	}
 	if dc := query["dcPath"]; dc != "" && strings.Trim(dc, "/") != datacenterPath {
 		h.folderError(w, http.StatusNotFound, "Not Found: datacenter "+dc)
 		return
 	}
-	datastore := state.datastore(query["dsName"])
+	datastore := (&labState{Datastores: view.datastores}).datastore(query["dsName"])
 	if datastore == nil || !datastore.Accessible {
 		h.folderError(w, http.StatusNotFound, "Not Found: datastore "+query["dsName"])
 		return
@@ -61,9 +89,9 @@ func (h *host) serveFolder(w http.ResponseWriter, r *http.Request) {
 
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
-		h.serveFile(w, r, state, datastore, name)
+		h.serveFile(w, r, view, datastore, name)
 	case http.MethodPut, http.MethodDelete:
-		if state.License.Edition == "free" && state.Switches.FolderWrites == "refuse" {
+		if view.edition == "free" && view.switches.FolderWrites == "refuse" {
 			h.folderError(w, http.StatusForbidden, "Forbidden: "+restrictedVersion().text)
 			return
 		}
@@ -134,7 +162,7 @@ func (h *host) folderError(w http.ResponseWriter, status int, text string) {
 }
 
 // serveTop lists datacenters, or the datastores of the one.
-func (h *host) serveTop(w http.ResponseWriter, r *http.Request, state *labState, name, dc string) {
+func (h *host) serveTop(w http.ResponseWriter, view *fileView, name, dc string) {
 	if name != "" {
 		h.folderError(w, http.StatusNotFound, "Not Found: no datastore named")
 		return
@@ -148,7 +176,7 @@ func (h *host) serveTop(w http.ResponseWriter, r *http.Request, state *labState,
 		return
 	}
 	var entries []indexEntry
-	for _, d := range state.Datastores {
+	for _, d := range view.datastores {
 		entries = append(entries, indexEntry{label: d.Name, href: "/folder?dcPath=" + datacenterPath + "&dsName=" + url.PathEscape(d.Name)})
 	}
 	writeIndex(w, "Datastores of datacenter "+datacenterPath, entries)
@@ -185,7 +213,7 @@ func hostPath(d *labDatastore, name string) string {
 	return path.Join("/vmfs/volumes", d.UUID, name)
 }
 
-func (h *host) serveFile(w http.ResponseWriter, r *http.Request, state *labState, d *labDatastore, name string) {
+func (h *host) serveFile(w http.ResponseWriter, r *http.Request, view *fileView, d *labDatastore, name string) {
 	if info, err := os.Stat(filepath.Join(d.LocalPath, filepath.FromSlash(name))); err == nil && info.IsDir() {
 		h.serveDirectory(w, d, name)
 		return
@@ -203,7 +231,7 @@ func (h *host) serveFile(w http.ResponseWriter, r *http.Request, state *labState
 	case answer.Busy:
 		h.folderError(w, http.StatusInternalServerError, "Failed to open file "+hostPath(d, name)+": Device or resource busy")
 	default:
-		h.sendFile(w, r, state, answer.File)
+		h.sendFile(w, r, view.switches, answer.File)
 	}
 }
 
@@ -298,7 +326,7 @@ func parseRange(header string, size int64) (*byteRange, error) {
 	return &byteRange{first, last}, nil
 }
 
-func (h *host) sendFile(w http.ResponseWriter, r *http.Request, state *labState, local string) {
+func (h *host) sendFile(w http.ResponseWriter, r *http.Request, switches labSwitches, local string) {
 	file, err := os.Open(local)
 	if err != nil {
 		h.folderError(w, http.StatusNotFound, "Not Found")
@@ -318,7 +346,7 @@ func (h *host) sendFile(w http.ResponseWriter, r *http.Request, state *labState,
 	header.Set("Accept-Ranges", "bytes")
 
 	status, first, length := http.StatusOK, int64(0), size
-	if state.Switches.FolderRange != "ignored" {
+	if switches.FolderRange != "ignored" {
 		part, err := parseRange(r.Header.Get("Range"), size)
 		if err != nil {
 			header.Set("Content-Range", fmt.Sprintf("bytes */%d", size))
@@ -335,7 +363,7 @@ func (h *host) sendFile(w http.ResponseWriter, r *http.Request, state *labState,
 	if r.Method == http.MethodHead {
 		return
 	}
-	h.sendBody(r.Context(), w, io.NewSectionReader(file, first, length), length, state.Switches)
+	h.sendBody(r.Context(), w, io.NewSectionReader(file, first, length), length, switches)
 }
 
 func contentType(name string) string {

@@ -41,8 +41,6 @@ type host struct {
 	ownTasks int
 	// forgotten is the count of the switch soapForgetSessions that was obeyed last.
 	forgotten int64
-	// newest is the state seen last, for choices that need not be exact to the request.
-	newest *labState
 }
 
 // maxRequestBytes bounds a SOAP request; real ones stay far below.
@@ -97,14 +95,16 @@ func (h *host) apply(state *labState) {
 	if known := h.inventory.state; known != nil && state.Generation < known.Generation {
 		return // overtaken by a request that asked later
 	}
-	if h.forgotten != state.Switches.SoapForgetSessions {
-		h.forgotten = state.Switches.SoapForgetSessions
-		if h.inventory.state != nil {
-			h.sessions.endAll()
-		}
-	}
+	h.forget(state.Switches)
 	h.inventory.sync(state, now)
-	h.newest = state
+}
+
+// forget ends all sessions when the switch for that has been counted up. The caller holds the lock.
+func (h *host) forget(switches labSwitches) {
+	if h.inventory.state != nil && h.forgotten != switches.SoapForgetSessions {
+		h.sessions.endAll()
+	}
+	h.forgotten = switches.SoapForgetSessions
 }
 
 func (h *host) ServeHTTP(w http.ResponseWriter, r *http.Request) {

@@ -127,6 +127,9 @@ func (s *standIn) answer(r *http.Request, body []byte) interface{} {
 	if r.URL.Path == "/state" {
 		return s.state
 	}
+	if r.URL.Path == "/switches" {
+		return s.state.Switches
+	}
 	s.requests = append(s.requests, r.Method+" "+r.URL.RequestURI())
 	s.bodies = append(s.bodies, string(body))
 	switch {
