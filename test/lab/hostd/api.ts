@@ -273,6 +273,15 @@ const ROUTES: Route[] = [
   ],
   [
     'POST',
+    /^\/lab\/vms\/(\d+)\/write-at$/,
+    (request, [, id]) => {
+      const { node, writes } = request.body as { node: string; writes: { offsetBytes: number; base64: string }[] };
+      machine(request, id).writeAt(node, writes);
+      return {};
+    },
+  ],
+  [
+    'POST',
     /^\/lab\/vms\/(\d+)\/truth$/,
     async (request, [, id]) => {
       const { label } = request.body as { label: string };

@@ -1,16 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { EventEmitter } from 'node:events';
-import {
-  closeSync,
-  copyFileSync,
-  existsSync,
-  ftruncateSync,
-  mkdirSync,
-  openSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+import { closeSync, existsSync, ftruncateSync, mkdirSync, openSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { execFileSync } from 'node:child_process';
 import { basename, dirname, join } from 'node:path';
 import { baseDescriptor, readDescriptor, writeDescriptor, type Provisioning } from '../disks/descriptor.ts';
@@ -302,7 +292,8 @@ export class Host {
     createBaseDisk(path, disk.sizeBytes, disk.provisioning ?? 'thin', String(machine.hardwareVersion ?? 19));
     const flat = path.replace(/\.vmdk$/, '-flat.vmdk');
     if (disk.image !== undefined) {
-      copyFileSync(disk.image, flat);
+      // Holes stay holes: a thin disk takes no room for what its guest never wrote.
+      execFileSync('cp', ['--sparse=always', disk.image, flat]);
       const file = openSync(flat, 'r+');
       ftruncateSync(file, disk.sizeBytes);
       closeSync(file);

@@ -463,6 +463,12 @@ export class VirtualMachine {
     return written;
   }
 
+  /** The guest writes exactly this, now. */
+  writeAt(node: string, writes: readonly { offsetBytes: number; base64: string }[]): void {
+    if (this.power !== 'poweredOn') throw this.#powerFault('poweredOn');
+    for (const { offsetBytes, base64 } of writes) this.#guestWrite(node, offsetBytes, Buffer.from(base64, 'base64'));
+  }
+
   // --- change tracking
 
   #wantsTracking(node: DiskNode): boolean {
