@@ -18,7 +18,7 @@ export interface LabOptions {
   /** 0 or absent: a free one. */
   sshPort?: number;
   httpsPort?: number;
-  /** Absent: started when the front is built; false: never. */
+  /** False: a lab without the HTTPS front, which needs no Go. */
   https?: boolean;
   datastores?: DatastoreOptions[];
   /** Folders of this machine that the lab may mount as NFS shares: `server:/share` → folder. */

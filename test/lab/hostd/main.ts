@@ -15,7 +15,7 @@ import { serveCommands } from './command-server.ts';
 import { Host } from './host.ts';
 import { hostProfile } from './host-profile.ts';
 import type { LabOptions, LabReady } from './lab-options.ts';
-import { hasFrontSources, SoapFront } from './soap-front.ts';
+import { SoapFront } from './soap-front.ts';
 import { freePort, SshService } from './ssh-service.ts';
 
 const TMP_MIB = 256;
@@ -80,7 +80,7 @@ async function start(options: LabOptions): Promise<LabReady> {
   for (const machine of options.vms ?? []) await host.createMachine(machine);
 
   let front: SoapFront | null = null;
-  if (options.https !== false && hasFrontSources()) {
+  if (options.https !== false) {
     front = await SoapFront.start({ directory, address, port: options.httpsPort ?? 0 });
     const started = front;
     closers.push(() => started.close());

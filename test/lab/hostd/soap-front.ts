@@ -1,11 +1,8 @@
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync } from 'node:fs';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-
-const SOURCES = join(import.meta.dirname, '..', 'soap');
-const CACHE = join(import.meta.dirname, '..', '..', '..', '.cache', 'lab');
+import { buildLabSoap } from '../soap/build.ts';
 
 /** The SOAP and /folder front, a Go program of its own beside the daemon. */
 export class SoapFront {
@@ -24,7 +21,7 @@ export class SoapFront {
     const folder = join(directory, 'soap');
     mkdirSync(folder, { recursive: true });
     const child = spawn(
-      buildFront(),
+      await buildLabSoap(),
       ['--hostd', join(directory, 'run', 'hostd.sock'), '--listen', `${address}:${port}`, '--directory', folder],
       { stdio: ['pipe', 'pipe', 'inherit'] },
     );
@@ -49,30 +46,4 @@ export class SoapFront {
     this.#process.kill('SIGTERM');
     await ended;
   }
-}
-
-export function hasFrontSources(): boolean {
-  return existsSync(join(SOURCES, 'main.go'));
-}
-
-/** Compiles the front unless the cache has it. Debian's Go libraries, no network. */
-export function buildFront(): string {
-  const names = readdirSync(SOURCES)
-    .filter((name) => /\.(go|mod|sum)$/.test(name) && !name.endsWith('_test.go'))
-    .sort();
-  const digest = createHash('sha256');
-  for (const name of names) digest.update(name).update(readFileSync(join(SOURCES, name)));
-  const target = join(CACHE, `lab-soap-${digest.digest('hex').slice(0, 16)}`);
-  if (!existsSync(target)) {
-    mkdirSync(CACHE, { recursive: true });
-    const temporary = `${target}.${process.pid}`;
-    const sources = names.filter((name) => name.endsWith('.go'));
-    execFileSync('go', ['build', '-o', temporary, ...sources], {
-      cwd: SOURCES,
-      stdio: ['ignore', 'inherit', 'inherit'],
-      env: { ...process.env, GO111MODULE: 'off', GOPATH: '/usr/share/gocode', GOFLAGS: '' },
-    });
-    renameSync(temporary, target);
-  }
-  return target;
 }

@@ -939,8 +939,9 @@ export class VirtualMachine {
         deleteLayer(path, this.resolve);
       }
       const stem = basename(this.vmxPath, '.vmx');
+      const named = [this.vmx.get('nvram'), this.vmx.get('extendedConfigFile')];
       for (const name of readdirSync(this.folder)) {
-        if (name.startsWith(stem) || /^(vmware.*\.log|vmx-.*\.vswp)$/.test(name)) {
+        if (name.startsWith(stem) || named.includes(name) || /^(vmware.*\.log|vmx-.*\.vswp)$/.test(name)) {
           rmSync(join(this.folder, name), { force: true });
         }
       }

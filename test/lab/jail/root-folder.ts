@@ -20,9 +20,9 @@ import type { NativePrograms } from '../native/build.ts';
  */
 const APPLETS =
   '[ [[ ash awk basename cat chgrp chmod chown clear cmp cp cut date dd diff dirname du echo egrep env expr false ' +
-  'fgrep find grep gunzip gzip head hexdump id kill less ln ls md5sum mkdir mkfifo mktemp more mv nc nohup nslookup od ' +
-  'passwd pidof ping printf ps pwd renice rm rmdir sed seq setsid sh sha1sum sha256sum sha512sum sleep sort stat ' +
-  'stty sum sync tail tar tee test time top touch true uniq unzip usleep vi wc wget which who xargs zcat';
+  'fgrep find grep gunzip gzip head hexdump id kill less ln ls md5sum mkdir mkfifo mktemp more mv nc nslookup od ' +
+  'pidof ping printf ps pwd renice rm rmdir sed seq setsid sh sha1sum sha256sum sha512sum sleep sort stat ' +
+  'stty sync tail tar tee test time top touch true uniq unzip usleep vi wc wget which who xargs zcat';
 
 /** Commands of the host itself: thin clients of the daemon. */
 const HOST_COMMANDS = ['vim-cmd', 'esxcli', 'vmware', 'df', 'uname', 'hostname', 'localcli'];
@@ -71,7 +71,10 @@ export function buildRootFolder(path: string, profile: HostProfile, programs: Na
   copyFileSync(programs.client, join(path, 'opt/lab/lab-client'));
   copyFileSync(programs.shim, join(path, 'opt/lab/lab-shim.so'));
   copyFileSync('/usr/sbin/sshd', join(path, 'opt/lab/sshd'));
-  for (const program of ['lab-client', 'lab-shim.so', 'sshd']) chmodSync(join(path, 'opt/lab', program), 0o755);
+  copyFileSync(programs.nohup, join(path, 'opt/lab/nohup'));
+  link(path, '/opt/lab/nohup', 'bin/nohup');
+  for (const program of ['lab-client', 'lab-shim.so', 'sshd', 'nohup'])
+    chmodSync(join(path, 'opt/lab', program), 0o755);
   for (const name of HOST_COMMANDS) link(path, '/opt/lab/lab-client', join('bin', name));
   for (const name of HOST_ADMIN_COMMANDS) link(path, '/opt/lab/lab-client', join('sbin', name));
   link(path, '/bin/esxcli', 'sbin/esxcli');

@@ -11,6 +11,7 @@ export interface NativePrograms {
   jail: string;
   client: string;
   map: string;
+  nohup: string;
   /** Preloaded into the shell's commands. */
   shim: string;
 }
@@ -21,6 +22,7 @@ export function buildNative(): NativePrograms {
     jail: compile('lab-jail.c', []),
     client: compile('lab-client.c', []),
     map: compile('lab-map.c', []),
+    nohup: compile('lab-nohup.c', []),
     shim: compile('lab-shim.c', ['-shared', '-fPIC', '-ldl']),
   };
 }
