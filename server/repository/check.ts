@@ -220,18 +220,18 @@ class Check {
     lengthBytes: number,
   ): Promise<void> {
     const offsetBytes = rows[0]?.form.offsetBytes ?? 0;
-    let results: (Buffer | string)[];
+    let results: (string | null)[];
     try {
       const range = await this.#read(name, offsetBytes, lengthBytes);
       const parts = rows.map(({ row, form }) => ({ ...form, offset: form.offsetBytes - offsetBytes, row }));
-      results = await this.#pool.decode(range, this.#catalog.packKey(number), parts);
+      results = await this.#pool.verify(range, this.#catalog.packKey(number), parts);
     } catch (error) {
       if (!isAppError(error) || !isDamage(error)) throw error;
       results = rows.map(() => error.message);
     }
     for (const [index, { row, form }] of rows.entries()) {
       const result = results[index];
-      if (typeof result !== 'string') continue;
+      if (result === null || result === undefined) continue;
       let bad = this.#badRows.get(number);
       if (bad === undefined) this.#badRows.set(number, (bad = new Map<number, string>()));
       bad.set(row, result);

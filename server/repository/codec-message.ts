@@ -12,7 +12,7 @@ export interface CodecThreadData {
 export type CodecRequest =
   | { type: 'hash'; job: number; slot: number; lengths: number[] }
   | { type: 'encode'; job: number; slot: number; packKey: Uint8Array | null; parts: EncodePart[] }
-  | { type: 'decode'; job: number; range: Uint8Array; packKey: Uint8Array | null; parts: DecodePart[] };
+  | { type: 'decode'; job: number; keep: boolean; range: Uint8Array; packKey: Uint8Array | null; parts: DecodePart[] };
 
 /** A chunk in the slot's input. */
 export interface EncodePart {

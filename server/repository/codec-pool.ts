@@ -101,8 +101,18 @@ export class CodecPool {
    * @param range moved to the thread where it has an ArrayBuffer of its own: gone from here afterwards
    */
   async decode(range: Buffer, packKey: Buffer | null, parts: DecodePart[]): Promise<(Buffer | string)[]> {
+    return this.#decode({ type: 'decode', job: this.#nextJob++, keep: true, range, packKey, parts });
+  }
+
+  /** As `decode`, for the proof alone: null, or what is wrong. */
+  async verify(range: Buffer, packKey: Buffer | null, parts: DecodePart[]): Promise<(string | null)[]> {
+    const results = await this.#decode({ type: 'decode', job: this.#nextJob++, keep: false, range, packKey, parts });
+    return results.map((result) => (typeof result === 'string' ? result : null));
+  }
+
+  async #decode(request: CodecRequest & { type: 'decode' }): Promise<(Buffer | string)[]> {
     this.#start();
-    const request: CodecRequest = { type: 'decode', job: this.#nextJob++, range, packKey, parts };
+    const { range } = request;
     const transfer = range.length === range.buffer.byteLength ? [range.buffer as ArrayBuffer] : [];
     const result = (await this.#run(request, this.#waiting, transfer)) as (Uint8Array | string)[];
     return result.map((one) => (typeof one === 'string' ? one : bufferOf(one)));
@@ -179,7 +189,13 @@ export class CodecPool {
       if (job === undefined) return;
       if (thread.jobs.size === 0) thread.worker.ref();
       thread.jobs.set(job.request.job, job);
-      thread.worker.postMessage(job.request, job.transfer);
+      try {
+        thread.worker.postMessage(job.request, job.transfer);
+      } catch (error) {
+        thread.jobs.delete(job.request.job);
+        if (thread.jobs.size === 0) thread.worker.unref();
+        job.reject(error);
+      }
     }
   }
 

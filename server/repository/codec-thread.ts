@@ -1,6 +1,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { decodeChunk, encodeChunk, type ChunkIdentity } from './chunk-codec.ts';
 import type { CodecAnswer, CodecRequest, CodecThreadData, EncodedPart } from './codec-message.ts';
+import { createCollector } from './garbage.ts';
 import { identify } from './keys.ts';
 import { ID_BYTES } from './layout.ts';
 
@@ -14,6 +15,9 @@ const identity: ChunkIdentity = {
   identityKey: data.identityKey === null ? null : Buffer.from(data.identityKey),
 };
 const inputs = data.inputs.map((slot) => Buffer.from(slot));
+/** In place of a content that nobody wants but that was found to be right. */
+const EMPTY = new Uint8Array(0);
+const noteGarbage = createCollector();
 const outputs = data.outputs.map((slot) => Buffer.from(slot));
 
 port.on('message', (request: CodecRequest) => {
@@ -48,6 +52,7 @@ function work(request: CodecRequest, transfer: ArrayBuffer[]): NonNullable<Codec
       let end = 0;
       for (const { offset, length, id, row } of request.parts) {
         const content = input.subarray(offset, offset + length);
+        noteGarbage(length);
         const { codec, stored, crc } = encodeChunk(content, Buffer.from(id), packKey, row);
         if (stored === content) {
           parts.push({ codec, crc, area: 'input', offset, length });
@@ -60,13 +65,18 @@ function work(request: CodecRequest, transfer: ArrayBuffer[]): NonNullable<Codec
       return parts;
     }
     case 'decode': {
-      const range = Buffer.from(request.range);
+      const range = Buffer.from(request.range.buffer, request.range.byteOffset, request.range.byteLength);
+      noteGarbage(range.length);
       const packKey = request.packKey === null ? null : Buffer.from(request.packKey);
       return request.parts.map((part) => {
         const stored = range.subarray(part.offset, part.offset + part.storedLength);
         const form = { ...part, id: Buffer.from(part.id) };
         const content = decodeChunk(stored, form, packKey, identity);
         if (typeof content === 'string') return content;
+        if (!request.keep) {
+          noteGarbage(content.length);
+          return EMPTY;
+        }
         // Only a buffer of its own can change hands: several chunks may lie in one range.
         const own = content.length === content.buffer.byteLength ? content : copyOf(content);
         transfer.push(own.buffer as ArrayBuffer);

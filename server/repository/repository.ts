@@ -110,6 +110,11 @@ export interface WriteSession {
 }
 
 export interface DiskWriter extends DiskSink {
+  /**
+   * As in `DiskSink`; besides, the bytes are copied by the time the promise resolves, so a reader may fill
+   * the same buffer again. Fresh buffers for every piece cost as much processor time as hashing.
+   */
+  write(offsetBytes: number, data: Buffer): Promise<void>;
   /** Whether the checkpoint that this session started from held this disk, and what was delivered. */
   readonly resumed: boolean;
   stats(): WriteStats;

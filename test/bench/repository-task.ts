@@ -1,0 +1,85 @@
+/**
+ * One measured step of `repository.ts` in a process of its own, so that its memory and processor time
+ * are its own: `full`, `again` (same content, on the base of the last version), `restore`, `check`.
+ */
+import { open } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
+import { createRepository, openRepository, type PointDisk } from '../../server/repository/index.ts';
+import { MIB } from '../../server/runtime/index.ts';
+import { openLocalStorage } from '../../server/storage/index.ts';
+
+const [step = '', folder = '', image = ''] = process.argv.slice(2);
+const PIECE_BYTES = MIB;
+
+async function write(base: boolean): Promise<void> {
+  await mkdir(folder, { recursive: true });
+  const storage = await openLocalStorage({ folder });
+  const repository = base ? await openRepository({ storage }) : await createRepository({ storage });
+  const file = await open(image, 'r');
+  const { size } = await file.stat();
+  const last = (await repository.listPoints()).at(-1);
+  const baseDisk = base && last !== undefined ? await (await repository.openPoint(last.pointId)).openDisk('d0') : null;
+  const session = await repository.startWrite({ sessionId: `bench-${process.pid}` });
+  const writer = await session.openDisk({ key: 'd0', sizeBytes: size, base: baseDisk });
+  let next = 0;
+  const reader = async (): Promise<void> => {
+    const buffer = Buffer.allocUnsafeSlow(PIECE_BYTES);
+    while (next < size) {
+      const at = next;
+      const length = Math.min(PIECE_BYTES, size - at);
+      next += length;
+      await file.read(buffer, 0, length, at);
+      await writer.write(at, buffer.subarray(0, length));
+    }
+  };
+  await Promise.all([reader(), reader()]);
+  const { stats } = await writer.finish();
+  await session.commit({
+    machineId: 'bench',
+    machineName: 'bench',
+    createdAtMs: Date.now(),
+    state: 'complete',
+    stateReasons: [],
+    previousPointId: last?.pointId ?? null,
+    disks: [{ key: 'd0', changeToken: null, facts: null }],
+    files: [],
+    machine: null,
+    evidence: null,
+  });
+  await file.close();
+  await repository.close();
+  result['stats'] = stats;
+}
+
+async function restore(): Promise<void> {
+  const repository = await openRepository({ storage: await openLocalStorage({ folder }) });
+  const point = (await repository.listPoints()).at(-1);
+  if (point === undefined) throw new Error('no point to restore');
+  const disk: PointDisk = await (await repository.openPoint(point.pointId)).openDisk('d0');
+  const file = await open(image, 'w');
+  await file.truncate(disk.sizeBytes);
+  for await (const { offsetBytes, data } of disk.stream({})) await file.write(data, 0, data.length, offsetBytes);
+  await file.close();
+  await repository.close();
+}
+
+async function check(): Promise<void> {
+  const repository = await openRepository({ storage: await openLocalStorage({ folder }) });
+  const report = await repository.check({ depth: 'hashes' });
+  if (report.damages.length > 0) throw new Error(JSON.stringify(report.damages));
+  await repository.close();
+  result['readBytes'] = report.readBytes;
+}
+
+const result: Record<string, unknown> = {};
+const started = performance.now();
+if (step === 'full') await write(false);
+else if (step === 'again') await write(true);
+else if (step === 'restore') await restore();
+else if (step === 'check') await check();
+else throw new Error(`unknown step ${step}`);
+const { userCPUTime, systemCPUTime, maxRSS } = process.resourceUsage();
+result['seconds'] = (performance.now() - started) / 1000;
+result['cpuSeconds'] = (userCPUTime + systemCPUTime) / 1e6;
+result['peakMemoryBytes'] = maxRSS * 1024;
+console.log(JSON.stringify(result));
