@@ -3,9 +3,12 @@
  * which reaches the host only through a loopback tunnel that enforces the pinned certificate. Replies
  * are typed here; arrays are always arrays, references always `{ type, value }`.
  *
- * Errors: HOST_UNREACHABLE, HOST_PORT_REFUSED, HOST_NOT_ESXI, HOST_LOGIN_REFUSED,
- * HOST_CERTIFICATE_CHANGED, HOST_NOT_ADMINISTRATOR, HOST_LOCKDOWN, HOST_LICENSE_REFUSES
- * (RestrictedVersion, in a fault or a task), SOAP_FAULT with `details.fault` for any other fault.
+ * Errors of reaching the host: HOST_NAME_UNKNOWN, HOST_UNREACHABLE, HOST_PORT_REFUSED, HOST_NOT_ESXI,
+ * HOST_CERTIFICATE_CHANGED, HOST_LOGIN_REFUSED, HOST_LOCKDOWN. Of any call: HOST_CONNECTION_LOST (after
+ * repeating, for reads; a write may or may not have been done), HOST_STALLED, HOST_ANSWER_UNREADABLE,
+ * HOST_NOT_ADMINISTRATOR, HOST_LICENSE_REFUSES (RestrictedVersion, in a fault or a task), CANCELLED, and
+ * SOAP_FAULT with `details.fault` for any other fault. An abort while a task runs ends the waiting, not
+ * the task. A session that the host has dropped is renewed by itself.
  */
 export interface VsphereClient {
   readonly about: About;
