@@ -141,20 +141,15 @@ export class TaskQueue {
   async #look(taskId: string, queueName: QueueName): Promise<TaskSight> {
     const [outcomeText, claim] = await this.#redis.mget(this.#keys.outcome(taskId), this.#keys.claim(taskId));
     if (typeof outcomeText === 'string') return { state: 'ended', outcome: readOutcome(JSON.parse(outcomeText)) };
+    const absent: TaskSight = typeof claim === 'string' ? { state: 'claimed' } : { state: 'missing' };
+    // The state first: an item read before it ended has no result yet.
+    const state = await this.#queues[queueName].getJobState(jobIdOf(taskId));
+    if (state === 'active') return { state: 'active' };
     const job: Job | undefined = await this.#queues[queueName].getJob(jobIdOf(taskId));
-    if (job === undefined) return typeof claim === 'string' ? { state: 'claimed' } : { state: 'missing' };
-    switch (await job.getState()) {
-      case 'completed':
-        return { state: 'ended', outcome: readOutcome(job.returnvalue) };
-      case 'failed':
-        return { state: 'ended', outcome: lostOutcome(job.failedReason) };
-      case 'active':
-        return { state: 'active' };
-      case 'unknown':
-        return typeof claim === 'string' ? { state: 'claimed' } : { state: 'missing' };
-      default:
-        return { state: 'queued', touched: job.attemptsStarted > 0 };
-    }
+    if (job === undefined || state === 'unknown') return absent;
+    if (state === 'completed') return { state: 'ended', outcome: readOutcome(job.returnvalue) };
+    if (state === 'failed') return { state: 'ended', outcome: lostOutcome(job.failedReason) };
+    return { state: 'queued', touched: job.attemptsStarted > 0 };
   }
 
   /** The outcome of a task is stored: queue and worker may forget it. */
