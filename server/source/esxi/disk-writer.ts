@@ -219,6 +219,8 @@ export class DiskWriter {
         if (taken.length === 0 && this.#queue.length === 0) await this.#clock.sleep(20, signal);
       }
       channel.stdin.end();
+      // A channel tells its status only after its last byte was read.
+      for (let next = await answers.next(); next.done !== true;) next = await answers.next();
       await channel.exit;
     } finally {
       channel.abort();

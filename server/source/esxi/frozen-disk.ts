@@ -195,10 +195,9 @@ export class EsxiFrozenDisk implements FrozenDisk {
     const pieces = this.#pieces;
     if (pieces !== null) {
       if (isWanted('ssh-raw') && (await this.#isEveryPieceReadable(pieces, signal))) routes.push('ssh-raw');
-      // The same lock answers both; over HTTPS it is asked again only where nothing is known yet.
-      const remembered = context.facts.routes[this.disk.datastore];
-      const isWorthAsking =
-        isWanted('https-folder') && (routes.length > 0 || remembered === undefined || remembered === 'https-folder');
+      // The same lock answers both; where only copies worked before, HTTPS is not asked again.
+      const remembered = context.facts.routes[this.disk.datastore] ?? '';
+      const isWorthAsking = isWanted('https-folder') && (routes.length > 0 || !remembered.endsWith('-clone'));
       if (isWorthAsking && (routes.length > 0 || (await this.#isFolderReadable(pieces)))) routes.push('https-folder');
     }
     if (hasNfsStaging && isWanted('nfs-clone')) routes.push('nfs-clone');

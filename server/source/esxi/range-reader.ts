@@ -261,6 +261,7 @@ async function serveChannel(
       await deliver(window, data, options);
     }
     channel.stdin.end();
+    await reader.drain();
     await channel.exit;
   } finally {
     channel.abort();
@@ -324,6 +325,11 @@ class ExactReader {
   constructor(stream: Readable) {
     this.#stream = stream;
     this.#chunks = (stream as AsyncIterable<Buffer>)[Symbol.asyncIterator]();
+  }
+
+  /** Reads and drops what is left: a channel tells its status only after its last byte was read. */
+  async drain(): Promise<void> {
+    for (let next = await this.#chunks.next(); next.done !== true;) next = await this.#chunks.next();
   }
 
   async read(lengthBytes: number): Promise<Buffer> {
