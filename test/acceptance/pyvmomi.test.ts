@@ -96,8 +96,8 @@ async function startLab(edition: Edition): Promise<LabHost> {
 }
 
 /** Runs the script beside this file; the lab lives in its own process, so waiting here blocks nothing. */
-async function drive(host: LabHost, previous: Record<string, string> = {}): Promise<Report> {
-  const child = spawn(PYTHON, [CLIENT, String(host.httpsPort), host.user, SHOWN_NAME, JSON.stringify(previous)]);
+async function runClient(host: LabHost, what: string): Promise<unknown> {
+  const child = spawn(PYTHON, [CLIENT, String(host.httpsPort), host.user, SHOWN_NAME, what]);
   child.stdin.end(`${host.password}\n`);
   const out: Buffer[] = [];
   const err: Buffer[] = [];
@@ -105,8 +105,11 @@ async function drive(host: LabHost, previous: Record<string, string> = {}): Prom
   child.stderr.on('data', (chunk: Buffer) => err.push(chunk));
   const status = await new Promise((resolve) => child.once('close', resolve));
   assert.equal(status, 0, Buffer.concat(err).toString('utf8'));
-  return JSON.parse(Buffer.concat(out).toString('utf8')) as Report;
+  return JSON.parse(Buffer.concat(out).toString('utf8'));
 }
+
+const drive = (host: LabHost, previous: Record<string, string> = {}) =>
+  runClient(host, JSON.stringify(previous)) as Promise<Report>;
 
 /** Offsets of the blocks that differ. */
 function changedBlocks(old: Buffer, written: Buffer): number[] {
@@ -206,6 +209,38 @@ test('pyVmomi reads areas that cover all that was written since a changeId, repl
   assert.ok((partial.run.changed['2000']?.calls ?? 0) > 1, 'a partial map takes several calls');
   assert.equal(refused.run.changed['2000']?.refused, 'FileFault');
   assert.deepEqual(refused.run.changed['2000']?.keys, ['vim.hostd.vmsvc.cbt.noTrack']);
+});
+
+test('pyVmomi switches, reconfigures and re-registers a machine of a licensed host', { skip }, async () => {
+  const host = lab ?? (await startLab('licensed'));
+  const id = await host.vmId(NAME);
+
+  const steps = new Map((await runClient(host, 'operations')) as [string, unknown][]);
+
+  const { vms } = await host.state();
+  const machine = vms.find((vm) => vm.name === 're/named');
+  assert.ok(machine !== undefined && machine.id !== id, 'registered anew under another id');
+  const snapshots = [steps.get('first snapshot'), steps.get('second snapshot')];
+  for (const snapshot of snapshots) assert.match(String(snapshot), new RegExp(`^${id}-snapshot-\\d+$`));
+  for (const name of ['first snapshot', 'second snapshot']) steps.delete(name);
+  assert.deepEqual(Object.fromEntries(steps), {
+    'power on again': 'fault InvalidPowerState',
+    tree: [['first', true, ['second']]],
+    'remove all': null,
+    'power off': null,
+    'power off again': 'fault InvalidPowerState',
+    reconfigure: null,
+    name: ['re%2fnamed', 'two\nlines', false],
+    'register twice': 'fault AlreadyExists',
+    unregister: null,
+    gone: 'fault ManagedObjectNotFound',
+    'register nothing': 'fault NotFound',
+    register: String(machine.id),
+    'name again': 're%2fnamed',
+    'power on': null,
+    state: 'poweredOn',
+    browse: [machine.vmxPath.slice(machine.vmxPath.lastIndexOf('/') + 1)],
+  });
 });
 
 test('pyVmomi reads a free host and is refused with RestrictedVersion when it writes', { skip }, async () => {

@@ -35,17 +35,19 @@ var reads = map[string]bool{
 
 // answers are the calls decided here, logged in.
 var answers = map[string]func(*call) (interface{}, error){
-	"AcquireGenericServiceTicket":  (*call).acquireTicket,
-	"CancelRetrievePropertiesEx":   (*call).cancelRetrieve,
-	"ContinueRetrievePropertiesEx": (*call).continueRetrieve,
-	"Fetch":                        (*call).fetch,
-	"Logout":                       (*call).logout,
-	"QueryChangedDiskAreas":        (*call).queryChangedDiskAreas,
-	"RetrieveProperties":           (*call).retrieve,
-	"RetrievePropertiesEx":         (*call).retrieveEx,
-	"SessionIsActive":              (*call).sessionIsActive,
-	"WaitForUpdates":               (*call).waitForUpdates,
-	"WaitForUpdatesEx":             (*call).waitForUpdates,
+	"AcquireGenericServiceTicket":    (*call).acquireTicket,
+	"CancelRetrievePropertiesEx":     (*call).cancelRetrieve,
+	"ContinueRetrievePropertiesEx":   (*call).continueRetrieve,
+	"Fetch":                          (*call).fetch,
+	"Logout":                         (*call).logout,
+	"QueryChangedDiskAreas":          (*call).queryChangedDiskAreas,
+	"RetrieveProperties":             (*call).retrieve,
+	"RetrievePropertiesEx":           (*call).retrieveEx,
+	"SearchDatastore_Task":           (*call).searchDatastore,
+	"SearchDatastoreSubFolders_Task": (*call).searchSubFolders,
+	"SessionIsActive":                (*call).sessionIsActive,
+	"WaitForUpdates":                 (*call).waitForUpdates,
+	"WaitForUpdatesEx":               (*call).waitForUpdates,
 }
 
 // writes are the calls that change the host: refused without exception by the free licence.

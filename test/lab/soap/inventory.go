@@ -162,6 +162,8 @@ func (v *inventory) syncObjects(state *labState) {
 	for i := range state.Datastores {
 		datastore := buildDatastore(&state.Datastores[i])
 		datastore.Vm = usedBy[datastore.Self]
+		browser := &mo.HostDatastoreBrowser{Self: datastore.Browser, Datastore: []types.ManagedObjectReference{datastore.Self}}
+		objects = append(objects, browser)
 		datastores = append(datastores, datastore.Self)
 		objects = append(objects, datastore)
 	}
@@ -218,6 +220,7 @@ func buildDatastore(d *labDatastore) *mo.Datastore {
 	datastore.Self = datastoreRef(d)
 	datastore.Parent = &datastoreFolderRef
 	datastore.Name = escapeName(d.Name)
+	datastore.Browser = browserRef(d)
 	kind := map[string]string{"VMFS-6": "VMFS", "VMFS-5": "VMFS"}[d.Type]
 	if kind == "" {
 		kind = d.Type

@@ -547,8 +547,12 @@ func buildLayout(vm *labMachine) *types.VirtualMachineFileLayoutEx {
 	if vm.Snapshots != nil {
 		walkSnapshots(vm.Snapshots.Roots, func(s *labSnapshot, _ []labSnapshot) {
 			data := types.VirtualMachineFileLayoutExSnapshotLayout{Key: snapshotRef(vm.ID, s.ID), DataKey: -1, MemoryKey: -1, Disk: disksOf(s.Disks)}
-			if file, ok := byName[strings.TrimSuffix(vm.VmxPath, ".vmx")+fmt.Sprintf("-Snapshot%d.vmsn", s.ID)]; ok {
+			stem := strings.TrimSuffix(vm.VmxPath, ".vmx") + fmt.Sprintf("-Snapshot%d", s.ID)
+			if file, ok := byName[stem+".vmsn"]; ok {
 				data.DataKey = file.Key
+			}
+			if file, ok := byName[stem+".vmem"]; ok {
+				data.MemoryKey = file.Key
 			}
 			layout.Snapshot = append(layout.Snapshot, data)
 		})

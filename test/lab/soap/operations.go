@@ -260,18 +260,19 @@ func (c *call) register() (interface{}, error) {
 	task := c.host.newTask(&labTask{
 		DescriptionID: "Folder.registerVm",
 		Entity:        labEntity{Type: vmFolderRef.Type, Value: vmFolderRef.Value, Name: "vm"},
-		State:         "success", QueuedAtMs: queued, StartedAtMs: &queued, EndedAtMs: &ended, Result: &answer.ID,
-	}, callErr)
+		State:         "success", QueuedAtMs: queued, StartedAtMs: &queued, EndedAtMs: &ended,
+	}, machineRef(answer.ID), callErr)
 	return &types.RegisterVM_TaskResponse{Returnval: task}, nil
 }
 
 // newTask shows a task that only this front knows.
-func (h *host) newTask(task *labTask, cause error) types.ManagedObjectReference {
+func (h *host) newTask(task *labTask, result types.AnyType, cause error) types.ManagedObjectReference {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.ownTasks++
 	task.ID = fmt.Sprintf("haTask-%s-vim.%s-%d", task.Entity.Value, task.DescriptionID, 900000000+h.ownTasks)
 	info := buildTaskInfo(task)
+	info.Result = result
 	if cause != nil {
 		info.State, info.Result, info.Error = types.TaskInfoStateError, nil, faultOf(cause).localized()
 	}

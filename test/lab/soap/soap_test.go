@@ -453,6 +453,53 @@ func TestRegistersAndReadsTheResultFromTheTask(t *testing.T) {
 	}
 }
 
+func TestBrowsesDatastoresOnAnyLicence(t *testing.T) {
+	f := startFront(t, options{})
+	f.writeTestFile(t, "sql/sql.vmx", 10)
+	f.writeTestFile(t, "sql/sql-flat.vmdk", 1000)
+	f.change(func(s *labState) { s.License.Edition = "free" })
+	client := f.connect(t)
+	ctx := context.Background()
+	var datastore mo.Datastore
+	if err := property.DefaultCollector(client.Client).RetrieveOne(ctx, types.ManagedObjectReference{Type: "Datastore", Value: dsUUID}, []string{"browser"}, &datastore); err != nil {
+		t.Fatal(err)
+	}
+	browser := object.NewHostDatastoreBrowser(client.Client, datastore.Browser)
+
+	task, err := browser.SearchDatastore(ctx, "[ds 1] sql", &types.HostDatastoreBrowserSearchSpec{MatchPattern: []string{"*.vmdk"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := task.WaitForResult(ctx, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := info.Result.(types.HostDatastoreBrowserSearchResults)
+	if found.FolderPath != "[ds 1] sql/" || len(found.File) != 1 || found.File[0].GetFileInfo().Path != "sql-flat.vmdk" || found.File[0].GetFileInfo().FileSize != 1000 {
+		t.Fatalf("found %+v", found)
+	}
+	task, err = browser.SearchDatastoreSubFolders(ctx, "[ds 1]", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err = task.WaitForResult(ctx, nil); err != nil {
+		t.Fatal(err)
+	}
+	all := info.Result.(types.ArrayOfHostDatastoreBrowserSearchResults).HostDatastoreBrowserSearchResults
+	if len(all) != 2 || all[0].FolderPath != "[ds 1]" || len(all[1].File) != 2 {
+		t.Fatalf("found %+v", all)
+	}
+	for _, path := range []string{"[ds 1] none", "[other] x", "[ds 1] ../.."} {
+		task, err := browser.SearchDatastore(ctx, path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := task.WaitForResult(ctx, nil); err == nil {
+			t.Errorf("%s was listed", path)
+		}
+	}
+}
+
 func TestHostileBodiesGetFaults(t *testing.T) {
 	f := startFront(t, options{})
 	cookie := f.rawLogin(t)

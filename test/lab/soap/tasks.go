@@ -79,19 +79,21 @@ func sameTaskInfo(a, b types.TaskInfo) bool {
 
 // taskNames are the calls' names on the wire; clients resolve Task.info.name to a method of theirs.
 var taskNames = map[string]string{
-	"Folder.registerVm":                 "RegisterVM_Task",
-	"VirtualMachine.consolidateDisks":   "ConsolidateVMDisks_Task",
-	"VirtualMachine.createSnapshot":     "CreateSnapshot_Task",
-	"VirtualMachine.destroy":            "Destroy_Task",
-	"VirtualMachine.powerOff":           "PowerOffVM_Task",
-	"VirtualMachine.powerOn":            "PowerOnVM_Task",
-	"VirtualMachine.reconfigure":        "ReconfigVM_Task",
-	"VirtualMachine.removeAllSnapshots": "RemoveAllSnapshots_Task",
-	"VirtualMachine.removeSnapshot":     "RemoveSnapshot_Task",
-	"VirtualMachine.reset":              "ResetVM_Task",
-	"VirtualMachine.revertToSnapshot":   "RevertToSnapshot_Task",
-	"VirtualMachine.shutdownGuest":      "ShutdownGuest",
-	"VirtualMachine.suspend":            "SuspendVM_Task",
+	"HostDatastoreBrowser.search":           "SearchDatastore_Task",
+	"HostDatastoreBrowser.searchSubFolders": "SearchDatastoreSubFolders_Task",
+	"Folder.registerVm":                     "RegisterVM_Task",
+	"VirtualMachine.consolidateDisks":       "ConsolidateVMDisks_Task",
+	"VirtualMachine.createSnapshot":         "CreateSnapshot_Task",
+	"VirtualMachine.destroy":                "Destroy_Task",
+	"VirtualMachine.powerOff":               "PowerOffVM_Task",
+	"VirtualMachine.powerOn":                "PowerOnVM_Task",
+	"VirtualMachine.reconfigure":            "ReconfigVM_Task",
+	"VirtualMachine.removeAllSnapshots":     "RemoveAllSnapshots_Task",
+	"VirtualMachine.removeSnapshot":         "RemoveSnapshot_Task",
+	"VirtualMachine.reset":                  "ResetVM_Task",
+	"VirtualMachine.revertToSnapshot":       "RevertToSnapshot_Task",
+	"VirtualMachine.shutdownGuest":          "ShutdownGuest",
+	"VirtualMachine.suspend":                "SuspendVM_Task",
 }
 
 func buildTaskInfo(task *labTask) types.TaskInfo {
@@ -120,8 +122,6 @@ func buildTaskInfo(task *labTask) types.TaskInfo {
 			if vmID, err := strconv.ParseInt(task.Entity.Value, 10, 64); err == nil {
 				info.Result = snapshotRef(vmID, int32(*task.Result))
 			}
-		case "registerVm", "registerVM":
-			info.Result = machineRef(*task.Result)
 		}
 	}
 	if task.State == "error" && task.Fault != nil {
