@@ -426,6 +426,65 @@ describe('snapshots', () => {
     assert.match((await disk('six')).top, /six\.vmdk$/);
   });
 
+  test('leave their layers when a clone still reads them, until the next removal', async () => {
+    const id = await lab.vmId('six');
+    const snapshot = await lab.createSnapshot(id, 'read');
+    const { base } = await disk('six');
+    await lab.set({ cloneBytesPerSecond: 20 * MIB });
+    const clone = await login.start(`vmkfstools -i '${base}' -d thin /vmfs/volumes/vmfs5/read.vmdk`);
+    await delay(300);
+    await assert.rejects(
+      lab.removeSnapshot(id, snapshot),
+      (error) => error instanceof LabFault && error.fault.type === 'FileLocked',
+    );
+    await lab.set({ cloneBytesPerSecond: null });
+    assert.equal((await clone.ended).code, 0);
+    const truth = await lab.frozenCopy(id, 'read');
+    assertSameBytes(local('/vmfs/volumes/vmfs5/read-flat.vmdk'), truth?.['scsi0:0'] ?? '');
+    await login.read('vmkfstools -U /vmfs/volumes/vmfs5/read.vmdk');
+    const needed = async () => (await lab.state()).vms.find((vm) => vm.id === id)?.consolidationNeeded;
+    assert.equal(await needed(), true);
+    assert.equal(await login.read(`vim-cmd vmsvc/snapshot.get ${id}`), 'Get Snapshot:\n');
+    await login.read(`vim-cmd vmsvc/snapshot.removeall ${id}`);
+    assert.equal(await needed(), true);
+    await login.read(`vim-cmd vmsvc/snapshot.create ${id} helper && vim-cmd vmsvc/snapshot.removeall ${id}`);
+    assert.equal(await needed(), false);
+    assert.match((await disk('six')).top, /six\.vmdk$/);
+  });
+
+  test('pass by mapped and independent disks, and refuse shared ones', async () => {
+    const id = await lab.createVm({
+      name: 'mixed',
+      datastore: 'nfs',
+      running: true,
+      memoryMib: 16,
+      disks: [
+        { sizeBytes: MIB },
+        { sizeBytes: MIB, rdm: 'physical' },
+        { sizeBytes: MIB, rdm: 'virtual' },
+        { sizeBytes: MIB, mode: 'independent-nonpersistent' },
+      ],
+    });
+    await lab.createSnapshot(id, 'mixed');
+    const vm = (await lab.state()).vms.find((candidate) => candidate.id === id);
+    assert.deepEqual(
+      vm?.disks.map((each) => each.chain.length),
+      [2, 1, 2, 1],
+    );
+    await login.read(
+      `vim-cmd vmsvc/snapshot.removeall ${id} && vim-cmd vmsvc/power.off ${id} && vim-cmd vmsvc/destroy ${id}`,
+    );
+    const shared = await lab.createVm({
+      name: 'shared',
+      datastore: 'nfs',
+      running: true,
+      memoryMib: 16,
+      disks: [{ sizeBytes: MIB, sharing: 'multi-writer' }],
+    });
+    await assert.rejects(lab.createSnapshot(shared, 'no'), LabFault);
+    await login.read(`vim-cmd vmsvc/power.off ${shared} && vim-cmd vmsvc/destroy ${shared}`);
+  });
+
   test('are quiesced only when the guest answers', async () => {
     const id = await lab.vmId('six');
     const quiesced = async () => {
@@ -641,6 +700,38 @@ describe('change tracking', () => {
     });
   }
 
+  test('begins at the next power on after keys in the .vmx, or at the next snapshot after a call', async () => {
+    const id = await lab.createVm({
+      name: 'late',
+      datastore: 'vmfs six',
+      memoryMib: 16,
+      disks: [{ sizeBytes: 4 * MIB, fill: { percent: 50 } }],
+    });
+    const changeId = async () => {
+      const snapshot = await lab.createSnapshot(id, 'probe');
+      const vm = (await lab.state()).vms.find((candidate) => candidate.id === id);
+      await lab.removeSnapshot(id, snapshot);
+      return vm?.snapshots?.roots[0]?.disks[0]?.changeId;
+    };
+    const vmx = `'/vmfs/volumes/vmfs six/late/late.vmx'`;
+    await login.read(`printf 'ctkEnabled = "TRUE"\\nscsi0:0.ctkEnabled = "TRUE"\\n' >> ${vmx}`);
+    await login.read(`vim-cmd vmsvc/reload ${id}`);
+    assert.equal(await changeId(), null);
+    await lab.power(id, 'on');
+    const first = await changeId();
+    assert.match(first ?? '', /\/1$/);
+    await lab.power(id, 'off');
+    await lab.power(id, 'on');
+    assert.equal((await changeId())?.split('/')[0], first?.split('/')[0]);
+    await lab.call('POST', `/vms/${id}/reconfigure`, { changeTrackingEnabled: false });
+    assert.equal(await changeId(), null);
+    await lab.call('POST', `/vms/${id}/reconfigure`, { changeTrackingEnabled: true });
+    const second = await changeId();
+    assert.match(second ?? '', /\/1$/);
+    assert.notEqual(second?.split('/')[0], first?.split('/')[0]);
+    await login.read(`vim-cmd vmsvc/power.off ${id} && vim-cmd vmsvc/destroy ${id}`);
+  });
+
   test('answers with the faults of a host', async () => {
     const id = await lab.vmId('six');
     const snapshot = await lab.createSnapshot(id, 'faults');
@@ -687,6 +778,31 @@ describe('the lab', () => {
     await lab.set({ datastoresFull: [] });
     await login.read(`vim-cmd vmsvc/message ${id} ${/message (\d+)/.exec(message)?.[1] ?? ''} 0`);
     assert.equal(await login.read(`vim-cmd vmsvc/message ${id}`), 'No message.\n');
+  });
+
+  test('imitates older hosts, and takes up what an earlier lab left in its directory', async () => {
+    const options = {
+      directory: join(directory, 'old'),
+      https: false,
+      version: '6.7',
+      datastores: [{ name: 'ds', type: 'VMFS-5' as const, capacityBytes: 64 * MIB }],
+      vms: [{ name: 'a', running: true, memoryMib: 16, disks: [{ sizeBytes: MIB, fill: { percent: 100 } }] }],
+    };
+    const first = await startLabHost(options);
+    const session = await loginToLab(first);
+    assert.equal((await session.run('command -v ls')).code, 127);
+    assert.match(await session.read('vmware -v'), /^VMware ESXi 6\.7\.0 build-\d+$/m);
+    assert.match((await session.run('vmkfstools -h')).stdout, /--adaptertype \[buslogic/);
+    assert.equal((await session.run('cp /bin/busybox /tmp/echo && /tmp/echo ran')).stdout, 'ran\n');
+    const before = (await first.state()).vms[0]?.disks[0]?.uuid;
+    session.close();
+    await first.close();
+    const second = await startLabHost(options);
+    const vm = (await second.state()).vms[0];
+    assert.equal(vm?.powerState, 'poweredOn');
+    assert.equal(vm?.disks[0]?.uuid, before);
+    assert.equal(second.sshHostKey, first.sshHostKey);
+    await second.close();
   });
 
   test('leaves no process and no mount behind when its parent is killed', async () => {

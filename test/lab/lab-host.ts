@@ -34,6 +34,8 @@ export interface LabHost {
     vmId: number,
     options: { count: number; blockBytes: number; seed: number; node?: string; spanPercent?: number },
   ): Promise<number>;
+  /** The guest writes exactly this, now. */
+  writeAt(vmId: number, node: string, writes: readonly { offsetBytes: number; data: Buffer }[]): Promise<void>;
   power(vmId: number, to: 'on' | 'off' | 'shutdown' | 'reset' | 'suspend'): Promise<void>;
   createSnapshot(
     vmId: number,
@@ -124,6 +126,10 @@ function labHost(
     },
     async write(vmId, request) {
       return (await call<{ writtenBytes: number }>('POST', `/lab/vms/${vmId}/write`, request)).writtenBytes;
+    },
+    async writeAt(vmId, node, writes) {
+      const encoded = writes.map(({ offsetBytes, data }) => ({ offsetBytes, base64: data.toString('base64') }));
+      await call('POST', `/lab/vms/${vmId}/write-at`, { node, writes: encoded });
     },
     async power(vmId, to) {
       await call('POST', `/vms/${vmId}/power`, { to });

@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { HostFault } from '../hostd/fault.ts';
 import type { Host } from '../hostd/host.ts';
 import type { LabTask, Snapshot } from '../hostd/protocol.ts';
-import { VirtualMachine } from '../hostd/virtual-machine.ts';
+import type { VirtualMachine } from '../hostd/virtual-machine.ts';
 import type { Command, Invocation } from './command.ts';
 import { addNfs, removeDatastore } from './nfs-mounts.ts';
 import {

@@ -1,16 +1,14 @@
 import { execFileSync } from 'node:child_process';
 import { closeSync, existsSync, ftruncateSync, openSync, renameSync, rmSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { setImmediate as nextTurn, setTimeout as delay } from 'node:timers/promises';
 import {
-  baseDescriptor,
   type Descriptor,
   type Provisioning,
   readDescriptor,
   sectorsOf,
   writeDescriptor,
 } from '../disks/descriptor.ts';
-import { ChainError, DiskChain, mergeRuns, readLinks } from '../disks/disk-chain.ts';
+import { ChainError, mergeRuns, readLinks } from '../disks/disk-chain.ts';
 import { mapFileSync } from '../disks/map-file.ts';
 import { createBaseDisk, type Host } from '../hostd/host.ts';
 import { deleteLayer, extentPaths } from '../hostd/layer-forest.ts';

@@ -189,6 +189,7 @@ function openLayer(descriptor: Descriptor, extentPaths: string[], writable: bool
   if (!existsSync(path)) throw new ChainError('missing', path, `${path} is missing`);
   switch (extent.type) {
     case 'VMFS':
+    case 'VMFSRDM':
     case 'FLAT':
       return new FlatLayer(path, sectorsOf(descriptor) * 512, writable, extent.offsetSectors * 512);
     case 'VMFSSPARSE':

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { lstatSync, mkdirSync, readdirSync, rmSync, statfsSync, symlinkSync } from 'node:fs';
+import { lstatSync, mkdirSync, readdirSync, rmdirSync, rmSync, statfsSync, symlinkSync } from 'node:fs';
 import { join, normalize, posix } from 'node:path';
 import type { DatastoreType } from './protocol.ts';
 
@@ -53,7 +53,12 @@ export class Datastores {
     if (volume === undefined) return;
     this.#volumes.splice(index, 1);
     rmSync(join(this.#root, VOLUMES, name), { force: true });
-    if (volume.nfs !== null) rmSync(join(this.#root, VOLUMES, volume.uuid), { recursive: true, force: true });
+    try {
+      // The mount point, empty; never what was mounted on it.
+      rmdirSync(join(this.#root, VOLUMES, volume.uuid));
+    } catch {
+      // A datastore of the lab's own keeps its files.
+    }
   }
 
   byName(name: string): Volume | undefined {

@@ -1,6 +1,16 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { EventEmitter } from 'node:events';
-import { closeSync, existsSync, ftruncateSync, mkdirSync, openSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { execFileSync } from 'node:child_process';
 import { basename, dirname, join } from 'node:path';
 import { baseDescriptor, readDescriptor, writeDescriptor, type Provisioning } from '../disks/descriptor.ts';
@@ -231,6 +241,7 @@ export class Host {
     const folder = join(volume.localPath, options.folder ?? options.name);
     mkdirSync(folder, { recursive: true });
     const stem = fileStem(options.name);
+    if (existsSync(join(folder, `${stem}.vmx`))) return this.#addMachine(join(folder, `${stem}.vmx`), options);
     const vmx = new VmxFile();
     const set = (key: string, value: string) => vmx.set(key, value);
     set('.encoding', 'UTF-8');
@@ -275,7 +286,12 @@ export class Host {
     writeFileSync(join(folder, `${stem}.nvram`), randomBytes(options.firmware === 'efi' ? 270_840 : 8684), {
       mode: 0o600,
     });
-    const vm = this.register(`/vmfs/volumes/${volume.uuid}/${options.folder ?? options.name}/${stem}.vmx`);
+    return this.#addMachine(join(folder, `${stem}.vmx`), options);
+  }
+
+  /** Registers what lies there, also from an earlier lab in the same directory. */
+  async #addMachine(vmxPath: string, options: MachineOptions): Promise<VirtualMachine> {
+    const vm = this.register(this.datastores.absolute(vmxPath) ?? vmxPath);
     vm.writerOptions = options.writer;
     vm.hasTools = options.tools ?? true;
     if (options.running === true) await vm.startPowerOn().done;
@@ -300,11 +316,7 @@ export class Host {
     } else if (disk.fill !== undefined) {
       await fillDisk(flat, disk.sizeBytes, disk.fill);
     }
-    if (disk.rdm !== undefined) {
-      const descriptor = readDescriptor(path);
-      descriptor.createType = disk.rdm === 'virtual' ? 'vmfsRawDeviceMap' : 'vmfsPassthroughRawDeviceMap';
-      writeDescriptor(path, descriptor);
-    }
+    if (disk.rdm !== undefined) mapDevice(path, flat, disk.rdm);
     return path;
   }
 
@@ -405,6 +417,19 @@ export function createBaseDisk(
   closeSync(file);
   if (provisioning !== 'thin' && sizeBytes > 0) execFileSync('fallocate', ['-l', String(sizeBytes), flat]);
   writeDescriptor(path, baseDescriptor({ stem, sectors: sizeBytes / 512, provisioning, adapterType, hardwareVersion }));
+}
+
+/** Makes a base disk look like a mapped device: the pointer's file holds the data itself. */
+function mapDevice(path: string, flat: string, kind: 'virtual' | 'physical'): void {
+  const descriptor = readDescriptor(path);
+  const pointer = flat.replace(/-flat\.vmdk$/, kind === 'virtual' ? '-rdm.vmdk' : '-rdmp.vmdk');
+  renameSync(flat, pointer);
+  descriptor.createType = kind === 'virtual' ? 'vmfsRawDeviceMap' : 'vmfsPassthroughRawDeviceMap';
+  for (const extent of descriptor.extents) {
+    extent.type = 'VMFSRDM';
+    extent.fileName = basename(pointer);
+  }
+  writeDescriptor(path, descriptor);
 }
 
 function placeDisks(disks: readonly DiskOptions[]): string[] {

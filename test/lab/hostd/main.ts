@@ -46,6 +46,7 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => vo
 process.stdout.on('error', () => undefined);
 
 async function start(options: LabOptions): Promise<LabReady> {
+  if (process.getuid?.() !== 0) throw new Error('the lab host needs root: it makes namespaces and mounts');
   const { directory } = options;
   const root = join(directory, 'root');
   const run = join(directory, 'run');

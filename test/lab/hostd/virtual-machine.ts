@@ -721,15 +721,17 @@ export class VirtualMachine {
   async #removeSnapshots(ids: readonly number[], progress: (percent: number) => void): Promise<void> {
     const { snapshotRemove, snapshotRemoveMs } = this.#host.switches();
     await delay(snapshotRemoveMs);
+    // "Delete all" with nothing to delete does not consolidate either; a new snapshot helps.
+    if (ids.length === 0) return;
     if (snapshotRemove === 'fail') {
       throw new HostFault('SnapshotFault', 'An error occurred while deleting the snapshot: the operation failed.');
     }
+    // Copies of the truth still read the layers.
+    await Promise.allSettled(this.#truth.values());
     const tops = this.#tops();
     for (const id of ids) {
       const record = this.tree.byId(id);
       if (record === undefined) continue;
-      // A copy of the truth still reads the layers.
-      await this.#truth.get(record.name)?.catch(() => undefined);
       this.tree.remove(id);
       rmSync(join(this.folder, record.stateFile), { force: true });
       rmSync(join(this.folder, record.stateFile.replace(/\.vmsn$/, '.vmem')), { force: true });
@@ -742,6 +744,8 @@ export class VirtualMachine {
     }
     try {
       await this.#consolidate(tops, progress);
+      this.consolidationNeeded = false;
+      this.#host.changed();
     } catch (error) {
       this.consolidationNeeded = true;
       this.#host.changed();
@@ -773,6 +777,7 @@ export class VirtualMachine {
       if (free === undefined) return;
       const [layer, children] = free;
       const child = [...children][0];
+      for (const path of child === undefined ? [layer] : [layer, child]) this.#assertNotCloned(path);
       if (child === undefined) {
         deleteLayer(layer, this.resolve);
         continue;
@@ -789,6 +794,15 @@ export class VirtualMachine {
         this.#saveVmx();
         this.#saveTree();
       }
+    }
+  }
+
+  /** A clone that still reads a layer keeps it from being merged. */
+  #assertNotCloned(path: string): void {
+    for (const extent of extentPaths(path, readDescriptor(path), this.resolve)) {
+      if (!this.#host.locks.isCloning(extent)) continue;
+      const file = this.#host.datastores.bracketed(path);
+      throw new HostFault('FileLocked', `Unable to access file ${file} since it is locked`, { file });
     }
   }
 
