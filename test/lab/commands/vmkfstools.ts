@@ -1,13 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { closeSync, existsSync, ftruncateSync, openSync, renameSync, rmSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import {
-  type Descriptor,
-  type Provisioning,
-  readDescriptor,
-  sectorsOf,
-  writeDescriptor,
-} from '../disks/descriptor.ts';
+import { type Descriptor, type Provisioning, readDescriptor, sectorsOf, writeDescriptor } from '../disks/descriptor.ts';
 import { ChainError, mergeRuns, readLinks } from '../disks/disk-chain.ts';
 import { mapFileSync } from '../disks/map-file.ts';
 import { createBaseDisk, type Host } from '../hostd/host.ts';
