@@ -61,6 +61,7 @@ export interface RunningWorker {
 
 const REQUEST_CONCURRENCY = 4;
 const PROGRESS_EVERY_MS = 500;
+const LAST_WORDS_MS = 1_000;
 const LOG_LINES_MAX = 5_000;
 /** A task that another worker had before: time for that one to say that it still has it. */
 const CLAIM_GRACE_MS = HEARTBEAT_MS + 1_500;
@@ -275,6 +276,8 @@ class Execution {
     } finally {
       clearInterval(timer);
     }
+    // The last of it is told too, unless Redis is away: the outcome does not wait for that.
+    await Promise.race([this.#flush(), this.#options.clock.sleep(LAST_WORDS_MS)]);
     this.#resolve(this.outcome);
   }
 

@@ -1,0 +1,154 @@
+import type { Command } from 'commander';
+import type { JobOptions, JobView } from '../../contract/api/job.schema.ts';
+import type { RunView } from '../../contract/api/run.schema.ts';
+import { AppError } from '../../errors/index.ts';
+import { doneOutput, listOutput, showOutput, type Api, type CommandContext, type Output } from '../command-context.ts';
+import { findNamed, type Named } from '../find-named.ts';
+import { formatTime } from '../format.ts';
+import { collect, oneOf, parseShare } from '../parse-options.ts';
+import { addWaitOptions, followRun, type WaitOptions } from '../run-output.ts';
+import { cleanText } from '../table.ts';
+
+interface ChangeOptions {
+  name?: string;
+  vm: string[];
+  repository?: string;
+  quiesce?: JobOptions['quiesce'];
+  fullRead?: boolean;
+  verifySample?: number;
+  excludeDisk: string[];
+  nfs?: string;
+}
+
+export function addJobCommands(program: Command, context: CommandContext): void {
+  const jobs = program.command('jobs').description('what is backed up where');
+  context.handle(context.leaf(jobs, 'list', 'all jobs'), async ({ api }) =>
+    listOutput(await api.get<JobView[]>('/jobs'), ['ID', 'NAME', 'VMS', 'LAST RUN', 'ENDED'], (job) => [
+      job.id,
+      job.name,
+      String(job.machineIds.length),
+      job.lastRun?.state ?? '-',
+      formatTime(job.lastRun?.finishedAtMs ?? null),
+    ]),
+  );
+  context.handle(context.leaf(jobs, 'show <job>', 'one job, by id or name'), async ({ api, args }) =>
+    describe(api, await findNamed<JobView>(api, 'jobs', args[0] ?? '')),
+  );
+  const add = addChangeOptions(context.leaf(jobs, 'add <name>', 'make a job'));
+  context.handle<ChangeOptions>(add, async ({ api, args, options }) => {
+    if (options.repository === undefined || options.vm.length === 0) {
+      throw new AppError('INPUT_INVALID', 'A job needs --repository and at least one --vm.');
+    }
+    const machineIds = await findMachines(api, options.vm);
+    const repository = await findNamed<Named>(api, 'repositories', options.repository);
+    const job = await api.post<JobView>('/jobs', {
+      name: args[0],
+      machineIds,
+      repositoryId: repository.id,
+      options: await readOptions(api, options, {}),
+    });
+    return describe(api, job);
+  });
+  const change = addChangeOptions(context.leaf(jobs, 'change <job>', 'change a job; what is not named stays')).option(
+    '--name <name>',
+    'new name',
+  );
+  context.handle<ChangeOptions>(change, async ({ api, args, options }) => {
+    const job = await findNamed<JobView>(api, 'jobs', args[0] ?? '');
+    const repository =
+      options.repository === undefined ? null : await findNamed<Named>(api, 'repositories', options.repository);
+    const changed = await api.put<JobView>(`/jobs/${job.id}`, {
+      name: options.name ?? job.name,
+      machineIds: options.vm.length === 0 ? job.machineIds : await findMachines(api, options.vm),
+      repositoryId: repository?.id ?? job.repositoryId,
+      options: await readOptions(api, options, job.options),
+      revision: job.revision,
+    });
+    return describe(api, changed);
+  });
+  context.handle(context.leaf(jobs, 'remove <job>', 'delete a job; its versions stay'), async ({ api, args }) => {
+    const job = await findNamed<JobView>(api, 'jobs', args[0] ?? '');
+    await api.delete(`/jobs/${job.id}`);
+    return doneOutput({ removed: job.id }, `Deleted ${cleanText(job.name)}; its versions stay.`);
+  });
+  const run = addWaitOptions(
+    context
+      .leaf(jobs, 'run <job>', 'back up now')
+      .option('--full-read', 'read everything although a change map is there')
+      .option('--vm <vm>', 'only this VM of the job (several times)', collect, []),
+  );
+  context.handle<WaitOptions & { fullRead?: boolean; vm: string[] }>(run, async (call) => {
+    const { api, args, options } = call;
+    const job = await findNamed<JobView>(api, 'jobs', args[0] ?? '');
+    const started = await api.post<RunView>(`/jobs/${job.id}/run`, {
+      fullRead: options.fullRead,
+      ...(options.vm.length === 0 ? {} : { machineIds: await findMachines(api, options.vm) }),
+    });
+    return followRun(context, call, started);
+  });
+}
+
+function addChangeOptions(command: Command): Command {
+  return command
+    .option('--vm <vm>', 'VM by id or name (several times)', collect, [])
+    .option('--repository <repository>', 'where to store, by id or name')
+    .option('--quiesce <mode>', 'try, require or off', oneOf(['try', 'require', 'off']))
+    .option('--full-read', 'read everything although a change map is there')
+    .option('--no-full-read', 'trust change maps')
+    .option('--verify-sample <share>', 'share of unchanged areas to compare, 0 to 1', parseShare)
+    .option('--exclude-disk <vm:key>', 'leave a disk out, like web:scsi0:1 (several times)', collect, [])
+    .option('--nfs <server:share=path>', 'NFS folder of the NAS for staging, and its path here; "off": none');
+}
+
+async function findMachines(api: Api, texts: readonly string[]): Promise<string[]> {
+  const ids: string[] = [];
+  for (const text of texts) ids.push((await findNamed<Named>(api, 'machines', text)).id);
+  return ids;
+}
+
+async function readOptions(
+  api: Api,
+  options: ChangeOptions,
+  before: Partial<JobOptions>,
+): Promise<Partial<JobOptions>> {
+  const excluded: Record<string, string[]> = { ...before.excludedDisks };
+  for (const text of options.excludeDisk) {
+    const [, vm, key] = /^(.+?):([a-z]+\d+:\d+)$/.exec(text) ?? [];
+    if (vm === undefined || key === undefined) {
+      throw new AppError('INPUT_INVALID', '--exclude-disk looks like VM:scsi0:1.');
+    }
+    const { id } = await findNamed<Named>(api, 'machines', vm);
+    excluded[id] = [...new Set([...(excluded[id] ?? []), key])];
+  }
+  return {
+    ...before,
+    ...(options.quiesce === undefined ? {} : { quiesce: options.quiesce }),
+    ...(options.fullRead === undefined ? {} : { fullRead: options.fullRead }),
+    ...(options.verifySample === undefined ? {} : { verifySample: options.verifySample }),
+    ...(options.nfs === undefined ? {} : { nfsStaging: parseNfs(options.nfs) }),
+    excludedDisks: excluded,
+  };
+}
+
+function parseNfs(text: string): JobOptions['nfsStaging'] {
+  if (text === 'off') return null;
+  const [, server, share, localPath] = /^([^:]+):(\/[^=]+)=(\/.+)$/.exec(text) ?? [];
+  if (server === undefined || share === undefined || localPath === undefined) {
+    throw new AppError('INPUT_INVALID', '--nfs looks like nas.example:/volume1/staging=/volume1/staging.');
+  }
+  return { server, share, localPath };
+}
+
+async function describe(api: Api, job: JobView): Promise<Output> {
+  const machines = await api.get<Named[]>('/machines');
+  const names = job.machineIds.map((id) => machines.find((machine) => machine.id === id)?.name ?? id);
+  return showOutput(job, [
+    ['id', job.id],
+    ['name', job.name],
+    ['VMs', names.join(', ')],
+    ['repository', job.repositoryId],
+    ['quiesce', job.options.quiesce],
+    ['full read', job.options.fullRead ? 'always' : 'when needed'],
+    ['last run', job.lastRun === null ? '-' : `${job.lastRun.runId} ${job.lastRun.state}`],
+  ]);
+}

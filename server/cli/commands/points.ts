@@ -1,0 +1,113 @@
+import { createWriteStream } from 'node:fs';
+import { rename, rm } from 'node:fs/promises';
+import { pipeline } from 'node:stream/promises';
+import type { Command } from 'commander';
+import type { z } from 'zod';
+import type { pointPageSchema, PointView } from '../../contract/api/point.schema.ts';
+import { AppError } from '../../errors/index.ts';
+import { formatBytes } from '../../runtime/index.ts';
+import { doneOutput, listOutput, showOutput, type Api, type CommandContext } from '../command-context.ts';
+import { openAnswer } from '../connection.ts';
+import { findNamed, type Named } from '../find-named.ts';
+import { formatTime } from '../format.ts';
+import { parseInteger } from '../parse-options.ts';
+
+interface ListOptions {
+  vm?: string;
+  repository?: string;
+  refresh?: boolean;
+  limit: number;
+}
+
+const PAGE_MAX = 500;
+
+export function addPointCommands(program: Command, context: CommandContext): void {
+  const points = program.command('points').alias('versions').description('versions of VMs');
+  const list = context
+    .leaf(points, 'list', 'versions, newest first')
+    .option('--vm <vm>', 'of one VM')
+    .option('--repository <repository>', 'in one repository')
+    .option('--refresh', 'look into the repositories first')
+    .option('--limit <number>', 'at most so many', parseInteger(1, 1_000_000), 50);
+  context.handle<ListOptions>(list, async ({ api, options }) =>
+    listOutput(await listPoints(api, options), ['ID', 'VM', 'TIME', 'STATE', 'CONSISTENT', 'SIZE'], (point) => [
+      point.id,
+      point.machineName,
+      formatTime(point.createdAtMs),
+      point.state,
+      point.consistency ?? '-',
+      formatBytes(point.sizeBytes),
+    ]),
+  );
+  context.handle(context.leaf(points, 'show <point>', 'one version'), async ({ api, args }) => {
+    const point = await api.get<PointView>(`/points/${encodeURIComponent(args[0] ?? '')}`);
+    return showOutput(point, [
+      ['id', point.id],
+      ['VM', point.machineName],
+      ['time', formatTime(point.createdAtMs)],
+      ['state', [point.state, ...point.stateReasons].join(' ')],
+      ['consistency', point.consistency ?? '-'],
+      ['root hash', point.rootHash ?? '-'],
+      ...point.disks.map(
+        (disk) =>
+          [disk.key, `${disk.label}, ${formatBytes(disk.sizeBytes)}, stored ${formatBytes(disk.storedBytes)}`] as const,
+      ),
+    ]);
+  });
+  context.handle(
+    context.leaf(points, 'download <point> <disk> <file>', 'a disk as a raw image into a file here'),
+    async ({ connection, args }) => {
+      const [pointId = '', key = '', file = ''] = args;
+      const bytes = await download(connection, pointId, { key, file });
+      return doneOutput({ file, bytes }, `Wrote ${formatBytes(bytes)} to ${file}.`);
+    },
+  );
+}
+
+/** Under a temporary name first: a download that broke off is not taken for a disk. */
+async function download(
+  connection: Parameters<typeof openAnswer>[0],
+  pointId: string,
+  target: { key: string; file: string },
+): Promise<number> {
+  const path = `/points/${encodeURIComponent(pointId)}/disks/${encodeURIComponent(target.key)}/download`;
+  const answer = await openAnswer(connection, { method: 'GET', path });
+  const expectedBytes = Number(answer.headers['content-length']);
+  const temporary = `${target.file}.part`;
+  try {
+    const file = createWriteStream(temporary, { flags: 'wx' });
+    await pipeline(answer, file);
+    if (file.bytesWritten !== expectedBytes) {
+      throw new AppError('SERVER_UNREACHABLE', 'The download broke off.', { hint: 'Try again.' });
+    }
+    await rename(temporary, target.file);
+    return file.bytesWritten;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') {
+      throw new AppError('CONFLICT', `${temporary} is there already.`, { hint: 'Remove it first.', cause: error });
+    }
+    await rm(temporary, { force: true });
+    throw error;
+  }
+}
+
+async function listPoints(api: Api, options: ListOptions): Promise<PointView[]> {
+  const machineId = options.vm === undefined ? undefined : (await findNamed<Named>(api, 'machines', options.vm)).id;
+  const repositoryId =
+    options.repository === undefined ? undefined : (await findNamed<Named>(api, 'repositories', options.repository)).id;
+  const points: PointView[] = [];
+  let before: string | undefined;
+  while (points.length < options.limit) {
+    const page = await api.get<z.infer<typeof pointPageSchema>>('/points', {
+      machineId,
+      repositoryId,
+      refresh: before === undefined ? options.refresh : undefined,
+      limit: Math.min(PAGE_MAX, options.limit - points.length),
+      before,
+    });
+    points.push(...page.points);
+    if (page.next === null) break;
+    before = page.next;
+  }
+  return points;
+}

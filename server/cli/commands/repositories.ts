@@ -1,0 +1,96 @@
+import type { Command } from 'commander';
+import type { RepositoryView } from '../../contract/api/repository.schema.ts';
+import type { RunView } from '../../contract/api/run.schema.ts';
+import { formatBytes } from '../../runtime/index.ts';
+import { doneOutput, listOutput, showOutput, type CommandContext, type Output } from '../command-context.ts';
+import { findNamed } from '../find-named.ts';
+import { formatTime } from '../format.ts';
+import { oneOf, parseSize } from '../parse-options.ts';
+import { addWaitOptions, followRun, type WaitOptions } from '../run-output.ts';
+import { cleanText } from '../table.ts';
+
+export function addRepositoryCommands(program: Command, context: CommandContext): void {
+  const repositories = program.command('repositories').alias('repos').description('where versions are stored');
+  context.handle(context.leaf(repositories, 'list', 'all repositories'), async ({ api }) =>
+    listOutput(
+      await api.get<RepositoryView[]>('/repositories'),
+      ['ID', 'NAME', 'PATH', 'VERSIONS', 'STORED', 'STATE'],
+      (repository) => [
+        repository.id,
+        repository.name,
+        repository.path,
+        String(repository.stats?.points ?? '-'),
+        repository.stats === null ? '-' : formatBytes(repository.stats.storedBytes),
+        repository.error?.code ?? 'ok',
+      ],
+    ),
+  );
+  const one = (usage: string, description: string, act: (id: string) => [string, string] | null): void => {
+    context.handle(context.leaf(repositories, `${usage} <repository>`, description), async ({ api, args }) => {
+      const repository = await findNamed<RepositoryView>(api, 'repositories', args[0] ?? '');
+      const action = act(repository.id);
+      return describe(action === null ? repository : await api.post<RepositoryView>(action[1], {}));
+    });
+  };
+  one('show', 'one repository, by id or name', () => null);
+  one('refresh', 'look what it holds now', (id) => ['post', `/repositories/${id}/refresh`]);
+
+  const create = context
+    .leaf(repositories, 'create <name> <path>', 'make one in an empty or new folder of the NAS')
+    .option('--chunk-size <bytes>', '64K to 1M, a power of two (256K)', parseSize);
+  context.handle<{ chunkSize?: number }>(create, async ({ api, args, options }) =>
+    describe(
+      await api.post<RepositoryView>('/repositories', {
+        name: args[0],
+        path: args[1],
+        chunkSizeBytes: options.chunkSize,
+      }),
+    ),
+  );
+  context.handle(
+    context.leaf(repositories, 'adopt <name> <path>', 'take up one that is there, with its versions'),
+    async ({ api, args }) =>
+      describe(await api.post<RepositoryView>('/repositories/adopt', { name: args[0], path: args[1] })),
+  );
+  const change = context
+    .leaf(repositories, 'change <repository>', 'change name or path')
+    .option('--name <name>', 'new name')
+    .option('--path <path>', 'where its files were moved to');
+  context.handle<{ name?: string; path?: string }>(change, async ({ api, args, options: { name, path } }) => {
+    const repository = await findNamed<RepositoryView>(api, 'repositories', args[0] ?? '');
+    return describe(await api.patch<RepositoryView>(`/repositories/${repository.id}`, { name, path }));
+  });
+  context.handle(
+    context.leaf(repositories, 'remove <repository>', 'forget one; its files stay'),
+    async ({ api, args }) => {
+      const repository = await findNamed<RepositoryView>(api, 'repositories', args[0] ?? '');
+      await api.delete(`/repositories/${repository.id}`);
+      return doneOutput({ removed: repository.id }, `Forgot ${cleanText(repository.name)}; its files stay.`);
+    },
+  );
+  const check = addWaitOptions(
+    context
+      .leaf(repositories, 'check <repository>', 'start a check')
+      .option('--depth <depth>', 'structure or hashes', oneOf(['structure', 'hashes']), 'structure'),
+  );
+  context.handle<WaitOptions & { depth: string }>(check, async (call) => {
+    const repository = await findNamed<RepositoryView>(call.api, 'repositories', call.args[0] ?? '');
+    const run = await call.api.post<RunView>(`/repositories/${repository.id}/check`, { depth: call.options.depth });
+    return followRun(context, call, run);
+  });
+}
+
+function describe(repository: RepositoryView): Output {
+  const { stats } = repository;
+  return showOutput(repository, [
+    ['id', repository.id],
+    ['name', repository.name],
+    ['path', repository.path],
+    ['versions', String(stats?.points ?? '-')],
+    ['disks of all versions', stats === null ? '-' : formatBytes(stats.nominalBytes)],
+    ['stored', stats === null ? '-' : formatBytes(stats.storedBytes)],
+    ['last check', repository.lastCheck === null ? '-' : repository.lastCheck.state],
+    ['seen', formatTime(repository.seenAtMs)],
+    ['state', repository.error === null ? 'ok' : `${repository.error.code}: ${repository.error.message}`],
+  ]);
+}

@@ -1,0 +1,69 @@
+import { writeFile } from 'node:fs/promises';
+import type { Command } from 'commander';
+import type { Settings } from '../../contract/api/settings.schema.ts';
+import type { SystemView } from '../../contract/api/system.schema.ts';
+import { showOutput, type CommandContext } from '../command-context.ts';
+import { readEvents } from '../event-reader.ts';
+import { formatTime } from '../format.ts';
+import { parseInteger } from '../parse-options.ts';
+
+export function addSystemCommands(program: Command, context: CommandContext): void {
+  const system = program.command('system').description('the server itself');
+  context.handle(context.leaf(system, 'health', 'whether the server is well'), async ({ api }) => {
+    const health = await api.get<{ status: string }>('/health');
+    return {
+      document: health,
+      text: `${health.status}\n`,
+      exitStatus: health.status === 'ok' ? 0 : 3,
+    };
+  });
+  context.handle(context.leaf(system, 'show', 'version, queue, workers'), async ({ api }) => {
+    const view = await api.get<SystemView>('/system');
+    return showOutput(view, [
+      ['version', view.version],
+      ['since', formatTime(view.startedAtMs)],
+      ['queue', view.queue],
+      ['workers', String(view.workers.length)],
+      ['runs', String(view.activeRuns)],
+      ['open holds', String(view.openHolds)],
+    ]);
+  });
+  const openapi = context
+    .leaf(system, 'openapi', 'the description of the API')
+    .option('--output <file>', 'write it there');
+  context.handle<{ output?: string }>(openapi, async ({ api, options }) => {
+    const text = `${JSON.stringify(await api.get('/openapi.json'), null, 2)}\n`;
+    if (options.output === undefined) context.terminal.output.write(text);
+    else await writeFile(options.output, text);
+    return null;
+  });
+
+  const settings = program.command('settings').description('settings of the server');
+  context.handle(context.leaf(settings, 'show', 'all settings'), async ({ api }) =>
+    describeSettings(await api.get<Settings>('/settings')),
+  );
+  const change = context
+    .leaf(settings, 'set', 'change settings; what is not named stays')
+    .option('--tasks-per-host <number>', 'machines of one host at the same time', parseInteger(1, 16))
+    .option('--keep-runs-days <number>', 'how long ended runs are kept', parseInteger(1, 3660));
+  context.handle<Partial<Settings>>(change, async ({ api, options: { tasksPerHost, keepRunsDays } }) =>
+    describeSettings(await api.patch<Settings>('/settings', { tasksPerHost, keepRunsDays })),
+  );
+
+  const events = context
+    .leaf(program, 'events', 'what happens, one JSON line an event, until interrupted')
+    .option('--run <id>', 'of one run only');
+  context.handle<{ run?: string }>(events, async ({ connection, options }) => {
+    for await (const event of readEvents(connection, options.run ?? null)) {
+      context.terminal.output.write(`${JSON.stringify(event)}\n`);
+    }
+    return null;
+  });
+}
+
+function describeSettings(settings: Settings): ReturnType<typeof showOutput> {
+  return showOutput(settings, [
+    ['tasks per host', String(settings.tasksPerHost)],
+    ['keep runs', `${settings.keepRunsDays} days`],
+  ]);
+}

@@ -1,0 +1,224 @@
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { ADMIN_PASSWORD, ServerLab } from './server-lab.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'dozo-cli-'));
+const config = join(folder, 'config/cli.json');
+
+interface Ended {
+  status: number | null;
+  out: string;
+  errors: string;
+}
+
+/** Runs the program as a shell would: own process, own environment. */
+async function dozo(args: string[], options: { input?: string; env?: Record<string, string> } = {}): Promise<Ended> {
+  const child = spawn(process.execPath, [join(import.meta.dirname, '../../server/cli/main.ts'), ...args], {
+    env: { PATH: process.env['PATH'] ?? '', DOZO_CONFIG: config, ...options.env },
+  });
+  child.stdin.end(options.input ?? '');
+  let out = '';
+  let errors = '';
+  child.stdout.on('data', (piece: Buffer) => (out += piece.toString()));
+  child.stderr.on('data', (piece: Buffer) => (errors += piece.toString()));
+  const status = await new Promise<number | null>((resolve) => child.on('close', resolve));
+  return { status, out, errors };
+}
+
+async function json(
+  args: string[],
+  options: Parameters<typeof dozo>[1] = {},
+): Promise<{ status: number | null; document: any }> {
+  const { status, out, errors } = await dozo([...args, '--json'], options);
+  assert.equal(out.trim().split('\n').length, 1, `one document, not: ${out}${errors}`);
+  return { status, document: JSON.parse(out) };
+}
+
+/** Functions that are not called by a plain line of the form `api.get('/path')`. */
+const CALLED_OTHERWISE = new Set([
+  'GET /runs/{id}/log',
+  'GET /events',
+  'GET /points/{id}/disks/{key}/download',
+  'POST /repositories/{id}/refresh',
+]);
+
+describe('the command line', { timeout: 180_000 }, () => {
+  const lab = new ServerLab();
+  let address = '';
+
+  before(async () => {
+    await lab.start();
+    address = `https://127.0.0.1:${lab.port}`;
+  });
+  after(async () => {
+    await lab.destroy();
+    rmSync(folder, { recursive: true, force: true });
+  });
+
+  it('shows its help and refuses what it does not know', async () => {
+    const help = await dozo(['--help']);
+    assert.equal(help.status, 0);
+    for (const group of ['hosts', 'vms', 'repositories', 'jobs', 'runs', 'points', 'restores']) {
+      assert.match(help.out, new RegExp(`\\b${group}\\b`));
+    }
+    assert.equal((await dozo(['hosts', 'fly'])).status, 2);
+    assert.equal((await dozo(['hosts', 'show'])).status, 2);
+    assert.equal((await dozo(['jobs', 'run', 'x', '--unknown'])).status, 2);
+    assert.equal((await dozo(['runs', 'list', '--limit', 'many'])).status, 2);
+  });
+
+  it('does not talk to a server that it was not told to trust', async () => {
+    const refused = await json(['login', '--server', address, '--password-stdin'], { input: `${ADMIN_PASSWORD}\n` });
+    assert.equal(refused.status, 1);
+    assert.equal(refused.document.error.code, 'SERVER_CERTIFICATE_CHANGED');
+
+    const wrongPin = await json(['hosts', 'list', '--server', address, '--fingerprint', 'ab'.repeat(32)], {
+      env: { DOZO_TOKEN: lab.token ?? '' },
+    });
+    assert.equal(wrongPin.document.error.code, 'SERVER_CERTIFICATE_CHANGED');
+    const unpinned = await json(['hosts', 'list', '--server', address], { env: { DOZO_TOKEN: lab.token ?? '' } });
+    assert.equal(unpinned.document.error.code, 'SERVER_UNREACHABLE');
+  });
+
+  it('logs in once and keeps a token that only its owner can read', async () => {
+    const wrong = await json(['login', '--server', address, '--accept-new', '--password-stdin'], { input: 'wrong\n' });
+    assert.equal(wrong.document.error.code, 'LOGIN_REFUSED');
+    assert.equal(wrong.status, 1);
+    const done = await json(['login', '--server', address, '--accept-new', '--password-stdin'], {
+      input: `${ADMIN_PASSWORD}\n`,
+    });
+
+    assert.equal(done.status, 0);
+    assert.equal(statSync(config).mode & 0o777, 0o600);
+    const kept = JSON.parse(readFileSync(config, 'utf8')) as { token: string; fingerprint: string };
+    assert.match(kept.token, /^dozo_/);
+    assert.doesNotMatch(JSON.stringify(done.document), /dozo_/);
+    assert.equal((await json(['whoami'])).document.user, 'admin');
+  });
+
+  it('needs no option for a password, and says so when there is nobody to ask', async () => {
+    const nobody = await dozo(['hosts', 'add', '192.0.2.1']);
+    assert.equal(nobody.status, 2);
+    assert.match(nobody.errors, /--password-stdin/);
+  });
+
+  it('goes from a host to a version and back', async () => {
+    const host = await json(['hosts', 'add', '192.0.2.1', '--name', 'lab', '--password-stdin'], { input: 'secret\n' });
+    assert.equal(host.status, 0);
+    assert.equal(host.document.name, 'lab');
+    assert.equal((await json(['hosts', 'test', 'lab'])).document.ok, true);
+    assert.equal((await json(['hosts', 'datastores', 'lab'])).document[0].name, 'ds1');
+    assert.deepEqual((await json(['hosts', 'networks', 'lab'])).document, ['VM Network']);
+    const vms = await json(['vms', 'list', '--host', 'lab', '--refresh']);
+    assert.deepEqual(
+      vms.document.map((vm: { name: string }) => vm.name),
+      ['one', 'two'],
+    );
+    assert.equal((await json(['repositories', 'create', 'store', '/volume1/store'])).status, 0);
+    assert.equal(
+      (await json(['jobs', 'add', 'nightly', '--vm', 'one', '--vm', 'two', '--repository', 'store'])).document.name,
+      'nightly',
+    );
+
+    const run = await dozo(['jobs', 'run', 'nightly', '--wait', '--json']);
+    const lines = run.out
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    assert.equal(run.status, 0);
+    assert.ok(lines.some((line) => line.type === 'progress'));
+    assert.ok(lines.some((line) => line.type === 'log'));
+    const last = lines.at(-1);
+    assert.equal(last.type, 'run');
+    assert.equal(last.run.state, 'success');
+
+    const points = await json(['points', 'list', '--vm', 'one', '--refresh']);
+    assert.equal(points.document.length, 1);
+    const pointId = points.document[0].id as string;
+    assert.equal((await json(['points', 'show', pointId])).document.machineName, 'one');
+    assert.equal((await dozo(['restores', 'new', pointId, 'lab', 'copy of one', '--wait'])).status, 0);
+    assert.equal((await dozo(['restores', 'replace', pointId, 'one', '--wait'])).status, 0);
+    assert.equal((await dozo(['restores', 'export', pointId, 'scsi0:0', '/volume1/one.img', '--wait'])).status, 0);
+    assert.equal((await dozo(['repositories', 'check', 'store', '--wait'])).status, 0);
+    const log = await json(['runs', 'log', last.run.id]);
+    assert.equal(log.document.length, 4);
+    const target = lab.journal('restore-start').at(-1)?.['target'] as { mode: { kind: string }; identity: string };
+    assert.equal(target.mode.kind, 'replace');
+    assert.equal(target.identity, 'keep');
+  });
+
+  it('ends with the status of the run: 3 with warnings, 1 when it failed', async () => {
+    lab.script({ backupMs: 100, leaveHold: ['one'] });
+    const warned = await dozo(['jobs', 'run', 'nightly', '--wait']);
+    assert.equal(warned.status, 3);
+    assert.match(warned.out, /warning/);
+    lab.script({ backupMs: 100, fail: ['two'] });
+    const failed = await dozo(['jobs', 'run', 'nightly', '--wait']);
+    assert.equal(failed.status, 1);
+    assert.match(failed.out, /SNAPSHOT_FAILED/);
+    assert.match(failed.out, /Try again\./);
+    lab.script({ backupMs: 20_000 });
+    const started = await json(['jobs', 'run', 'nightly']);
+    const watching = dozo(['runs', 'watch', started.document.id]);
+    await lab.until(async () => {
+      const run = await lab.call('GET', `/runs/${started.document.id}`);
+      return run.state === 'running' ? true : null;
+    }, 'the run');
+    assert.equal((await json(['jobs', 'run', 'nightly'])).document.error.code, 'RUN_ALREADY_ACTIVE');
+    assert.equal((await json(['runs', 'cancel', started.document.id])).status, 0);
+    assert.equal((await watching).status, 1);
+  });
+
+  it('has a verb for every function of the API', async () => {
+    const { document } = await (async () => ({
+      document: JSON.parse((await dozo(['system', 'openapi'])).out) as { paths: Record<string, object> },
+    }))();
+    const functions = Object.entries(document.paths).flatMap(([path, methods]) =>
+      Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`),
+    );
+    const sources = (await import('node:fs')).globSync(join(import.meta.dirname, '../../server/cli/**/*.ts'));
+    const text = sources.map((name) => readFileSync(name, 'utf8')).join('\n');
+
+    // Each function's path stands in the sources of a command, with whatever names the ids have there.
+    const missing = functions.filter((name) => {
+      const [method = '', path = ''] = name.split(' ');
+      // Browsers only: a program takes a token. One thing is found in the list of all.
+      if (name === 'POST /session' || /^GET \/(hosts|machines|repositories|jobs)\/\{id\}$/.test(name)) return false;
+      const pattern = path
+        .split('/')
+        .filter((part) => part !== '')
+        .map((part) => (part.startsWith('{') ? '\\$\\{.+?\\}' : part.replace('.', '\\.')))
+        .join('/');
+      const literal = `['\`]/${pattern}['\`]`;
+      const call = `\\.${method.toLowerCase()}(<[^(]*>)?\\(\\s*${literal}`;
+      return !new RegExp(CALLED_OTHERWISE.has(name) ? literal : call).test(text);
+    });
+    assert.deepEqual(missing, []);
+    assert.ok(functions.length > 35);
+  });
+
+  it('shows hostile names as text', async () => {
+    const evil = 'a\u001b[2Jb\u202ec';
+    lab.script({ machines: [] });
+    const host = (await json(['hosts', 'show', 'lab'])).document;
+    const machine = (await lab.call('GET', '/machines'))[0];
+    lab.script({ machines: [{ ...machine.summary, identity: { ...machine.identity, name: evil } }] });
+    await lab.call('GET', `/hosts/${host.id}/machines?refresh=true`);
+
+    const list = await dozo(['vms', 'list']);
+
+    assert.match(list.out, /a\?\[2Jb\?c/);
+    assert.ok(!list.out.includes('\u001b'));
+  });
+
+  it('logs out for good', async () => {
+    const { token } = JSON.parse(readFileSync(config, 'utf8')) as { token: string };
+    assert.equal((await dozo(['logout'])).status, 0);
+    assert.equal((await lab.send('/hosts', { token })).status, 401);
+    assert.equal((await dozo(['hosts', 'list'])).status, 1);
+  });
+});
