@@ -5,6 +5,9 @@ import { classifyHostText, lastWords } from './vmkfstools.ts';
 
 /** Waits before each new attempt to connect, once a connection was lost. */
 const RECONNECT_DELAYS_MS = [0, 1_000, 3_000, 10_000, 30_000];
+/** Names end with NUL, since they may hold line breaks. */
+const LIST_FOLDER =
+  'cd "$1" || exit 1; for f in * .[!.]* ..?*; do [ -e "$f" ] || [ -L "$f" ] || continue; printf "%s\\0" "$f"; done';
 const ALIVE_TIMEOUT_MS = 10_000;
 
 /**
@@ -99,6 +102,14 @@ export class HostShell {
   async exists(path: string, signal?: AbortSignal): Promise<boolean> {
     const options = { isRepeatable: true, ...(signal && { signal }) };
     return (await this.exec(shell`[ -e ${path} ] || [ -L ${path} ]`, options)).code === 0;
+  }
+
+  /** Names in a folder, hidden ones too. Not by `ls`: BusyBox writes `?` for what is not ASCII. @throws NOT_FOUND */
+  async listFolder(path: string, signal?: AbortSignal): Promise<string[]> {
+    const text = await this.run(shell`sh -c ${LIST_FOLDER} dozo ${path}`, `list ${path}`, {
+      ...(signal && { signal }),
+    });
+    return text.split('\0').filter((name) => name !== '');
   }
 
   async close(): Promise<void> {

@@ -1,4 +1,3 @@
-import { shell } from '../../ssh/index.ts';
 import type { EsxiContext } from './context.ts';
 import { baseNameOf, formatDatastorePath, type DatastoreMap, type DatastorePath } from './datastore-path.ts';
 import { folderPath, readChain } from './disk-chain.ts';
@@ -27,8 +26,7 @@ export async function ownFiles(
   const files = new Map<string, DatastorePath>();
   const add = (path: DatastorePath): void => void files.set(formatDatastorePath(path), path);
 
-  const listing = await context.shell.run(shell`ls -a -- ${datastores.toShell(folder)}`, 'list a folder');
-  for (const name of listing.split('\n')) {
+  for (const name of await context.shell.listFolder(datastores.toShell(folder))) {
     if (MADE_BY_HOST.test(name)) add({ ...folder, file: `${folder.file}/${name}` });
   }
   const tips = new Map<string, DatastorePath>();

@@ -38,8 +38,7 @@ export async function sweepHolds(
     };
     for (const root of roots) {
       if (root === `/vmfs/volumes/${hold}`) continue;
-      const present = await listOurs(context, root, hold);
-      if (present.includes(`.${hold}-swap`)) {
+      if ((await listFolder(context, root)).includes(`.${hold}-swap`)) {
         await attempt(
           `unfinished restore on ${root}`,
           async () => (await settleSwap(context, datastores, root, hold)) !== null,
@@ -49,7 +48,7 @@ export async function sweepHolds(
     // Clones are ended before the snapshot goes: their sources must not vanish under them, and the
     // host merges no layer that somebody reads.
     for (const root of roots) {
-      if (!(await listOurs(context, root, hold)).includes(`.${hold}`)) continue;
+      if (!(await listFolder(context, root)).includes(`.${hold}`)) continue;
       await attempt(`temporary folder on ${root}`, async () => await removeFolder(context, root, hold));
     }
     for (const machine of machines) {
@@ -69,23 +68,17 @@ export async function sweepHolds(
   return report;
 }
 
-async function listOurs(context: EsxiContext, root: string, hold: string): Promise<string[]> {
-  const { stdout } = await context.shell.exec(shell`ls -a -- ${root} 2>/dev/null`, { isRepeatable: true });
-  return stdout
-    .toString('utf8')
-    .split('\n')
-    .filter((name) => name === `.${hold}` || name.startsWith(`.${hold}-`));
+/** A root that does not answer holds nothing that could be removed now. */
+async function listFolder(context: EsxiContext, path: string): Promise<string[]> {
+  return await context.shell.listFolder(path).catch((error: unknown) => {
+    if (isAppError(error) && (error.code === 'NOT_FOUND' || error.code === 'HOST_COMMAND_FAILED')) return [];
+    throw error;
+  });
 }
 
 async function removeFolder(context: EsxiContext, root: string, hold: string): Promise<boolean> {
   const folder = holdFolder(root, hold);
-  const listing = await context.shell
-    .run(shell`ls -a -- ${folder}`, 'list a temporary folder')
-    .catch((error: unknown) => {
-      if (isAppError(error) && error.code === 'NOT_FOUND') return '';
-      throw error;
-    });
-  for (const name of listing.split('\n')) {
+  for (const name of await listFolder(context, folder)) {
     if (name.endsWith('.pid')) await endClone(context.shell, `${folder}/${name.slice(0, -'.pid'.length)}`);
   }
   await context.shell.run(shell`rm -rf -- ${folder}`, 'remove a temporary folder');

@@ -1,0 +1,247 @@
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { randomHex } from '../../server/runtime/index.ts';
+import type { MachineConfiguration, MachineTarget, SourceHost, TargetRequest } from '../../server/source/index.ts';
+import { assertTruth, findMachine, MIB, readAll, startScene, type ReadBack, type SourceScene } from './source-scene.ts';
+
+const NAME = `db 'x' "y" [z] ü 日本`;
+let scene: SourceScene;
+let host: SourceHost;
+let point: { configuration: MachineConfiguration; disks: Record<string, ReadBack> };
+
+before(async () => {
+  scene = await startScene({
+    edition: 'free',
+    datastores: [
+      { name: 'one [a]', type: 'VMFS-5', rawFrozenRead: 'allow' },
+      { name: 'two', type: 'VMFS-6' },
+      { name: 'small', type: 'VMFS-6', capacityBytes: 80 * MIB },
+    ],
+    vms: [
+      {
+        name: NAME,
+        datastore: 'one [a]',
+        running: true,
+        firmware: 'efi',
+        disks: [
+          { sizeBytes: 20 * MIB + 1024, fill: { percent: 50, seed: 1 } },
+          { sizeBytes: 6 * MIB, node: 'sata0:2', datastore: 'two', fill: { percent: 50, seed: 2 } },
+        ],
+      },
+      { name: 'neighbour', datastore: 'two', disks: [{ sizeBytes: 1 * MIB }] },
+    ],
+  });
+  host = await scene.connect();
+  const machine = await findMachine(host, NAME);
+  const request = scene.request(machine);
+  const frozen = await host.freeze(request);
+  const disks = await readAll(frozen);
+  await assertTruth(disks, await scene.lab.frozenCopy(Number(machine.hostId), request.hold));
+  point = { configuration: frozen.configuration, disks };
+  await frozen.thaw();
+});
+after(async () => await scene.close());
+
+function targetRequest(change: Partial<TargetRequest>): TargetRequest {
+  return {
+    hold: `dozo-${randomHex(8)}`,
+    configuration: point.configuration,
+    mode: { kind: 'new', name: 'copy' },
+    datastore: null,
+    provisioning: 'thin',
+    networks: {},
+    identity: 'new',
+    powerOn: false,
+    note: (note) => void scene.notes.push(note),
+    signal: new AbortController().signal,
+    ...change,
+  };
+}
+
+async function writeAll(target: MachineTarget): Promise<void> {
+  await Promise.all(
+    target.disks.map(async (disk) => {
+      const image = point.disks[disk.key]?.image ?? Buffer.alloc(0);
+      assert.equal(disk.sizeBytes, image.length);
+      for (let at = 0; at < image.length; at += 256 * 1024) {
+        const chunk = image.subarray(at, at + 256 * 1024);
+        if (chunk.some((byte) => byte !== 0)) await disk.write(at, Buffer.from(chunk));
+      }
+      await disk.flush();
+      const half = Math.floor(image.length / 1024) * 512;
+      const extents = [
+        { offsetBytes: half, lengthBytes: image.length - half },
+        { offsetBytes: 0, lengthBytes: half },
+      ];
+      const wanted = extents.map(({ offsetBytes, lengthBytes }) =>
+        createHash('sha256')
+          .update(image.subarray(offsetBytes, offsetBytes + lengthBytes))
+          .digest('hex'),
+      );
+      assert.deepEqual(await disk.hash(extents), wanted);
+    }),
+  );
+}
+
+/** The bytes that a machine of the host has now are those of the point. */
+async function assertRestored(hostId: string): Promise<void> {
+  const state = await scene.lab.state();
+  const vm = state.vms.find((candidate) => String(candidate.id) === hostId);
+  if (vm?.powerState === 'poweredOn') await scene.lab.power(Number(hostId), 'off');
+  await assertTruth(point.disks, await scene.lab.captureTruth(Number(hostId), `check-${randomHex(4)}`));
+}
+
+test('restores a machine to a new place with a new identity, and starts it', async () => {
+  const original = await findMachine(host, NAME);
+  const name = `restored 'ä' "q" [b]`;
+  const target = await host.createTarget(
+    targetRequest({
+      mode: { kind: 'new', name },
+      datastore: 'two',
+      powerOn: true,
+      networks: { 'VM Network': 'Management Network' },
+    }),
+  );
+  await writeAll(target);
+  const machine = await target.finish(new AbortController().signal);
+
+  assert.equal(machine.identity.name, name);
+  assert.equal(machine.powerState, 'on');
+  assert.notEqual(machine.identity.biosUuid, original.identity.biosUuid);
+  assert.deepEqual(machine.networks, ['Management Network']);
+  assert.deepEqual(
+    machine.disks.map((disk) => [disk.key, disk.sizeBytes, disk.datastore]),
+    original.disks.map((disk) => [disk.key, disk.sizeBytes, 'two']),
+  );
+  await assertRestored(machine.hostId);
+  await scene.assertClean();
+});
+
+test('restores with thick disks and the old identity, answering nothing by guess', async () => {
+  const original = await findMachine(host, NAME);
+  const target = await host.createTarget(
+    targetRequest({ mode: { kind: 'new', name: 'kept' }, provisioning: 'thick', identity: 'keep', powerOn: true }),
+  );
+  await writeAll(target);
+  const machine = await target.finish(new AbortController().signal);
+  assert.equal(machine.identity.biosUuid, original.identity.biosUuid);
+  assert.equal(machine.powerState, 'on');
+  assert.ok(scene.notes.some((note) => note.code === 'IDENTITY_KEPT'));
+  await assertRestored(machine.hostId);
+  await scene.lab.call('DELETE', `/vms/${machine.hostId}?files=1`);
+});
+
+test('refuses names that are taken and datastores that are not there or too small, and leaves nothing', async () => {
+  await assert.rejects(host.createTarget(targetRequest({ mode: { kind: 'new', name: 'neighbour' } })), {
+    code: 'RESTORE_NAME_TAKEN',
+  });
+  await assert.rejects(host.createTarget(targetRequest({ datastore: 'nowhere' })), { code: 'DATASTORE_NOT_FOUND' });
+  await assert.rejects(host.createTarget(targetRequest({ datastore: 'small', provisioning: 'eager' })), {
+    code: 'DATASTORE_FULL',
+  });
+  await scene.assertClean();
+});
+
+test('leaves nothing of a restore that is given up', async () => {
+  const target = await host.createTarget(targetRequest({ mode: { kind: 'new', name: 'given up' } }));
+  await target.disks[0]?.write(0, Buffer.alloc(1024 * 1024, 7));
+  await target.abort();
+  await target.abort();
+  assert.ok((await host.listMachines()).every((machine) => machine.identity.name !== 'given up'));
+  await scene.assertClean();
+});
+
+test('does not replace a running machine', async () => {
+  const { identity } = await findMachine(host, NAME);
+  await assert.rejects(host.createTarget(targetRequest({ mode: { kind: 'replace', machine: identity } })), {
+    code: 'RESTORE_MACHINE_RUNNING',
+  });
+});
+
+async function originalFolder(): Promise<string> {
+  const state = await scene.lab.state();
+  const vm = state.vms.find((candidate) => candidate.name === NAME);
+  assert.ok(vm !== undefined);
+  return scene.lab.localPath(vm.vmxAbsolutePath.replace(/\/[^/]*$/, ''));
+}
+
+async function folderState(folder: string): Promise<Record<string, string>> {
+  const state: Record<string, string> = {};
+  for (const name of (await readdir(folder)).sort()) {
+    if (name.endsWith('.log')) continue;
+    state[name] = createHash('sha256')
+      .update(await readFile(join(folder, name)))
+      .digest('hex');
+  }
+  return state;
+}
+
+test('an abandoned replacement leaves the original as it was', async () => {
+  const id = await scene.lab.vmId(NAME);
+  await scene.lab.power(id, 'off');
+  const folder = await originalFolder();
+  await writeFile(join(folder, "user's notes.txt"), 'mine');
+  const before = await folderState(folder);
+  const { identity, hostId } = await findMachine(host, NAME);
+  const target = await host.createTarget(
+    targetRequest({ mode: { kind: 'replace', machine: identity }, identity: 'keep' }),
+  );
+  await target.disks[0]?.write(0, Buffer.alloc(65536, 1));
+  await target.abort();
+  assert.deepEqual(await folderState(folder), before);
+  assert.equal((await findMachine(host, NAME)).hostId, hostId);
+  await scene.assertClean();
+});
+
+test('puts the original back when the host does not register the new machine', async () => {
+  const folder = await originalFolder();
+  const before = await folderState(folder);
+  const { identity } = await findMachine(host, NAME);
+  const configuration = structuredClone(point.configuration);
+  for (const file of configuration.files) {
+    if (file.kind === 'vmx')
+      file.content = Buffer.from('config.version = "8"\nvirtualHW.version = "99"\ndisplayName = "x"\n');
+  }
+  const target = await host.createTarget(
+    targetRequest({ configuration, mode: { kind: 'replace', machine: identity }, identity: 'keep' }),
+  );
+  await assert.rejects(target.finish(new AbortController().signal), { code: 'RESTORE_REGISTER_FAILED' });
+  assert.deepEqual(await folderState(folder), before);
+  await target.abort();
+  const now = await findMachine(host, NAME);
+  assert.equal(now.identity.instanceUuid, identity.instanceUuid);
+  await scene.assertClean();
+});
+
+test('replaces a machine that has snapshots; what the user kept beside it stays', async () => {
+  const id = await scene.lab.vmId(NAME);
+  await scene.lab.createSnapshot(id, 'by the user');
+  await scene.lab.power(id, 'on');
+  await scene.lab.write(id, { count: 10, blockBytes: 4096, seed: 4 });
+  await scene.lab.power(id, 'off');
+  const folder = await originalFolder();
+  const { identity } = await findMachine(host, NAME);
+  const target = await host.createTarget(
+    targetRequest({ mode: { kind: 'replace', machine: identity }, identity: 'keep', powerOn: true }),
+  );
+  await writeAll(target);
+  const machine = await target.finish(new AbortController().signal);
+
+  assert.equal(machine.identity.instanceUuid, identity.instanceUuid);
+  assert.equal(machine.identity.path, identity.path);
+  assert.equal(machine.powerState, 'on');
+  assert.equal(machine.hasSnapshots, false);
+  await assertRestored(machine.hostId);
+  const names = await readdir(folder);
+  assert.equal(await readFile(join(folder, "user's notes.txt"), 'utf8'), 'mine');
+  assert.deepEqual(
+    names.filter((name) => /-0000\d\d|\.vmsn|\.dozo/.test(name)),
+    [],
+  );
+  const machines = (await host.listMachines()).filter((candidate) => candidate.identity.name === NAME);
+  assert.equal(machines.length, 1);
+  await scene.assertClean();
+});
