@@ -207,8 +207,7 @@ function renderRow(row: Row): string[] {
 }
 
 async function machinesOf(hostId: string): Promise<{ id: string; name: string }[]> {
-  const found = await product?.api.get<{ machines: { id: string; name: string }[] }>(`/hosts/${hostId}/machines`);
-  return found?.machines ?? [];
+  return (await product?.api.get<{ id: string; name: string }[]>(`/hosts/${hostId}/machines?refresh=true`)) ?? [];
 }
 
 interface RunDetail {
