@@ -37,6 +37,7 @@ export const QUICK_LIMITS = {
   snapshotSettleMs: 1_500,
   snapshotTimeoutMs: 8_000,
   consolidateTimeoutMs: 20_000,
+  removeIdleMs: 1_500,
   freeFloorBytes: 64 * MIB,
 };
 
@@ -80,7 +81,7 @@ export async function startScene(options: Omit<LabOptions, 'directory'>): Promis
       for (const vm of state.vms) {
         const names = flatten(vm.snapshots?.roots ?? []).map((snapshot) => snapshot.name);
         assert.deepEqual(
-          names.filter((name) => name.startsWith('dozo-')),
+          names.filter((name) => /^dozo-[0-9a-f]{16}$/.test(name)),
           [],
           `snapshots left on ${vm.name}`,
         );

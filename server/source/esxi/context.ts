@@ -20,6 +20,8 @@ export interface SourceLimits {
   snapshotSettleMs: number;
   /** Longest wait for the layers of a removed snapshot to be merged. */
   consolidateTimeoutMs: number;
+  /** How long a removal may stand still, with no task of the host, before it counts as failed. */
+  removeIdleMs: number;
   pollIntervalMs: number;
 }
 
@@ -30,6 +32,7 @@ export const DEFAULT_LIMITS: SourceLimits = {
   snapshotTimeoutMs: 20 * 60_000,
   snapshotSettleMs: 15_000,
   consolidateTimeoutMs: 6 * 3_600_000,
+  removeIdleMs: 30_000,
   pollIntervalMs: 1_000,
 };
 

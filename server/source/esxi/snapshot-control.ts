@@ -240,7 +240,6 @@ function isGone(error: AppError): boolean {
 
 /** Times that the removal is asked for anew when the snapshot is still there and nothing works on it. */
 const REMOVALS_MAX = 3;
-const IDLE_LIMIT_MS = 30_000;
 
 /**
  * Removes the snapshots of exactly this name and waits until the machine is as before: name gone,
@@ -271,8 +270,8 @@ export async function removeHoldSnapshot(
     if (isBusy) idleSinceMs = nowMs;
     if (ours !== undefined && !isBusy) {
       wasThere = true;
-      if (removals >= REMOVALS_MAX && nowMs - idleSinceMs > IDLE_LIMIT_MS) throw removeFailed(machine, hold);
-      if (removals === 0 || (removals < REMOVALS_MAX && nowMs - idleSinceMs > IDLE_LIMIT_MS / REMOVALS_MAX)) {
+      if (removals >= REMOVALS_MAX && nowMs - idleSinceMs > limits.removeIdleMs) throw removeFailed(machine, hold);
+      if (removals === 0 || (removals < REMOVALS_MAX && nowMs - idleSinceMs > limits.removeIdleMs / REMOVALS_MAX)) {
         removals += 1;
         idleSinceMs = nowMs;
         await issueRemove(context, machine, ours, signal);
@@ -283,7 +282,7 @@ export async function removeHoldSnapshot(
       const rest = await leftovers(context, datastores, machine, deltas, signal);
       const needsConsolidation = listed.some((snapshot) => snapshot.consolidationNeeded === true);
       if (rest.length === 0 && !needsConsolidation) return wasThere;
-      if (clock.monotonicMs() - idleSinceMs > IDLE_LIMIT_MS) {
+      if (clock.monotonicMs() - idleSinceMs > limits.removeIdleMs) {
         throw consolidationNeeded(machine, rest.map(formatDatastorePath));
       }
     }
