@@ -72,6 +72,7 @@ class Check {
   readonly #badRows = new Map<number, Map<number, string>>();
   readonly #presentPacks = new Set<string>();
   readonly #points: PointContent[] = [];
+  readonly #badCopies: { id: string; name: string; why: string }[] = [];
   readonly #bad = new Map<string, BadChunk>();
   readonly #goodPages = new Set<string>();
   /** Packs that an index segment names and that are not there. A collector leaves such; so does a loss. */
@@ -115,6 +116,11 @@ class Check {
     await this.#loadPoints();
     for (const point of this.#points) await this.#walkPoint(point, null);
     if (this.#bad.size > 0) await this.#nameAffected();
+    for (const { id, name, why } of this.#badCopies) {
+      if (this.#bad.has(id)) continue;
+      const text = `Chunk ${id} in ${name} is damaged: ${why}. No version needs this copy.`;
+      this.#damages.push({ code: 'REPOSITORY_CHUNK_DAMAGED', text, name, affects: [] });
+    }
     const { length: points } = this.#points;
     return {
       depth,
@@ -235,8 +241,7 @@ class Check {
       let bad = this.#badRows.get(number);
       if (bad === undefined) this.#badRows.set(number, (bad = new Map<number, string>()));
       bad.set(row, result);
-      const id = Buffer.from(form.id);
-      this.#bad.set(id.toString('hex'), { code: 'REPOSITORY_CHUNK_DAMAGED', name, why: result });
+      this.#badCopies.push({ id: form.id.toString('hex'), name, why: result });
     }
     this.#progress(lengthBytes);
   }
@@ -336,12 +341,11 @@ class Check {
       content = await loadPage((id) => this.#catalog.readChunk(id), page.id);
     } catch (error) {
       if (!isAppError(error) || !isDamage(error)) throw error;
-      const name = error.details['name'];
-      this.#bad.set(key, {
-        code: error.code === 'REPOSITORY_CHUNK_MISSING' ? 'REPOSITORY_CHUNK_MISSING' : 'REPOSITORY_CHUNK_DAMAGED',
-        name: typeof name === 'string' ? name : PACKS_FOLDER,
-        why: error.message,
-      });
+      if (error.code === 'REPOSITORY_CHUNK_MISSING') this.#bad.set(key, this.#missing(page.id));
+      else {
+        const { name = PACKS_FOLDER, why = error.message } = error.details;
+        this.#bad.set(key, { code: 'REPOSITORY_CHUNK_DAMAGED', name: String(name), why: String(why) });
+      }
       disk.affected?.add(key, disk.point, disk.key, extentOf(disk, page.level + 1, page.index));
       return;
     }
@@ -383,7 +387,6 @@ class Check {
       } else if (form.plainLength !== lengthBytes) {
         bad = { code: 'REPOSITORY_CHUNK_DAMAGED', name, why: 'it has not the length that its place in the disk needs' };
       } else {
-        this.#bad.delete(id.toString('hex'));
         return;
       }
     }

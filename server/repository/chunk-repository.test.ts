@@ -20,7 +20,7 @@ describe('a repository', () => {
       await assert.rejects(disk.read(content.length - 1, 2), { code: 'INVARIANT_BROKEN' });
       const report = await repository.check({ depth: 'hashes' });
       assert.deepEqual(report.damages, []);
-    });
+    }, 2);
   });
 
   it('lists points oldest first, from another opening as well', async () => {
@@ -31,7 +31,7 @@ describe('a repository', () => {
         previousPointId: first.pointId,
       });
 
-      const other = await openRepository({ storage, threads: 1 });
+      const other = await openRepository({ storage, threads: 0 });
       const points = await other.listPoints();
       assert.deepEqual(
         points.map((point) => point.manifest),
@@ -197,7 +197,7 @@ describe('an interrupted write', () => {
       await session.checkpoint({ delivered: 10 * CHUNK + 500 });
       await writer.write(10 * CHUNK + 500, Buffer.from(content.subarray(10 * CHUNK + 500, 20 * CHUNK)));
 
-      const other = await openRepository({ storage, threads: 1 });
+      const other = await openRepository({ storage, threads: 0 });
       const next = await other.startWrite({ sessionId: 'run-1' });
       assert.deepEqual(next.checkpointFacts, { delivered: 10 * CHUNK + 500 });
       const resumed = await next.openDisk({ key: 'd0', sizeBytes: content.length, base: null });
@@ -248,7 +248,7 @@ describe('an interrupted write', () => {
       await session.abort();
       await session.abort();
 
-      const other = await openRepository({ storage, threads: 1 });
+      const other = await openRepository({ storage, threads: 0 });
       const manifest = await commitDisk(other, 'b', content);
       assert.equal(manifest.disks[0]?.stats.newBytes, 0);
       await other.close();
@@ -277,7 +277,7 @@ describe('an interrupted write', () => {
 describe('two writers at once', () => {
   it('each commit a complete point, whoever stores what both have', async () => {
     await withRepository(async ({ repository, storage }) => {
-      const other = await openRepository({ storage, threads: 1 });
+      const other = await openRepository({ storage, threads: 0 });
       const shared = sparseContent(30 * CHUNK, 21);
       const manifests = await Promise.all([
         commitDisk(repository, 'a', shared),
@@ -286,7 +286,7 @@ describe('two writers at once', () => {
       ]);
 
       assert.equal(new Set(manifests.map((manifest) => manifest.pointId)).size, 3);
-      const third: Repository = await openRepository({ storage, threads: 1 });
+      const third: Repository = await openRepository({ storage, threads: 0 });
       for (const { pointId } of manifests) {
         for (const reader of [repository, other, third]) {
           const disk = await (await reader.openPoint(pointId)).openDisk('d0');
@@ -296,7 +296,7 @@ describe('two writers at once', () => {
       assert.deepEqual((await third.check({ depth: 'hashes' })).damages, []);
       await other.close();
       await third.close();
-    });
+    }, 2);
   });
 });
 

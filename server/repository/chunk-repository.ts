@@ -41,7 +41,7 @@ export interface RepositoryOptions {
   storage: Storage;
   clock?: Clock;
   logger?: Logger;
-  /** Threads that hash and compress; by default as many as processors, at most 4. */
+  /** Threads that hash and compress; by default as many as processors, at most 4. 0: none, all in this thread. */
   threads?: number;
 }
 

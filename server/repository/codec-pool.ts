@@ -1,5 +1,6 @@
 import { Worker } from 'node:worker_threads';
 import { AppError } from '../errors/index.ts';
+import { createCodecWork, type CodecWork } from './codec-work.ts';
 import { siblingModule } from '../runtime/index.ts';
 import { TAG_BYTES, type ChunkIdentity } from './chunk-codec.ts';
 import type {
@@ -39,7 +40,8 @@ interface Thread {
 
 /**
  * Threads that hash, compress, encrypt and the reverse. Started at the first job; they keep a process
- * alive only while they work. Memory: 4 slots of twice the batch a thread.
+ * alive only while they work. Memory: 4 slots of twice the batch a thread. With no threads the work is
+ * done here, one job a turn of the event loop: for tests and for tools that must stay one file.
  */
 export class CodecPool {
   readonly #identity: ChunkIdentity;
@@ -54,6 +56,8 @@ export class CodecPool {
   /** Jobs that finish a batch (and free its slot) go before those that begin one. */
   readonly #urgent: Job[] = [];
   readonly #waiting: Job[] = [];
+  #inline: CodecWork | null = null;
+  #inlineRuns = false;
   #nextJob = 0;
   #closed = false;
 
@@ -127,7 +131,7 @@ export class CodecPool {
 
   #start(): void {
     if (this.#slots.length > 0) return;
-    for (let number = 0; number < this.#threadCount * SLOTS_PER_THREAD; number += 1) {
+    for (let number = 0; number < Math.max(1, this.#threadCount) * SLOTS_PER_THREAD; number += 1) {
       const input = new SharedArrayBuffer(this.#batchBytes);
       const output = new SharedArrayBuffer(this.#batchBytes + 64 * TAG_BYTES);
       this.#inputs.push(input);
@@ -136,16 +140,17 @@ export class CodecPool {
       this.#slots.push(slot);
       this.#free.push(slot);
     }
+    if (this.#threadCount === 0) this.#inline = createCodecWork(this.#threadData(), () => undefined);
     for (let count = 0; count < this.#threadCount; count += 1) this.#addThread();
   }
 
+  #threadData(): CodecThreadData {
+    const { algorithm, identityKey } = this.#identity;
+    return { algorithm, identityKey, inputs: this.#inputs, outputs: this.#outputs };
+  }
+
   #addThread(): void {
-    const workerData: CodecThreadData = {
-      algorithm: this.#identity.algorithm,
-      identityKey: this.#identity.identityKey,
-      inputs: this.#inputs,
-      outputs: this.#outputs,
-    };
+    const workerData = this.#threadData();
     const worker = new Worker(siblingModule(import.meta.url, './codec-thread'), { workerData, name: 'dozo-codec' });
     const thread: Thread = { worker, jobs: new Map() };
     worker.unref();
@@ -181,7 +186,27 @@ export class CodecPool {
     });
   }
 
+  #pumpInline(work: CodecWork): void {
+    if (this.#inlineRuns) return;
+    const job = this.#urgent.shift() ?? this.#waiting.shift();
+    if (job === undefined) return;
+    this.#inlineRuns = true;
+    setImmediate(() => {
+      this.#inlineRuns = false;
+      try {
+        job.resolve(work(job.request, []));
+      } catch (error) {
+        job.reject(error);
+      }
+      this.#pumpInline(work);
+    });
+  }
+
   #pump(): void {
+    if (this.#inline !== null) {
+      this.#pumpInline(this.#inline);
+      return;
+    }
     for (;;) {
       const thread = this.#leastBusy();
       if (thread === null) return;

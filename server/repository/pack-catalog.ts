@@ -316,6 +316,6 @@ export function chunkMissing(id: Buffer, name?: string): AppError {
 export function chunkDamaged(id: Buffer, name: string, why: string): AppError {
   return new AppError('REPOSITORY_CHUNK_DAMAGED', `Chunk ${id.toString('hex')} in ${name} is damaged: ${why}.`, {
     hint: 'Run a check of the repository: it names the versions that need this chunk.',
-    details: { chunk: id.toString('hex'), name },
+    details: { chunk: id.toString('hex'), name, why },
   });
 }

@@ -8,9 +8,10 @@ export const CHUNK = 64 * 1024;
 
 export async function withRepository(
   body: (subject: { repository: Repository; storage: MemoryStorage }) => Promise<void>,
+  threads = 0,
 ): Promise<void> {
   const storage = new MemoryStorage();
-  const repository = await createRepository({ storage, chunkSizeBytes: CHUNK, threads: 2 });
+  const repository = await createRepository({ storage, chunkSizeBytes: CHUNK, threads });
   try {
     await body({ repository, storage });
   } finally {

@@ -1,0 +1,92 @@
+import { decodeChunk, encodeChunk, type ChunkIdentity } from './chunk-codec.ts';
+import type { CodecAnswer, CodecRequest, CodecThreadData, EncodedPart } from './codec-message.ts';
+import { identify } from './keys.ts';
+import { ID_BYTES } from './layout.ts';
+
+export type CodecWork = (request: CodecRequest, transfer: ArrayBuffer[]) => NonNullable<CodecAnswer['result']>;
+
+/** In place of a content that nobody wants but that was found to be right. */
+const EMPTY = new Uint8Array(0);
+
+/**
+ * What a codec thread does for a request; a pool without threads does it itself.
+ * @param noteGarbage told of every buffer that is of no use after its request
+ */
+export function createCodecWork(data: CodecThreadData, noteGarbage: (bytes: number) => void): CodecWork {
+  const identity: ChunkIdentity = {
+    algorithm: data.algorithm,
+    identityKey: data.identityKey === null ? null : Buffer.from(data.identityKey),
+  };
+  const inputs = data.inputs.map((slot) => Buffer.from(slot));
+  const outputs = data.outputs.map((slot) => Buffer.from(slot));
+
+  return (request, transfer) => {
+    switch (request.type) {
+      case 'hash': {
+        const input = slotOf(inputs, request.slot);
+        const ids = Buffer.allocUnsafeSlow(request.lengths.length * ID_BYTES);
+        let at = 0;
+        for (const [index, length] of request.lengths.entries()) {
+          identify(input.subarray(at, at + length), identity.algorithm, identity.identityKey).copy(
+            ids,
+            index * ID_BYTES,
+          );
+          at += length;
+        }
+        transfer.push(ids.buffer);
+        return ids;
+      }
+      case 'encode': {
+        const input = slotOf(inputs, request.slot);
+        const output = slotOf(outputs, request.slot);
+        const packKey = request.packKey === null ? null : Buffer.from(request.packKey);
+        const parts: EncodedPart[] = [];
+        let end = 0;
+        for (const { offset, length, id, row } of request.parts) {
+          const content = input.subarray(offset, offset + length);
+          noteGarbage(length);
+          const { codec, stored, crc } = encodeChunk(content, Buffer.from(id), packKey, row);
+          if (stored === content) {
+            parts.push({ codec, crc, area: 'input', offset, length });
+          } else {
+            stored.copy(output, end);
+            parts.push({ codec, crc, area: 'output', offset: end, length: stored.length });
+            end += stored.length;
+          }
+        }
+        return parts;
+      }
+      case 'decode': {
+        const range = Buffer.from(request.range.buffer, request.range.byteOffset, request.range.byteLength);
+        noteGarbage(range.length);
+        const packKey = request.packKey === null ? null : Buffer.from(request.packKey);
+        return request.parts.map((part) => {
+          const stored = range.subarray(part.offset, part.offset + part.storedLength);
+          const form = { ...part, id: Buffer.from(part.id) };
+          const content = decodeChunk(stored, form, packKey, identity);
+          if (typeof content === 'string') return content;
+          if (!request.keep) {
+            noteGarbage(content.length);
+            return EMPTY;
+          }
+          // Only a buffer of its own can change hands: several chunks may lie in one range.
+          const own = content.length === content.buffer.byteLength ? content : copyOf(content);
+          transfer.push(own.buffer as ArrayBuffer);
+          return own;
+        });
+      }
+    }
+  };
+}
+
+function copyOf(content: Buffer): Buffer {
+  const copy = Buffer.allocUnsafeSlow(content.length);
+  content.copy(copy);
+  return copy;
+}
+
+function slotOf(slots: Buffer[], index: number): Buffer {
+  const slot = slots[index];
+  if (slot === undefined) throw new RangeError(`no slot ${index}`);
+  return slot;
+}

@@ -1,0 +1,261 @@
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { describe, it } from 'node:test';
+import { MemoryStorage } from '../../test/fakes/memory-storage.ts';
+import { isAppError } from '../errors/index.ts';
+import { createRepository, openRepository, type CheckReport, type PointManifest, type Repository } from './index.ts';
+import { CHUNK, commitDisk, readByStream, request, sparseContent } from './repository-fixture.ts';
+
+interface Scene {
+  storage: MemoryStorage;
+  repository: Repository;
+  contents: Buffer[];
+  points: PointManifest[];
+}
+
+/** Two versions, an interrupted session, a file of the machine. */
+async function withScene(body: (scene: Scene) => Promise<void>): Promise<void> {
+  const storage = new MemoryStorage();
+  const repository = await createRepository({ storage, chunkSizeBytes: CHUNK, threads: 0 });
+  const first = sparseContent(6 * CHUNK + 900, 4);
+  const second = Buffer.concat([sparseContent(2 * CHUNK, 8), first.subarray(2 * CHUNK)]);
+  const files = [{ name: 'vm.vmx', kind: 'vmx', content: Buffer.from('memsize = "512"\n') }];
+  const one = await commitDisk(repository, 'a', first, { files, createdAtMs: 1 });
+  const base = await (await repository.openPoint(one.pointId)).openDisk('d0');
+  const two = await commitDisk(repository, 'b', second, { previousPointId: one.pointId, createdAtMs: 2 }, base);
+  const session = await repository.startWrite({ sessionId: 'c' });
+  const writer = await session.openDisk({ key: 'd0', sizeBytes: 3 * CHUNK, base: null });
+  await writer.write(0, Buffer.alloc(CHUNK, 5));
+  await session.checkpoint({ delivered: CHUNK });
+  await session.abort();
+  try {
+    await body({ storage, repository, contents: [first, second], points: [one, two] });
+  } finally {
+    await repository.close();
+  }
+}
+
+/** Reads all as a new process would: right bytes or a named error, nothing between. Gives the number of errors. */
+async function assertNothingWrong({ storage, contents, points }: Scene, where: string): Promise<number> {
+  let errors = 0;
+  const refuse = (error: unknown): void => {
+    assert.ok(isAppError(error), `${where}: ${String(error)}`);
+    assert.match(error.code, /^REPOSITORY_|^STORAGE_FAILED$|^POINT_NOT_FOUND$/, where);
+    errors += 1;
+  };
+  let repository: Repository;
+  try {
+    repository = await openRepository({ storage: new MemoryStorage(storage.disk), threads: 0 });
+  } catch (error) {
+    refuse(error);
+    return errors;
+  }
+  for (const listing of await repository.listPoints()) if (listing.manifest === null) assert.ok(listing.damage);
+  for (const [index, { pointId }] of points.entries()) {
+    const content = contents[index] as Buffer;
+    try {
+      const point = await repository.openPoint(pointId);
+      const disk = await point.openDisk('d0');
+      assert.ok((await disk.read(0, content.length)).equals(content), `${where}: wrong bytes`);
+      if (index === 0) assert.equal((await point.readFile('vm.vmx')).toString(), 'memsize = "512"\n');
+    } catch (error) {
+      refuse(error);
+    }
+  }
+  await repository.close();
+  return errors;
+}
+
+function structural(name: string, length: number, offset: number): boolean {
+  return !name.endsWith('.pack') || offset < 64 || offset >= length - 64 - 52 * 8;
+}
+
+describe('a changed bit', () => {
+  it('is found wherever it is, and never restored', async () => {
+    await withScene(async (scene) => {
+      const { storage, repository } = scene;
+      assert.deepEqual((await repository.check({ depth: 'hashes' })).damages, []);
+      assert.equal(await assertNothingWrong(scene, 'untouched'), 0);
+      let flips = 0;
+      let felt = 0;
+      for (const [name, file] of [...storage.disk.files]) {
+        if (name === 'readme.txt') continue;
+        // Every 13th byte of what holds the rest together, and some of the chunks' own.
+        for (
+          let offset = 0;
+          offset < file.data.length;
+          offset += structural(name, file.data.length, offset) ? 13 : 3001
+        ) {
+          const bit = 1 << ((offset * 7) % 8);
+          file.data[offset] = (file.data[offset] as number) ^ bit;
+          const where = `${name} at ${offset}`;
+          const report: CheckReport = await repository.check({ depth: 'hashes' });
+          assert.ok(
+            report.damages.some((damage) => damage.name === name),
+            `${where} is not found: ${JSON.stringify(report.damages)}`,
+          );
+          felt += await assertNothingWrong(scene, where);
+          file.data[offset] = (file.data[offset] as number) ^ bit;
+          flips += 1;
+        }
+      }
+      assert.deepEqual((await repository.check({ depth: 'hashes' })).damages, []);
+      assert.ok(flips > 200 && felt > 50, `${flips} flips, ${felt} of them felt by a reader`);
+    });
+  });
+});
+
+describe('a file cut off or missing', () => {
+  it('is found, named with what needs it, and never restored', async () => {
+    await withScene(async (scene) => {
+      const { storage, repository } = scene;
+      for (const [name, file] of [...storage.disk.files]) {
+        if (name === 'readme.txt') continue;
+        const { data } = file;
+        for (const length of [0, 1, 63, 64, Math.floor(data.length / 2), data.length - 1]) {
+          if (length >= data.length) continue;
+          file.data = Buffer.from(data.subarray(0, length));
+          const report = await repository.check({ depth: 'structure' });
+          assert.ok(
+            report.damages.some((damage) => damage.name === name),
+            `${name} cut at ${length}: ${JSON.stringify(report.damages)}`,
+          );
+          await assertNothingWrong(scene, `${name} cut at ${length}`);
+        }
+        file.data = Buffer.concat([data, Buffer.from('x')]);
+        const longer = await repository.check({ depth: 'structure' });
+        assert.ok(
+          longer.damages.some((damage) => damage.name === name),
+          `${name} with a byte more`,
+        );
+        await assertNothingWrong(scene, `${name} with a byte more`);
+        file.data = data;
+        if (!name.endsWith('.pack')) continue;
+        storage.disk.files.delete(name);
+        const gone = await repository.check({ depth: 'structure' });
+        const needed = gone.damages.filter((damage) => damage.name === name);
+        const errors = await assertNothingWrong(scene, `${name} gone`);
+        assert.equal(needed.length > 0, errors > 0, `${name}: ${JSON.stringify(gone.damages)}`);
+        for (const damage of needed) assert.ok(damage.affects.length > 0);
+        storage.disk.files.set(name, file);
+      }
+    });
+  });
+
+  it('costs nothing when it is the index', async () => {
+    await withScene(async (scene) => {
+      for (const name of [...scene.storage.disk.files.keys()])
+        if (name.startsWith('index/')) scene.storage.disk.files.delete(name);
+
+      assert.equal(await assertNothingWrong(scene, 'no index'), 0);
+      assert.deepEqual((await scene.repository.check({ depth: 'hashes' })).damages, []);
+      const next = await openRepository({ storage: scene.storage, threads: 0 });
+      await commitDisk(next, 'd', scene.contents[0] as Buffer);
+      await next.close();
+      const names = [...scene.storage.disk.files.keys()].filter((name) => name.startsWith('index/'));
+      assert.equal(names.length, 1, 'the next writer indexed the packs it found');
+    });
+  });
+});
+
+describe('damage', () => {
+  it('is named by disk, range and version', async () => {
+    const storage = new MemoryStorage();
+    const repository = await createRepository({ storage, chunkSizeBytes: CHUNK, threads: 0 });
+    const content = Buffer.alloc(300 * CHUNK);
+    const noise = randomBytes(CHUNK);
+    for (const chunk of [5, 270, 271]) noise.copy(content, chunk * CHUNK);
+    const points = [await commitDisk(repository, 'a', content), await commitDisk(repository, 'b', content)];
+    const [name, file] =
+      [...storage.disk.files].find(([one, { data }]) => one.endsWith('.pack') && data[12] === 0) ?? [];
+    assert.ok(name !== undefined && file !== undefined);
+    for (const offset of [64, 64 + 30_000, 63 + CHUNK]) {
+      file.data[offset] = (file.data[offset] as number) ^ 1;
+      const { damages } = await repository.check({ depth: 'hashes' });
+      file.data[offset] = (file.data[offset] as number) ^ 1;
+
+      assert.equal(damages.length, 1);
+      assert.equal(damages[0]?.code, 'REPOSITORY_CHUNK_DAMAGED');
+      assert.equal(damages[0].name, name);
+      const extents = [
+        { offsetBytes: 5 * CHUNK, lengthBytes: CHUNK },
+        { offsetBytes: 270 * CHUNK, lengthBytes: 2 * CHUNK },
+      ];
+      const affects = points.map(({ pointId }) => ({ pointId, machineName: 'web', diskKey: 'd0', extents }));
+      affects.sort((a, b) => (a.pointId < b.pointId ? -1 : 1));
+      assert.deepEqual(damages[0].affects, affects);
+    }
+    await repository.close();
+  });
+
+  it('of one manifest hides no other point', async () => {
+    await withScene(async ({ storage, points, contents }) => {
+      const name = `points/${points[0]?.pointId ?? ''}.point`;
+      (storage.disk.files.get(name) as { data: Buffer }).data.fill(0, 70, 80);
+      const repository = await openRepository({ storage, threads: 0 });
+      const listings = await repository.listPoints();
+
+      assert.equal(listings.length, 2);
+      const damaged = listings.find((listing) => listing.pointId === points[0]?.pointId);
+      assert.equal(damaged?.manifest, null);
+      assert.match(damaged?.damage ?? '', /damaged/);
+      await assert.rejects(repository.openPoint(points[0]?.pointId ?? ''), { code: 'REPOSITORY_MANIFEST_DAMAGED' });
+      const disk = await (await repository.openPoint(points[1]?.pointId ?? '')).openDisk('d0');
+      assert.ok((await readByStream(disk)).equals(contents[1] as Buffer));
+      const next = await commitDisk(repository, 'd', contents[0] as Buffer, {
+        previousPointId: points[0]?.pointId ?? '',
+      });
+      assert.equal(next.previousRootHash, null);
+      await repository.close();
+    });
+  });
+
+  it('of a base is noticed before anything is built on it', async () => {
+    await withScene(async ({ storage, points }) => {
+      for (const name of [...storage.disk.files.keys()]) if (name.endsWith('.pack')) storage.disk.files.delete(name);
+      const repository = await openRepository({ storage, threads: 0 });
+      const base = await (await repository.openPoint(points[1]?.pointId ?? '')).openDisk('d0');
+      const session = await repository.startWrite({ sessionId: 'x' });
+
+      await assert.rejects(session.openDisk({ key: 'd0', sizeBytes: base.sizeBytes, base }), {
+        code: 'REPOSITORY_CHUNK_MISSING',
+      });
+      const writer = await session.openDisk({ key: 'd0', sizeBytes: base.sizeBytes, base: null });
+      await writer.write(0, Buffer.alloc(CHUNK, 9));
+      await writer.finish();
+      await session.commit(request({}));
+      await repository.close();
+    });
+  });
+
+  it('of one copy is made up for by another', async () => {
+    const storage = new MemoryStorage();
+    const content = sparseContent(5 * CHUNK, 3);
+    const one = await createRepository({ storage, chunkSizeBytes: CHUNK, threads: 0 });
+    const other = await openRepository({ storage, threads: 0 });
+    // Each of the two began before the other had published: both store everything.
+    const sessions = await Promise.all(
+      [one, other].map((door) => door.startWrite({ sessionId: `s${door === one ? 1 : 2}` })),
+    );
+    const manifests: PointManifest[] = [];
+    for (const session of sessions) {
+      const writer = await session.openDisk({ key: 'd0', sizeBytes: content.length, base: null });
+      await writer.write(0, Buffer.from(content));
+      await writer.finish();
+      manifests.push(await session.commit(request({})));
+    }
+    const dataPacks = [...storage.disk.files].filter(([name, { data }]) => name.endsWith('.pack') && data[12] === 0);
+    assert.equal(dataPacks.length, 2);
+    dataPacks[0]?.[1].data.fill(0xaa, 64, 400);
+    const reader = await openRepository({ storage, threads: 0 });
+
+    for (const { pointId } of manifests) {
+      const disk = await (await reader.openPoint(pointId)).openDisk('d0');
+      assert.ok((await readByStream(disk)).equals(content));
+      assert.ok((await disk.read(0, content.length)).equals(content));
+    }
+    const { damages } = await reader.check({ depth: 'hashes' });
+    assert.ok(damages.length > 0);
+    for (const door of [one, other, reader]) await door.close();
+  });
+});

@@ -1,0 +1,164 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import fc from 'fast-check';
+import { createRepository, openRepository, type PointDisk, type Repository, type WriteSession } from './index.ts';
+import { MemoryStorage } from '../../test/fakes/memory-storage.ts';
+import { CHUNK, readByStream, request, sparseContent } from './repository-fixture.ts';
+
+/** Property runs print their seed on failure; put it into `fc.assert`'s options to replay. */
+
+type Step =
+  | { kind: 'write'; at: number; length: number; seed: number }
+  | { kind: 'zero'; at: number; length: number }
+  | { kind: 'burst'; seed: number }
+  | { kind: 'checkpoint' }
+  | { kind: 'reopen' };
+
+const DISK_BYTES_MAX = 300 * CHUNK;
+
+const step: fc.Arbitrary<Step> = fc.oneof(
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      kind: fc.constant('write' as const),
+      at: fc.double({ min: 0, max: 1, noNaN: true }),
+      length: fc.integer({ min: 1, max: 5 * CHUNK }),
+      seed: fc.nat(1000),
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      kind: fc.constant('zero' as const),
+      at: fc.double({ min: 0, max: 1, noNaN: true }),
+      length: fc.integer({ min: 1, max: 290 * CHUNK }),
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('burst' as const), seed: fc.nat(1000) }) },
+  { weight: 1, arbitrary: fc.constant({ kind: 'checkpoint' as const }) },
+  { weight: 1, arbitrary: fc.constant({ kind: 'reopen' as const }) },
+);
+
+/** Sizes around the places where chunks, pages and levels end. */
+const diskSize = fc.oneof(
+  fc.constantFrom(1, CHUNK - 1, CHUNK, CHUNK + 1, 256 * CHUNK, 256 * CHUNK + 1),
+  fc.integer({ min: 1, max: DISK_BYTES_MAX }),
+);
+
+describe('random writes', () => {
+  it('are what is read back, over several versions, sizes, checkpoints and interruptions', async () => {
+    const storage = new MemoryStorage();
+    await (await createRepository({ storage, chunkSizeBytes: CHUNK, threads: 0 })).close();
+    let run = 0;
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.tuple(diskSize, fc.array(step, { maxLength: 12 })), { minLength: 1, maxLength: 3 }),
+        async (versions) => {
+          run += 1;
+          let repository = await openRepository({ storage, threads: 0 });
+          let base: PointDisk | null = null;
+          let expected = Buffer.alloc(0);
+          for (const [index, [sizeBytes, steps]] of versions.entries()) {
+            const before = expected;
+            expected = Buffer.alloc(sizeBytes);
+            before.copy(expected);
+            const sessionId = `run-${run}-${index}`;
+            const outcome: Outcome = await play({ repository, storage, sessionId, base, sizeBytes, steps, expected });
+            repository = outcome.repository;
+            base = outcome.disk;
+            assert.ok(expected.equals(await readByStream(base)), 'the stream gives what was written');
+            const at = Math.floor(sizeBytes / 3);
+            assert.ok(
+              (await base.read(at, sizeBytes - at)).equals(expected.subarray(at)),
+              'a read gives what was written',
+            );
+            for await (const { offsetBytes, lengthBytes } of base.dataExtents()) {
+              assert.ok(!expected.subarray(offsetBytes, offsetBytes + lengthBytes).equals(Buffer.alloc(lengthBytes)));
+            }
+          }
+        },
+      ),
+      { numRuns: 25 },
+    );
+
+    const repository = await openRepository({ storage, threads: 0 });
+    const report = await repository.check({ depth: 'hashes' });
+    assert.deepEqual(report.damages, []);
+    assert.ok(report.points >= 25, `${report.points} points were written`);
+    await repository.close();
+  });
+});
+
+interface Outcome {
+  repository: Repository;
+  disk: PointDisk;
+}
+
+async function play(scene: {
+  repository: Repository;
+  storage: MemoryStorage;
+  sessionId: string;
+  base: PointDisk | null;
+  sizeBytes: number;
+  steps: Step[];
+  expected: Buffer;
+}): Promise<Outcome> {
+  const { storage, sessionId, sizeBytes, steps, expected } = scene;
+  let { repository, base } = scene;
+  let session: WriteSession = await repository.startWrite({ sessionId });
+  let writer = await session.openDisk({ key: 'd0', sizeBytes, base });
+  // What the last checkpoint holds: an interruption falls back to it, never behind it.
+  let durable = Buffer.from(expected);
+  for (const one of steps) {
+    if (one.kind === 'write') {
+      const at = Math.floor(one.at * sizeBytes);
+      const data = sparseContent(Math.min(one.length, sizeBytes - at), one.seed);
+      data.copy(expected, at);
+      await writer.write(at, data);
+    } else if (one.kind === 'zero') {
+      const at = Math.floor(one.at * sizeBytes);
+      const length = Math.min(one.length, sizeBytes - at);
+      expected.fill(0, at, at + length);
+      await writer.zero(at, length);
+    } else if (one.kind === 'burst') {
+      // Many writers at once, each with its own places, as from several connections.
+      const data = sparseContent(sizeBytes, one.seed);
+      data.copy(expected);
+      const piece = 40_000;
+      const turns = Array.from({ length: Math.ceil(sizeBytes / piece) }, (_, index) => index);
+      const lanes = [0, 1, 2].map(async (lane) => {
+        for (const turn of turns) {
+          if (turn % 3 !== lane) continue;
+          const at = turn * piece;
+          await writer.write(at, Buffer.from(data.subarray(at, at + piece)));
+        }
+      });
+      await Promise.all(lanes);
+    } else if (one.kind === 'checkpoint') {
+      await session.checkpoint({ sizeBytes });
+      durable = Buffer.from(expected);
+    } else {
+      const hadCheckpoint = session.checkpointFacts !== null;
+      await session.abort();
+      await repository.close();
+      repository = await openRepository({ storage, threads: 0 });
+      if (base !== null) {
+        const points = await repository.listPoints();
+        const same = points.find((point) => point.manifest?.disks[0]?.rootHash === rootOf(base as PointDisk));
+        assert.ok(same !== undefined);
+        base = await (await repository.openPoint(same.pointId)).openDisk('d0');
+      }
+      session = await repository.startWrite({ sessionId });
+      writer = await session.openDisk({ key: 'd0', sizeBytes, base });
+      assert.ok(writer.resumed || !hadCheckpoint);
+      durable.copy(expected);
+    }
+  }
+  await writer.finish();
+  const manifest = await session.commit(request({}));
+  return { repository, disk: await (await repository.openPoint(manifest.pointId)).openDisk('d0') };
+}
+
+function rootOf(disk: PointDisk): string {
+  return (disk as unknown as { rootId: Buffer }).rootId.toString('hex');
+}
