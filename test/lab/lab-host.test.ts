@@ -225,6 +225,31 @@ describe('shell', () => {
     await lab.set({ execInstalledOnly: true });
   });
 
+  test('answers nothing from vim-cmd while the host agent hangs, and goes on after', async () => {
+    await lab.set({ hang: true });
+    const waiting = login.run('vim-cmd vmsvc/getallvms');
+    assert.equal(await Promise.race([waiting, delay(400, 'silent')]), 'silent');
+    assert.equal(await login.read('echo shell'), 'shell\n');
+    await lab.set({ hang: false });
+    assert.equal((await waiting).code, 0);
+  });
+
+  test('hands out files over SFTP under the same locks', async () => {
+    const { flat, folder } = await disk('six');
+    const read = (path: string) =>
+      new Promise<string>((resolve, reject) => {
+        login.client.sftp((error, sftp) => {
+          if (error !== undefined) reject(error);
+          else
+            sftp.readFile(path, (failed, data) =>
+              resolve(failed === undefined || failed === null ? data.toString() : 'refused'),
+            );
+        });
+      });
+    assert.match(await read(`${folder}/six.vmx`), /displayName = "six"/);
+    assert.equal(await read(flat), 'refused');
+  });
+
   test('lets a detached command outlive its session', async () => {
     const session = await loginToLab(lab);
     await session.read("cd /tmp && nohup sh -c 'sleep 0.5; echo 7 > rc' >log 2>&1 & echo $!");
@@ -483,6 +508,18 @@ describe('snapshots', () => {
     });
     await assert.rejects(lab.createSnapshot(shared, 'no'), LabFault);
     await login.read(`vim-cmd vmsvc/power.off ${shared} && vim-cmd vmsvc/destroy ${shared}`);
+  });
+
+  test('can hang in their task, and with them everything else for the machine', async () => {
+    const id = await lab.vmId('six');
+    await lab.set({ snapshotCreate: 'hang' });
+    const hanging = login.run(`vim-cmd vmsvc/snapshot.create ${id} slow '' 0 0`);
+    await delay(200);
+    assert.match(await login.read(`vim-cmd vmsvc/get.tasklist ${id}`), /createSnapshot/);
+    assert.equal((await login.run(`vim-cmd vmsvc/power.off ${id}`)).code, 1);
+    await lab.set({ snapshotCreate: 'works' });
+    assert.equal((await hanging).code, 0);
+    await login.read(`vim-cmd vmsvc/snapshot.removeall ${id}`);
   });
 
   test('are quiesced only when the guest answers', async () => {
