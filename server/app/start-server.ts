@@ -87,7 +87,14 @@ async function start(
   orchestration.start();
   undo.push(() => orchestration.stop());
 
-  const workers = startWorkers(configuration, parts, { address, keyFile });
+  const releaseDead = (): void => {
+    queue.releaseDeadWorkers().catch((error: unknown) => {
+      logger.warn({ err: error }, 'tasks of dead workers come free by their time limit only');
+    });
+  };
+  // Of a server that was killed together with its workers.
+  releaseDead();
+  const workers = startWorkers(configuration, parts, { address, keyFile, onDeath: releaseDead });
   undo.push(async () => {
     await Promise.all(workers.map((worker) => worker.stop()));
   });
@@ -145,7 +152,7 @@ async function startRedis(
 function startWorkers(
   configuration: ServerConfiguration,
   parts: ServerParts & { clock: Clock; logger: Logger },
-  shared: { address: RedisAddress; keyFile: string },
+  shared: { address: RedisAddress; keyFile: string; onDeath: () => void },
 ): SupervisedWorker[] {
   const environment: Record<string, string> = {
     DOZO_REDIS_PREFIX: configuration.redisPrefix,
@@ -160,6 +167,7 @@ function startWorkers(
     superviseWorker({
       module: parts.workerModule ?? siblingModule(import.meta.url, './worker-main'),
       environment,
+      onDeath: shared.onDeath,
       clock: parts.clock,
       logger: parts.logger,
     }),

@@ -6,6 +6,8 @@ export interface WorkerSupervisorOptions {
   /** Module that a worker process runs. */
   module: URL;
   environment: Record<string, string>;
+  /** A worker has ended without being told to. */
+  onDeath(): void;
   clock: Clock;
   logger: Logger;
 }
@@ -43,6 +45,7 @@ export function superviseWorker(options: WorkerSupervisorOptions): SupervisedWor
       child = null;
       if (stopping.signal.aborted) return;
       deaths = clock.monotonicMs() - startedMs > SETTLED_MS ? 1 : deaths + 1;
+      options.onDeath();
       logger.error({ reason, deaths }, 'a worker ended; starting it again');
       const pauseMs = Math.min(RESTART_FIRST_MS * 2 ** (deaths - 1), RESTART_MAX_MS);
       await clock.sleep(pauseMs, stopping.signal).catch(() => undefined);

@@ -60,8 +60,10 @@ export const HEARTBEAT_MS = 3_000;
 export const CLAIM_MS = 12_000;
 /** How long a worker's hold on a task lasts without renewal, and how often abandoned ones are sought. */
 export const LOCK_MS = 15_000;
-export const STALLED_CHECK_MS = 5_000;
+export const STALLED_CHECK_MS = 2_000;
 /** A task that takes its worker down with it is not tried for ever. */
 export const STALLED_COUNT_MAX = 5;
+/** Claim of a task whose worker is known to have ended: whoever gets it begins at once. */
+export const RELEASED = 'released';
 /** Outcomes and marks live this long when nobody fetches them. */
 export const OUTCOME_SECONDS = 24 * 3600;

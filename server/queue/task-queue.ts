@@ -1,9 +1,20 @@
+import { readFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import { Queue, QueueEvents, type Job } from 'bullmq';
 import { Redis } from 'ioredis';
 import type { WorkerTask } from '../contract/task.ts';
 import { AppError, toAppError } from '../errors/index.ts';
 import { randomHex, type Clock, type Logger } from '../runtime/index.ts';
-import { createKeys, jobIdOf, OUTCOME_SECONDS, QUEUE_NAMES, queueOf, taskIdOf, type QueueName } from './keys.ts';
+import {
+  createKeys,
+  jobIdOf,
+  OUTCOME_SECONDS,
+  QUEUE_NAMES,
+  queueOf,
+  RELEASED,
+  taskIdOf,
+  type QueueName,
+} from './keys.ts';
 import { toRedisOptions, type RedisAddress } from './redis-address.ts';
 import type { TaskEvent, TaskOutcome } from './task-events.ts';
 import { taskEventSchema, taskOutcomeSchema, workerTaskSchema } from './task.schema.ts';
@@ -42,6 +53,7 @@ export interface WorkerSight {
 /** How long Redis may be away before an answer is owed to the caller. */
 const ANSWER_MS = 10_000;
 const POLL_MS = 1_000;
+const RELEASED_MS = 60_000;
 
 /** The server's end of the queue. */
 export class TaskQueue {
@@ -141,7 +153,8 @@ export class TaskQueue {
   async #look(taskId: string, queueName: QueueName): Promise<TaskSight> {
     const [outcomeText, claim] = await this.#redis.mget(this.#keys.outcome(taskId), this.#keys.claim(taskId));
     if (typeof outcomeText === 'string') return { state: 'ended', outcome: readOutcome(JSON.parse(outcomeText)) };
-    const absent: TaskSight = typeof claim === 'string' ? { state: 'claimed' } : { state: 'missing' };
+    const absent: TaskSight =
+      typeof claim === 'string' && claim !== RELEASED ? { state: 'claimed' } : { state: 'missing' };
     // The state first: an item read before it ended has no result yet.
     const state = await this.#queues[queueName].getJobState(jobIdOf(taskId));
     if (state === 'active') return { state: 'active' };
@@ -201,6 +214,23 @@ export class TaskQueue {
     );
   }
 
+  /**
+   * Frees the tasks of workers on this machine that have ended, so that the next worker takes them up
+   * at once. Those that this does not find are free when their locks run out.
+   */
+  async releaseDeadWorkers(): Promise<void> {
+    for (const { id, running, host, pid } of await this.listWorkers()) {
+      if (host !== hostname() || (await isWorking(pid))) continue;
+      const commands = this.#redis.multi().del(this.#keys.worker(id)).srem(this.#keys.workers, id);
+      for (const taskId of running) {
+        commands.set(this.#keys.claim(taskId), RELEASED, 'PX', RELEASED_MS);
+        for (const name of QUEUE_NAMES) commands.del(this.#queues[name].toKey(`${jobIdOf(taskId)}:lock`));
+      }
+      await this.#answer(commands.exec());
+      this.#options.logger.info({ worker: id, tasks: running.length }, 'a worker has ended; its tasks come free');
+    }
+  }
+
   isUp(): boolean {
     return this.#redis.status === 'ready';
   }
@@ -251,6 +281,18 @@ export class TaskQueue {
     if (this.#isClosed) return;
     this.#options.logger.warn({ code: toAppError(error).code, reason: error.message }, 'the queue has a problem');
   };
+}
+
+/** Whether a process works; one that ended and was not fetched by its parent yet does not. */
+async function isWorking(pid: number): Promise<boolean> {
+  try {
+    const stat = await readFile(`/proc/${pid}/stat`, 'utf8');
+    // The state follows the name, which is in brackets and may hold anything.
+    const state = stat.slice(stat.lastIndexOf(')') + 2).charAt(0);
+    return state !== 'Z' && state !== 'X';
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== 'ENOENT';
+  }
 }
 
 function readOutcome(value: unknown): TaskOutcome {

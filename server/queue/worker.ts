@@ -12,6 +12,7 @@ import {
   LOCK_MS,
   OUTCOME_SECONDS,
   QUEUE_NAMES,
+  RELEASED,
   STALLED_CHECK_MS,
   STALLED_COUNT_MAX,
   taskIdOf,
@@ -81,6 +82,8 @@ class QueueWorker implements RunningWorker {
   readonly #executions = new Map<string, Execution>();
   readonly #heartbeat: NodeJS.Timeout;
   #isBeating = false;
+  /** Something changed while a beat was under way. */
+  #isBeatWanted = false;
   #isStopping = false;
 
   constructor(options: WorkerOptions) {
@@ -148,6 +151,7 @@ class QueueWorker implements RunningWorker {
     const outcome = await execution.finished;
     if (execution.isInterrupted()) {
       this.#executions.delete(taskId);
+      await this.#redis.set(this.#keys.claim(taskId), RELEASED, 'EX', OUTCOME_SECONDS);
       await job.moveToWait(token);
       throw new WaitingError();
     }
@@ -157,9 +161,11 @@ class QueueWorker implements RunningWorker {
   /** Another worker may have lost Redis only, not the task: as long as it says so, the task is its. */
   async #yieldToOthers(job: Job, token: string, taskId: string): Promise<void> {
     const { clock } = this.#options;
+    const claim = this.#keys.claim(taskId);
+    if ((await this.#redis.get(claim)) === RELEASED) return;
     await clock.sleep(CLAIM_GRACE_MS);
-    const holder = await this.#redis.get(this.#keys.claim(taskId));
-    if (holder === null || holder === this.id) return;
+    const holder = await this.#redis.get(claim);
+    if (holder === null || holder === RELEASED || holder === this.id) return;
     await job.moveToDelayed(clock.nowMs() + HEARTBEAT_MS, token);
     throw new DelayedError();
   }
@@ -169,6 +175,7 @@ class QueueWorker implements RunningWorker {
     this.#executions.set(taskId, execution);
     void this.#redis.set(this.#keys.claim(taskId), this.id, 'PX', CLAIM_MS).catch(this.#logError);
     void execution.run(taskId).then(() => this.#beat());
+    void this.#beat();
     return execution;
   }
 
@@ -177,6 +184,7 @@ class QueueWorker implements RunningWorker {
    * to be stopped. Everything is said again each time, so it does not matter what Redis forgot.
    */
   async #beat(): Promise<void> {
+    this.#isBeatWanted = this.#isBeating;
     if (this.#isBeating || this.#redis.status !== 'ready') return;
     this.#isBeating = true;
     try {
@@ -213,6 +221,7 @@ class QueueWorker implements RunningWorker {
     } finally {
       this.#isBeating = false;
     }
+    if (this.#isBeatWanted) await this.#beat();
   }
 
   readonly #logError = (error: unknown): void => {

@@ -1,0 +1,231 @@
+import assert from 'node:assert/strict';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { after, afterEach, before, describe, it } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fakeMachine, ServerLab } from './server-lab.ts';
+
+/** One command to the embedded Redis, past everything. */
+function tellRedis(lab: ServerLab, command: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(join(lab.dataFolder, 'redis/redis.sock'));
+    socket.on('error', reject);
+    socket.on('connect', () => socket.write(`${command}\r\n`));
+    socket.on('data', (data) => {
+      socket.destroy();
+      resolve(data.toString());
+    });
+  });
+}
+
+/** What must hold after any fault: everything ended, nothing left, nothing done twice at the same time. */
+async function assertAllWell(lab: ServerLab, run: any): Promise<void> {
+  await lab.until(async () => ((await lab.call('GET', '/system')).openHolds === 0 ? true : null), 'no open holds');
+  for (const part of run.parts) {
+    const log = await lab.call('GET', `/runs/${run.id}/log`);
+    const keys = log.lines.map((line: { atMs: number; code: string; text: string }) => JSON.stringify(line));
+    assert.equal(new Set(keys).size, keys.length, 'no line twice');
+    assert.ok(part.finishedAtMs !== null);
+  }
+}
+
+describe('faults in the middle of runs', { timeout: 300_000 }, () => {
+  const lab = new ServerLab();
+  let ids: Awaited<ReturnType<ServerLab['setUp']>>;
+
+  before(async () => {
+    await lab.start();
+    ids = await lab.setUp();
+  });
+  after(() => lab.destroy());
+  afterEach(() => lab.script({}));
+
+  async function startLongRun(backupMs: number): Promise<string> {
+    lab.script({ backupMs });
+    const started = await lab.call('POST', `/jobs/${ids.jobId}/run`, {});
+    await lab.until(async () => {
+      const run = await lab.call('GET', `/runs/${started.id}`);
+      return run.parts.every((part: any) => part.state === 'running' && part.progress !== null) ? true : null;
+    }, 'both machines to run');
+    return started.id as string;
+  }
+
+  function startsOf(run: any): number {
+    const tasks = new Set(run.parts.map((part: any) => part.id));
+    return lab.journal('backup-start').filter((entry) => tasks.has(entry['task'])).length;
+  }
+
+  it('goes on when Redis is killed: nothing is done twice, no line is lost', async () => {
+    const runId = await startLongRun(4_000);
+    const { redis } = await lab.pids();
+    process.kill(redis, 'SIGKILL');
+
+    const run = await lab.waitForRun(runId);
+
+    assert.equal(run.state, 'success');
+    assert.equal(startsOf(run), 2);
+    assert.notEqual((await lab.pids()).redis, redis);
+    const log = await lab.call('GET', `/runs/${runId}/log`);
+    assert.equal(log.lines.filter((line: any) => line.code === 'FAKE_ENDED').length, 2);
+    await assertAllWell(lab, run);
+  });
+
+  it('goes on when Redis forgets everything: the worker keeps its tasks, the results arrive', async () => {
+    const runId = await startLongRun(4_000);
+    await tellRedis(lab, 'FLUSHALL');
+
+    const run = await lab.waitForRun(runId);
+
+    assert.equal(run.state, 'success');
+    assert.equal(startsOf(run), 2);
+    await assertAllWell(lab, run);
+  });
+
+  it('goes on when Redis forgets everything while tasks wait for their turn', async () => {
+    await lab.call('PATCH', '/settings', { tasksPerHost: 16 });
+    const machines = [1, 2, 3, 4, 5].map((number) => fakeMachine(`many ${number}`, 100 + number));
+    lab.script({ backupMs: 1_000, machines });
+    await lab.call('GET', `/hosts/${ids.hostId}/machines?refresh=true`);
+    const known = await lab.call('GET', '/machines?search=many');
+    const job = await lab.call('POST', '/jobs', {
+      name: 'many',
+      machineIds: known.map((machine: any) => machine.id),
+      repositoryId: ids.repositoryId,
+    });
+    const started = await lab.call('POST', `/jobs/${job.id}/run`, {});
+    await sleep(700);
+    await tellRedis(lab, 'FLUSHALL');
+
+    const run = await lab.waitForRun(started.id);
+
+    assert.equal(run.state, 'success');
+    assert.equal(startsOf(run), 5);
+    const log = await lab.call('GET', `/runs/${run.id}/log`);
+    assert.ok(log.lines.some((line: any) => line.code === 'QUEUE_FORGOT_TASK'));
+    await assertAllWell(lab, run);
+    await lab.call('PATCH', '/settings', { tasksPerHost: 2 });
+  });
+
+  it('takes a task up again, with the same hold, when its worker is killed', async () => {
+    const runId = await startLongRun(3_000);
+    const [worker] = (await lab.pids()).workers;
+    process.kill(worker ?? 0, 'SIGKILL');
+
+    const run = await lab.waitForRun(runId);
+
+    assert.equal(run.state, 'success');
+    const tasks = new Set(run.parts.map((part: any) => part.id));
+    const starts = lab.journal('backup-start').filter((entry) => tasks.has(entry['task']));
+    assert.equal(starts.length, 4);
+    assert.equal(new Set(starts.map((entry) => entry['hold'])).size, 2);
+    assert.deepEqual(
+      run.parts.map((part: any) => part.attempts),
+      [2, 2],
+    );
+    await assertAllWell(lab, run);
+  });
+
+  it('ends a run whose worker dies of it again and again, and sweeps the host', async () => {
+    lab.script({ backupMs: 300, crashOnce: ['one'] });
+    const started = await lab.call('POST', `/jobs/${ids.jobId}/run`, {});
+    const run = await lab.waitForRun(started.id);
+
+    // Once is forgiven: the second attempt succeeds.
+    assert.equal(run.state, 'success');
+    await assertAllWell(lab, run);
+  });
+
+  it('takes runs up again when the server is killed; its worker brings them to their end', async () => {
+    const runId = await startLongRun(3_000);
+    await lab.killServer();
+    await sleep(500);
+    await lab.start();
+
+    const run = await lab.waitForRun(runId);
+
+    assert.equal(run.state, 'success');
+    assert.equal(startsOf(run), 2);
+    await assertAllWell(lab, run);
+  });
+
+  it('finds the result of a run that ended while no server was there', async () => {
+    const runId = await startLongRun(1_500);
+    await lab.killServer();
+    await sleep(4_000);
+    await lab.start();
+
+    const run = await lab.waitForRun(runId);
+
+    assert.equal(run.state, 'success');
+    assert.equal(startsOf(run), 2);
+    await assertAllWell(lab, run);
+  });
+
+  it('survives the death of everything at once', async () => {
+    const runId = await startLongRun(2_000);
+    const { redis, workers } = await lab.pids();
+    await lab.killServer();
+    for (const pid of [redis, ...workers]) process.kill(pid, 'SIGKILL');
+    await lab.start();
+
+    const run = await lab.waitForRun(runId);
+
+    assert.equal(run.state, 'success');
+    assert.equal(startsOf(run), 4);
+    await assertAllWell(lab, run);
+  });
+
+  it('gives running tasks back when it is stopped in order, and goes on at the next start', async () => {
+    const runId = await startLongRun(2_500);
+    await lab.stop();
+    const cancelled = lab.journal('backup-cancelled').length;
+    assert.ok(cancelled >= 2);
+    await lab.start();
+
+    const run = await lab.waitForRun(runId);
+
+    assert.equal(run.state, 'success');
+    await assertAllWell(lab, run);
+  });
+
+  it('cancels while Redis is away', async () => {
+    const runId = await startLongRun(30_000);
+    const { redis } = await lab.pids();
+    process.kill(redis, 'SIGKILL');
+    await lab.call('POST', `/runs/${runId}/cancel`, {});
+
+    const run = await lab.waitForRun(runId);
+
+    assert.equal(run.state, 'cancelled');
+    await assertAllWell(lab, run);
+  });
+
+  it('remembers what is left on a host that is away, through a restart, and removes it', async () => {
+    lab.script({ backupMs: 1_500, leaveHold: ['one'] });
+    const started = await lab.call('POST', `/jobs/${ids.jobId}/run`, {});
+    await lab.until(async () => {
+      const run = await lab.call('GET', `/runs/${started.id}`);
+      return run.parts.every((part: any) => part.state === 'running') ? true : null;
+    }, 'the run');
+    lab.script({ backupMs: 1_500, leaveHold: ['one'], hostDown: true });
+    const run = await lab.waitForRun(started.id);
+    assert.equal(run.state, 'warning');
+    assert.equal(run.parts.filter((part: any) => !part.holdReleased).length, 1);
+    const refused = await lab.send(`/hosts/${ids.hostId}`, { method: 'DELETE' });
+    assert.equal(refused.status, 409);
+
+    await lab.killServer();
+    lab.script({});
+    await lab.start();
+
+    await lab.until(async () => ((await lab.call('GET', '/system')).openHolds === 0 ? true : null), 'the sweep');
+    const log = await lab.call('GET', `/runs/${run.id}/log`);
+    assert.ok(log.lines.some((line: any) => line.code === 'HOLD_SWEPT'));
+  });
+
+  it('lets only one server use a data folder', async () => {
+    const second = new ServerLab({ DOZO_DATA_DIR: lab.dataFolder, DOZO_LOG_LEVEL: 'silent' });
+    await assert.rejects(second.start(), /ended/);
+    assert.equal((await lab.send('/health')).status, 200);
+  });
+});
