@@ -38,6 +38,20 @@ interface Row {
   restored: string;
 }
 
+const HEADER = [
+  'version',
+  'machine',
+  'route',
+  'nominal',
+  'read',
+  'sent',
+  'stored',
+  'seconds',
+  'MB/s',
+  'state',
+  'restored',
+];
+
 /** Progress and explanations; the table alone goes to standard output. */
 function say(text: string): void {
   process.stderr.write(`${text}\n`);
@@ -175,20 +189,6 @@ async function demonstrate(): Promise<boolean> {
   }
   return equal;
 }
-
-const HEADER = [
-  'version',
-  'machine',
-  'route',
-  'nominal',
-  'read',
-  'sent',
-  'stored',
-  'seconds',
-  'MB/s',
-  'state',
-  'restored',
-];
 
 function renderRow(row: Row): string[] {
   return [
