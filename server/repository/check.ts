@@ -6,6 +6,7 @@ import { ChunkIndex } from './chunk-index.ts';
 import type { CodecPool } from './codec-pool.ts';
 import { readCondemned } from './condemned.ts';
 import { readHeader, type RepositoryHeader } from './header.ts';
+import { parseSlot } from './key-slot.ts';
 import { parseSegment } from './index-segment.ts';
 import {
   CONDEMNED_FOLDER,
@@ -13,6 +14,7 @@ import {
   ID_BYTES,
   INDEX_FOLDER,
   isZeroId,
+  KEYS_FOLDER,
   packIdOfName,
   packName,
   PACKS_FOLDER,
@@ -265,6 +267,11 @@ class Check {
       await this.#guard(name, async () => {
         if (parseSession(await storage.read(name), name, keys) !== null) return;
         throw new AppError('REPOSITORY_INDEX_DAMAGED', `${name} is damaged: a field is missing or of another kind.`);
+      });
+    }
+    for await (const name of storage.listNames(KEYS_FOLDER)) {
+      await this.#guard(name, async () => {
+        parseSlot(await storage.read(name), name);
       });
     }
     for await (const name of storage.listNames(CONDEMNED_FOLDER)) {

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { availableParallelism } from 'node:os';
 import { AppError, isAppError } from '../errors/index.ts';
 import { randomHex, silentLogger, systemClock, type Clock, type Logger } from '../runtime/index.ts';
@@ -5,7 +6,8 @@ import type { Storage } from '../storage/index.ts';
 import { checkRepository } from './check.ts';
 import { CodecPool } from './codec-pool.ts';
 import { assertChunkSize, encodeHeader, readHeader, type RepositoryHeader } from './header.ts';
-import type { IdentityAlgorithm } from './keys.ts';
+import { addPassphraseSlot, unlockWithPassphrase } from './key-slot.ts';
+import { deriveKeys, type IdentityAlgorithm, type RepositoryKeys } from './keys.ts';
 import {
   CHUNK_SIZE_BYTES_DEFAULT,
   HEADER_NAME,
@@ -43,6 +45,8 @@ export interface RepositoryOptions {
   logger?: Logger;
   /** Threads that hash and compress; by default as many as processors, at most 4. 0: none, all in this thread. */
   threads?: number;
+  /** Opens an encrypted repository; for a new one: makes it encrypted, and its first key slot. */
+  passphrase?: string;
 }
 
 export interface CreateRepositoryOptions extends RepositoryOptions {
@@ -66,6 +70,10 @@ export async function createRepository(options: CreateRepositoryOptions): Promis
     identity,
     encryption: null,
   };
+  const { passphrase } = options;
+  const masterKey = passphrase === undefined ? null : randomBytes(32);
+  if (masterKey !== null)
+    header.encryption = { keyId: deriveKeys(masterKey, header.repositoryId).keyId.toString('hex') };
   const exists = (cause?: unknown): AppError =>
     new AppError('REPOSITORY_EXISTS', `There is a repository in ${storage.location} already.`, {
       hint: 'Add it as an existing repository, or choose another folder.',
@@ -76,6 +84,10 @@ export async function createRepository(options: CreateRepositoryOptions): Promis
   try {
     // The header last: it makes the folder a repository. A readme of a broken attempt is as good.
     await publishUnlessThere(storage, README_NAME, Buffer.from(readmeText(header.repositoryId)));
+    if (masterKey !== null && passphrase !== undefined) {
+      const { repositoryId, createdAtMs } = header;
+      await addPassphraseSlot(storage, { passphrase, label: 'first passphrase', createdAtMs, masterKey, repositoryId });
+    }
     await storage.publish(HEADER_NAME, encodeHeader(header));
   } catch (error) {
     if (isAppError(error) && error.code === 'STORAGE_EXISTS') throw exists(error);
@@ -95,23 +107,38 @@ async function publishUnlessThere(storage: Storage, name: string, data: Buffer):
 /**
  * Opens a repository and loads its index: about 20 bytes of memory a chunk, in time proportional to
  * the size of the index.
- * @throws REPOSITORY_NOT_FOUND, REPOSITORY_FORMAT_UNKNOWN, REPOSITORY_KEY_NEEDED, storage errors
+ * @throws REPOSITORY_NOT_FOUND, REPOSITORY_FORMAT_UNKNOWN, REPOSITORY_KEY_NEEDED, REPOSITORY_KEY_WRONG, storage errors
  */
 export async function openRepository(options: RepositoryOptions): Promise<Repository> {
   const { storage, clock = systemClock, logger = silentLogger } = options;
   const header = await readHeader(storage);
-  if (header.encryption !== null) {
+  const keys = await unlock(storage, header, options.passphrase);
+  const identity = { algorithm: header.identity, identityKey: keys?.identityKey ?? null };
+  const catalog = new PackCatalog({ storage, keys, identity, logger });
+  await catalog.refresh();
+  const threads = options.threads ?? Math.min(availableParallelism(), THREADS_MAX);
+  const pool = new CodecPool({ threads, chunkSizeBytes: header.chunkSizeBytes, identity });
+  return new ChunkRepository({ header, catalog, pool, clock, logger });
+}
+
+async function unlock(
+  storage: Storage,
+  { encryption, repositoryId }: RepositoryHeader,
+  passphrase: string | undefined,
+): Promise<RepositoryKeys | null> {
+  if (encryption === null) return null;
+  if (passphrase === undefined) {
     throw new AppError('REPOSITORY_KEY_NEEDED', `The repository in ${storage.location} is encrypted.`, {
       hint: 'Give its passphrase or its recovery key.',
       details: { location: storage.location },
     });
   }
-  const identity = { algorithm: header.identity, identityKey: null };
-  const catalog = new PackCatalog({ storage, keys: null, identity, logger });
-  await catalog.refresh();
-  const threads = options.threads ?? Math.min(availableParallelism(), THREADS_MAX);
-  const pool = new CodecPool({ threads, chunkSizeBytes: header.chunkSizeBytes, identity });
-  return new ChunkRepository({ header, catalog, pool, clock, logger });
+  const keys = deriveKeys(await unlockWithPassphrase(storage, passphrase, repositoryId), repositoryId);
+  if (keys.keyId.toString('hex') === encryption.keyId) return keys;
+  throw new AppError('REPOSITORY_KEY_WRONG', `The key slots in ${storage.location} belong to another repository.`, {
+    hint: 'Put the folder keys back from a copy of this repository.',
+    details: { location: storage.location },
+  });
 }
 
 interface Parts {
@@ -185,8 +212,6 @@ class ChunkRepository implements Repository {
 
   async startWrite(options: { sessionId: string }): Promise<WriteSession> {
     const { catalog, pool, clock, logger } = this.#parts;
-    // What others stored meanwhile need not be stored again, and what a collector takes away must be.
-    await catalog.refresh();
     const context = {
       catalog,
       pool,

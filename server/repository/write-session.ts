@@ -51,8 +51,10 @@ export async function startSession(context: SessionContext, sessionId: string): 
     facts: resumed?.facts ?? null,
     disks: resumed?.disks ?? [],
   };
-  // Tells a collector, before anything is looked up, that what stands now may be built on.
+  // First the record, then the look at what is there: a collector does it the other way round (announce,
+  // then look for sessions), so one of the two always sees the other.
   const name = await publishSession(storage, record, keys);
+  await context.catalog.refresh();
   if (committed)
     await removeQuietly(
       context,
