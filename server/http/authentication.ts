@@ -129,7 +129,6 @@ export class Authentication {
   }
 
   async #verify(input: { user: string; password: string }, request: Request): Promise<void> {
-    assertSameSite(request);
     const attempt = this.#limiter.begin(request.ip ?? 'unknown', input.user);
     const user = await this.#catalogue.users.load(input.user);
     if (!(await verifyPassword(input.password, user?.passwordHash ?? null))) {
@@ -177,10 +176,13 @@ function readCookie(header: string | undefined, name: string): string | undefine
 }
 
 /**
- * A page of another site can make a browser send our cookie (less and less, by SameSite), but it can
+ * Refuses what another site may have sent.
+ *
+ * Such a page can make a browser send our cookie (less and less, by SameSite), but it can
  * neither set a header of ours nor hide where it comes from.
+ * @throws FORBIDDEN
  */
-function assertSameSite(request: Request): void {
+export function assertSameSite(request: Request): void {
   const isChanging = request.method !== 'GET' && request.method !== 'HEAD';
   const site = request.headers['sec-fetch-site'];
   const isForeign = typeof site === 'string' && site !== 'same-origin' && site !== 'none';

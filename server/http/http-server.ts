@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import express, { type Express, type NextFunction, type Request, type Response } from 'express';
 import { AppError } from '../errors/index.ts';
 import type { Logger } from '../runtime/index.ts';
+import { assertSameSite } from './authentication.ts';
 import { answerError } from './error-answer.ts';
 import { createOpenApi } from './openapi.ts';
 import type { HttpServices, Route } from './route.ts';
@@ -115,7 +116,11 @@ function createApp(options: HttpServerOptions): Express {
 type Session = Awaited<ReturnType<HttpServices['authentication']['identify']>>;
 
 async function admit(route: Route, services: HttpServices, request: Request): Promise<Session> {
-  if (route.access === 'open') return null;
+  if (route.access === 'open') {
+    // Nor may another site log a browser in to an account of its choice.
+    assertSameSite(request);
+    return null;
+  }
   const session = await services.authentication.identify(request);
   if (session === null) throw loginRequired();
   return session;
