@@ -122,6 +122,11 @@ export class CodecPool {
     return result.map((one) => (typeof one === 'string' ? one : bufferOf(one)));
   }
 
+  /** Its workers, for tests that end one. */
+  threadsForTest(): readonly Worker[] {
+    return this.#threads.map((thread) => thread.worker);
+  }
+
   async close(): Promise<void> {
     this.#closed = true;
     const failure = new AppError('CANCELLED', 'The repository was closed.');

@@ -1,0 +1,67 @@
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { describe, it } from 'node:test';
+import { CodecPool } from './codec-pool.ts';
+
+const identity = { algorithm: 'sha256' as const, identityKey: null };
+
+describe('the codec pool', () => {
+  for (const threads of [0, 2]) {
+    it(`hashes, encodes and decodes with ${threads} threads`, async () => {
+      const pool = new CodecPool({ threads, chunkSizeBytes: 65_536, identity });
+      const slot = await pool.acquireSlot();
+      slot.input.fill('compressible ', 0, 5000);
+      for (let at = 5000; at < 6000; at += 1) slot.input[at] = (at * 7919) & 255;
+      const ids = await pool.hash(slot, [5000, 1000]);
+      assert.deepEqual(ids.subarray(32), createHash('sha256').update(slot.input.subarray(5000, 6000)).digest());
+      const packKey = Buffer.alloc(32, 9);
+      const parts = [0, 1].map((row) => ({
+        offset: row * 5000,
+        length: row === 0 ? 5000 : 1000,
+        id: ids.subarray(row * 32, row * 32 + 32),
+        row,
+      }));
+      const encoded = await pool.encode(slot, packKey, parts);
+      const stored = encoded.map((part) =>
+        Buffer.from(slot[part.area].subarray(part.offset, part.offset + part.length)),
+      );
+      const range = Buffer.concat(stored);
+      let offset = 0;
+      const wanted = encoded.map((part, row) => {
+        const one = {
+          ...(parts[row] as (typeof parts)[number]),
+          offset,
+          storedLength: part.length,
+          codec: part.codec,
+          crc: part.crc,
+          plainLength: row === 0 ? 5000 : 1000,
+        };
+        offset += part.length;
+        return one;
+      });
+      assert.deepEqual(await pool.verify(Buffer.from(range), packKey, wanted), [null, null]);
+      const contents = await pool.decode(Buffer.from(range), packKey, wanted);
+      assert.ok(Buffer.isBuffer(contents[0]) && contents[0].equals(slot.input.subarray(0, 5000)));
+      assert.ok(Buffer.isBuffer(contents[1]) && contents[1].equals(slot.input.subarray(5000, 6000)));
+      const swapped = wanted.map((part, row) => ({ ...part, row: 1 - row }));
+      for (const result of await pool.decode(Buffer.from(range), packKey, swapped))
+        assert.equal(typeof result, 'string');
+      pool.releaseSlot(slot);
+      await pool.close();
+    });
+  }
+
+  it('fails the work of a thread that dies, and goes on with another', async () => {
+    const pool = new CodecPool({ threads: 1, chunkSizeBytes: 65_536, identity });
+    const slot = await pool.acquireSlot();
+    await pool.hash(slot, [10]);
+    // A length beyond the slot makes no thread die, so the thread is ended from outside.
+    const thread = pool.threadsForTest()[0];
+    const work = pool.hash(slot, [1_000_000]);
+    await thread?.terminate();
+    await assert.rejects(work, { code: 'INTERNAL' });
+    assert.deepEqual(await pool.hash(slot, [10]), createHash('sha256').update(Buffer.alloc(10)).digest());
+    await pool.close();
+    await assert.rejects(pool.hash(slot, [10]), { code: 'CANCELLED' });
+  });
+});

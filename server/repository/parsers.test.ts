@@ -1,0 +1,187 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import fc from 'fast-check';
+import { isAppError } from '../errors/index.ts';
+import { encodeHeader, parseHeader } from './header.ts';
+import { encodeSegment, parseSegment } from './index-segment.ts';
+import { parseSlot } from './key-slot.ts';
+import {
+  encodePackRow,
+  encodePackTrailer,
+  locatePackTable,
+  PACK_ROW_BYTES,
+  PackTable,
+  parsePackTable,
+} from './pack-format.ts';
+import { encodePoint, parsePoint } from './point-file.ts';
+import { decodeSealed, encodeSealed } from './sealed-file.ts';
+import { parseSession } from './session-file.ts';
+
+const NAME = 'points/20260101t000000z-0123456789abcdef.point';
+const PACK_ID = 'ab'.repeat(16);
+
+/** Runs a parser: a value or an error of the registry, nothing else. */
+function tame(parse: () => unknown): unknown {
+  try {
+    return parse();
+  } catch (error) {
+    assert.ok(isAppError(error), `not a named error: ${String(error)}`);
+    assert.match(error.code, /^REPOSITORY_/);
+    return null;
+  }
+}
+
+function parseAny(bytes: Buffer): void {
+  tame(() => parseHeader(bytes));
+  tame(() => parseSegment(bytes, 'index/x.index'));
+  tame(() => parseSlot(bytes, 'keys/x.key'));
+  tame(() => parsePoint(bytes, NAME, null));
+  tame(() => parseSession(bytes, 'sessions/x', null));
+  if (bytes.length >= 64) {
+    tame(() => parsePackTable(PACK_ID, bytes, 'packs/x'));
+    tame(() => locatePackTable(bytes.subarray(bytes.length - 64), bytes.length, 'packs/x'));
+  }
+}
+
+/** Bodies that are right as far as the frame goes, so that what lies inside is reached. */
+const sealed = fc
+  .tuple(
+    fc.constantFrom('DOZOHEAD', 'DOZOINDX', 'DOZOPONT', 'DOZOSESS', 'DOZOKEYS'),
+    fc.oneof(
+      fc.uint8Array({ maxLength: 300 }),
+      fc.json().map((json) => Buffer.from(json)),
+    ),
+    fc.boolean(),
+  )
+  .map(([kind, body, compress]) => encodeSealed(kind as 'DOZOHEAD', Buffer.from(body), { compress, keys: null }));
+
+describe('every parser', () => {
+  it('gives a value or a named error for any bytes', () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 2000 }), (bytes) => parseAny(Buffer.from(bytes))),
+      { numRuns: 1500 },
+    );
+    fc.assert(fc.property(sealed, parseAny), { numRuns: 1500 });
+  });
+
+  it('notices any changed bit of a sealed file', () => {
+    const file = encodeSealed('DOZOPONT', Buffer.from('{"a":1}'.repeat(20)), { compress: true, keys: null });
+    for (let bit = 0; bit < file.length * 8; bit += 1) {
+      const changed = Buffer.from(file);
+      changed[bit >> 3] = (changed[bit >> 3] as number) ^ (1 << (bit & 7));
+      const source = { name: NAME, code: 'REPOSITORY_MANIFEST_DAMAGED' as const, hint: '' };
+      assert.throws(() => decodeSealed('DOZOPONT', changed, source, null), { code: 'REPOSITORY_MANIFEST_DAMAGED' });
+    }
+  });
+
+  it('refuses a newer version instead of guessing', () => {
+    const file = encodeSealed('DOZOHEAD', Buffer.from('{}'), { compress: false, keys: null });
+    assert.throws(() => parseHeader(file), { code: 'REPOSITORY_FORMAT_UNKNOWN', hint: /Update/ });
+  });
+
+  it('does not let a file unpack into more than its header names', () => {
+    const bomb = encodeSealed('DOZOPONT', Buffer.alloc(50_000_000), { compress: true, keys: null });
+    assert.ok(bomb.length < 10_000);
+    assert.equal(
+      tame(() => parsePoint(bomb, NAME, null)),
+      null,
+    );
+  });
+});
+
+describe('encoding and parsing', () => {
+  it('are each other’s reverse for a header', () => {
+    const header = {
+      repositoryId: 'cd'.repeat(16),
+      createdAtMs: 5,
+      chunkSizeBytes: 65_536,
+      identity: 'sha512-256' as const,
+      encryption: { keyId: 'ef'.repeat(16) },
+    };
+    assert.deepEqual(parseHeader(encodeHeader(header)), header);
+  });
+
+  it('are each other’s reverse for tables and segments', () => {
+    fc.assert(
+      fc.property(
+        fc.array(
+          fc.record({
+            id: fc.uint8Array({ minLength: 32, maxLength: 32 }),
+            storedLength: fc.integer({ min: 1, max: 1_000_000 }),
+            plainLength: fc.nat(4_194_304),
+            crc: fc.nat(),
+            codec: fc.nat(1),
+          }),
+          { maxLength: 40 },
+        ),
+        (rows) => {
+          const bytes = Buffer.alloc(rows.length * PACK_ROW_BYTES);
+          let offsetBytes = 64;
+          const made = rows.map((row, index) => {
+            const one = { ...row, id: Buffer.from(row.id), offsetBytes };
+            encodePackRow(one, bytes, index);
+            offsetBytes += row.storedLength;
+            return one;
+          });
+          const table = new PackTable(PACK_ID, 'data', offsetBytes, bytes);
+          const parsed = parsePackTable(PACK_ID, Buffer.concat([bytes, encodePackTrailer(table)]), 'packs/x');
+          assert.deepEqual(
+            made.map((_, index) => ({ ...parsed.row(index), id: Buffer.from(parsed.row(index).id) })),
+            made,
+          );
+          const segment = encodeSegment([table, table]);
+          const entries = parseSegment(segment, 'index/x');
+          assert.equal(entries.length, 2);
+          for (const { table: copy, offsetBytes: at, lengthBytes } of entries) {
+            assert.ok(copy.bytes.equals(bytes));
+            assert.ok(segment.subarray(at, at + bytes.length).equals(bytes));
+            assert.equal(lengthBytes, bytes.length + 64);
+          }
+        },
+      ),
+      { numRuns: 100 },
+    );
+  });
+
+  it('refuses a table whose chunks overlap or leave gaps', () => {
+    const rows = [64, 160].map((offsetBytes) => ({
+      id: Buffer.alloc(32, offsetBytes),
+      offsetBytes,
+      storedLength: 100,
+      plainLength: 1,
+      crc: 0,
+      codec: 0,
+    }));
+    const bytes = Buffer.alloc(2 * PACK_ROW_BYTES);
+    rows.forEach((row, index) => encodePackRow(row, bytes, index));
+    const table = new PackTable(PACK_ID, 'data', 260, bytes);
+    const tail = Buffer.concat([bytes, encodePackTrailer(table)]);
+
+    assert.throws(() => parsePackTable(PACK_ID, tail, 'packs/x'), { code: 'REPOSITORY_PACK_DAMAGED' });
+  });
+
+  it('keep a point’s root hash', () => {
+    const manifest = {
+      pointId: '20260101t000000z-0123456789abcdef',
+      kind: 'disk-image' as const,
+      createdAtMs: 1,
+      machineId: 'm',
+      machineName: 'ゲスト',
+      state: 'incomplete' as const,
+      stateReasons: ['Disk 2 is independent.'],
+      disks: [],
+      machine: { a: [1, null] },
+      evidence: null,
+      rootHash: '',
+      previousPointId: null,
+      previousRootHash: null,
+    };
+    const content = { manifest, files: [], sessionId: 's', chunkSizeBytes: 65_536 };
+    const { bytes, rootHash } = encodePoint(content, null);
+
+    assert.deepEqual(parsePoint(bytes, NAME, null).manifest, { ...manifest, rootHash });
+    assert.throws(() => parsePoint(bytes, NAME.replace('abcdef', 'abcdee'), null), {
+      code: 'REPOSITORY_MANIFEST_DAMAGED',
+    });
+  });
+});
