@@ -1,4 +1,4 @@
-import { Command } from 'commander';
+import type { Command } from 'commander';
 import type { Terminal } from './ask.ts';
 import { callApi, type Connection } from './connection.ts';
 import { loadConnection } from './settings-file.ts';

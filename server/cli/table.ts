@@ -17,7 +17,6 @@ export function formatTable(headings: readonly string[], rows: readonly (readonl
 }
 
 export function cleanText(text: string): string {
-  // eslint-disable-next-line no-control-regex -- control characters are what is replaced here
   return text.replaceAll(/[\u0000-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069]/g, '?');
 }
 

@@ -4,7 +4,7 @@ import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { ADMIN_PASSWORD, ServerLab } from './server-lab.ts';
+import { ADMIN_PASSWORD, type Answer, ServerLab } from './server-lab.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'dozo-cli-'));
 const config = join(folder, 'config/cli.json');
@@ -32,7 +32,7 @@ async function dozo(args: string[], options: { input?: string; env?: Record<stri
 async function json(
   args: string[],
   options: Parameters<typeof dozo>[1] = {},
-): Promise<{ status: number | null; document: any }> {
+): Promise<{ status: number | null; document: Answer }> {
   const { status, out, errors } = await dozo([...args, '--json'], options);
   assert.equal(out.trim().split('\n').length, 1, `one document, not: ${out}${errors}`);
   return { status, document: JSON.parse(out) };

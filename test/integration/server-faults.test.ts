@@ -3,7 +3,7 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { after, afterEach, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fakeMachine, ServerLab } from './server-lab.ts';
+import { type Answer, ServerLab, fakeMachine } from './server-lab.ts';
 
 /** One command to the embedded Redis, past everything. */
 function tellRedis(lab: ServerLab, command: string): Promise<string> {
@@ -19,7 +19,7 @@ function tellRedis(lab: ServerLab, command: string): Promise<string> {
 }
 
 /** What must hold after any fault: everything ended, nothing left, nothing done twice at the same time. */
-async function assertAllWell(lab: ServerLab, run: any): Promise<void> {
+async function assertAllWell(lab: ServerLab, run: Answer): Promise<void> {
   await lab.until(async () => ((await lab.call('GET', '/system')).openHolds === 0 ? true : null), 'no open holds');
   for (const part of run.parts) {
     const log = await lab.call('GET', `/runs/${run.id}/log`);
@@ -45,13 +45,13 @@ describe('faults in the middle of runs', { timeout: 300_000 }, () => {
     const started = await lab.call('POST', `/jobs/${ids.jobId}/run`, {});
     await lab.until(async () => {
       const run = await lab.call('GET', `/runs/${started.id}`);
-      return run.parts.every((part: any) => part.state === 'running' && part.progress !== null) ? true : null;
+      return run.parts.every((part: Answer) => part.state === 'running' && part.progress !== null) ? true : null;
     }, 'both machines to run');
     return started.id as string;
   }
 
-  function startsOf(run: any): number {
-    const tasks = new Set(run.parts.map((part: any) => part.id));
+  function startsOf(run: Answer): number {
+    const tasks = new Set(run.parts.map((part: Answer) => part.id));
     return lab.journal('backup-start').filter((entry) => tasks.has(entry['task'])).length;
   }
 
@@ -66,7 +66,7 @@ describe('faults in the middle of runs', { timeout: 300_000 }, () => {
     assert.equal(startsOf(run), 2);
     assert.notEqual((await lab.pids()).redis, redis);
     const log = await lab.call('GET', `/runs/${runId}/log`);
-    assert.equal(log.lines.filter((line: any) => line.code === 'FAKE_ENDED').length, 2);
+    assert.equal(log.lines.filter((line: Answer) => line.code === 'FAKE_ENDED').length, 2);
     await assertAllWell(lab, run);
   });
 
@@ -89,7 +89,7 @@ describe('faults in the middle of runs', { timeout: 300_000 }, () => {
     const known = await lab.call('GET', '/machines?search=many');
     const job = await lab.call('POST', '/jobs', {
       name: 'many',
-      machineIds: known.map((machine: any) => machine.id),
+      machineIds: known.map((machine: Answer) => machine.id),
       repositoryId: ids.repositoryId,
     });
     const started = await lab.call('POST', `/jobs/${job.id}/run`, {});
@@ -101,7 +101,7 @@ describe('faults in the middle of runs', { timeout: 300_000 }, () => {
     assert.equal(run.state, 'success');
     assert.equal(startsOf(run), 5);
     const log = await lab.call('GET', `/runs/${run.id}/log`);
-    assert.ok(log.lines.some((line: any) => line.code === 'QUEUE_FORGOT_TASK'));
+    assert.ok(log.lines.some((line: Answer) => line.code === 'QUEUE_FORGOT_TASK'));
     await assertAllWell(lab, run);
     await lab.call('PATCH', '/settings', { tasksPerHost: 2 });
   });
@@ -114,12 +114,12 @@ describe('faults in the middle of runs', { timeout: 300_000 }, () => {
     const run = await lab.waitForRun(runId);
 
     assert.equal(run.state, 'success');
-    const tasks = new Set(run.parts.map((part: any) => part.id));
+    const tasks = new Set(run.parts.map((part: Answer) => part.id));
     const starts = lab.journal('backup-start').filter((entry) => tasks.has(entry['task']));
     assert.equal(starts.length, 4);
     assert.equal(new Set(starts.map((entry) => entry['hold'])).size, 2);
     assert.deepEqual(
-      run.parts.map((part: any) => part.attempts),
+      run.parts.map((part: Answer) => part.attempts),
       [2, 2],
     );
     await assertAllWell(lab, run);
@@ -205,12 +205,12 @@ describe('faults in the middle of runs', { timeout: 300_000 }, () => {
     const started = await lab.call('POST', `/jobs/${ids.jobId}/run`, {});
     await lab.until(async () => {
       const run = await lab.call('GET', `/runs/${started.id}`);
-      return run.parts.every((part: any) => part.state === 'running') ? true : null;
+      return run.parts.every((part: Answer) => part.state === 'running') ? true : null;
     }, 'the run');
     lab.script({ backupMs: 1_500, leaveHold: ['one'], hostDown: true });
     const run = await lab.waitForRun(started.id);
     assert.equal(run.state, 'warning');
-    assert.equal(run.parts.filter((part: any) => !part.holdReleased).length, 1);
+    assert.equal(run.parts.filter((part: Answer) => !part.holdReleased).length, 1);
     const refused = await lab.send(`/hosts/${ids.hostId}`, { method: 'DELETE' });
     assert.equal(refused.status, 409);
 
@@ -220,7 +220,7 @@ describe('faults in the middle of runs', { timeout: 300_000 }, () => {
 
     await lab.until(async () => ((await lab.call('GET', '/system')).openHolds === 0 ? true : null), 'the sweep');
     const log = await lab.call('GET', `/runs/${run.id}/log`);
-    assert.ok(log.lines.some((line: any) => line.code === 'HOLD_SWEPT'));
+    assert.ok(log.lines.some((line: Answer) => line.code === 'HOLD_SWEPT'));
   });
 
   it('lets only one server use a data folder', async () => {

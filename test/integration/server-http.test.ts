@@ -4,7 +4,7 @@ import { connect as tlsConnect } from 'node:tls';
 import { after, before, describe, it } from 'node:test';
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { ADMIN_PASSWORD, ServerLab, type Reply } from './server-lab.ts';
+import { ADMIN_PASSWORD, type Answer, type Reply, ServerLab } from './server-lab.ts';
 
 interface Operation {
   method: string;
@@ -25,7 +25,7 @@ function cookieOf(reply: Reply): string {
 describe('the API towards strangers and attackers', { timeout: 180_000 }, () => {
   const lab = new ServerLab();
   let operations: Operation[] = [];
-  let document: any;
+  let document: Answer;
 
   before(async () => {
     await lab.start();
@@ -252,7 +252,7 @@ describe('the API towards strangers and attackers', { timeout: 180_000 }, () => 
     assert.equal(new Set(ids).size, ids.length);
     for (const { method, path, operation } of operations) {
       const names = [...path.matchAll(/\{(\w+)\}/g)].map((match) => match[1]);
-      const declared = ((operation as any).parameters as { in: string; name: string }[])
+      const declared = ((operation as Answer).parameters as { in: string; name: string }[])
         .filter((parameter) => parameter.in === 'path')
         .map((parameter) => parameter.name);
       assert.deepEqual(declared.sort(), names.sort(), `${method} ${path}`);
@@ -347,7 +347,7 @@ describe('live events', { timeout: 60_000 }, () => {
 interface SentEvent {
   id: string;
   event: string;
-  data: any;
+  data: Answer;
 }
 
 /** Events that come within a moment after `act`. */

@@ -9,13 +9,15 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 export const ADMIN_PASSWORD = 'correct horse battery';
 
+/** What the API answered: tests know what to expect, and fail when it is not so. */
+// eslint-disable-next-line @typescript-eslint/no-explicit-any
+export type Answer = any;
+
 export interface Reply {
   status: number;
   headers: Record<string, string | string[] | undefined>;
   text: string;
-  // Answers are read by tests that know what to expect.
-  // eslint-disable-next-line @typescript-eslint/no-explicit-any
-  json: any;
+  json: Answer;
 }
 
 export interface SendOptions {
@@ -159,8 +161,7 @@ export class ServerLab {
   }
 
   /** Like `send`, but what is not a success is an error. */
-  // eslint-disable-next-line @typescript-eslint/no-explicit-any
-  async call(method: string, path: string, body?: unknown): Promise<any> {
+  async call(method: string, path: string, body?: unknown): Promise<Answer> {
     const reply = await this.send(path, { method, ...(body === undefined ? {} : { body }) });
     if (reply.status >= 300) throw new Error(`${method} ${path}: ${reply.status} ${reply.text}`);
     return reply.json;
@@ -177,8 +178,7 @@ export class ServerLab {
   }
 
   /** Waits until a run has ended and gives it with its parts. */
-  // eslint-disable-next-line @typescript-eslint/no-explicit-any
-  async waitForRun(runId: string, timeoutMs = 60_000): Promise<any> {
+  async waitForRun(runId: string, timeoutMs = 60_000): Promise<Answer> {
     return this.until(
       async () => {
         const run = await this.call('GET', `/runs/${runId}`);

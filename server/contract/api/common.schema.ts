@@ -9,7 +9,6 @@ export const nameSchema = z
   .trim()
   .min(1)
   .max(255)
-  // eslint-disable-next-line no-control-regex -- control characters are what is refused here
   .regex(/^[^\u0000-\u001f\u007f\u2028\u2029]*$/, 'must be one line without control characters');
 
 /** Absolute path on the NAS without steps upwards. */
@@ -17,7 +16,6 @@ export const pathSchema = z
   .string()
   .min(2)
   .max(1024)
-  // eslint-disable-next-line no-control-regex -- control characters are what is refused here
   .regex(/^\/[^\u0000-\u001f]*$/, 'must be an absolute path')
   .refine((path) => !path.split('/').includes('..'), 'must not contain ".."');
 
