@@ -160,7 +160,8 @@ async function demonstrate(): Promise<boolean> {
     const run = await watched(`Backup (${version})`, await api.post<{ id: string }>(`/jobs/${job.id}/run`, {}));
     for (const part of run.parts) {
       const result = part.result as BackupResult | null;
-      if (result?.pointId == null) throw new Error(`${part.name}: ${part.error?.message ?? part.state}`);
+      if (result === null || result.pointId === null)
+        throw new Error(`${part.name}: ${part.error?.message ?? part.state}`);
       const seconds = (result.finishedAtMs - result.startedAtMs) / 1000;
       rows.push({
         version,

@@ -1,0 +1,91 @@
+import { availableParallelism } from 'node:os';
+import { cpSync, existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { execute } from './execute.ts';
+import { NODE, VALKEY, type Architecture } from './pins.ts';
+import { CACHE, fetchNode, fetchValkeySource } from './sources.ts';
+
+/** A static Valkey: it asks nothing but the kernel. @returns path of the stripped program */
+export function compileValkey(architecture: Architecture): string {
+  return cached(`valkey-${VALKEY.debianVersion}-${architecture.machine}`, (result) => {
+    const source = fetchValkeySource();
+    const build = join(CACHE, 'build', `valkey-${architecture.machine}`);
+    rmSync(build, { recursive: true, force: true });
+    cpSync(source, build, { recursive: true });
+    const tools = isNative(architecture)
+      ? []
+      : [
+          `CC=${architecture.crossPrefix}gcc`,
+          `CXX=${architecture.crossPrefix}g++`,
+          `AR=${architecture.crossPrefix}ar`,
+          `uname_M=${architecture.machine}`,
+        ];
+    execute(
+      'nice',
+      [
+        ...['-n', '15', 'make', '-C', 'src', `-j${availableParallelism()}`, 'valkey-server'],
+        ...['MALLOC=libc', 'BUILD_TLS=no', 'USE_SYSTEMD=no', 'CFLAGS=-O2', 'LDFLAGS=-static', ...tools],
+      ],
+      // Of the build's identity, which Valkey tells; the machine's name and the time would be in it otherwise.
+      { cwd: build, env: { SOURCE_DATE_EPOCH: '1' } },
+    );
+    execute(`${architecture.crossPrefix}strip`, ['-o', result, join(build, 'src/valkey-server')]);
+    rmSync(build, { recursive: true, force: true });
+  });
+}
+
+interface Addon {
+  file: string;
+  folder: string;
+  version: string;
+}
+
+/**
+ * The native addons, stripped. Those of this machine's architecture were compiled by scripts/setup; the
+ * others are cross-compiled in a copy.
+ * @returns path by file name
+ */
+export function compileAddons(architecture: Architecture, addons: readonly Addon[]): Map<string, string> {
+  const results = new Map<string, string>();
+  for (const { file, folder, version } of addons) {
+    const built = join('build/Release', file);
+    const path = cached(`${file}-${version}-${NODE.version}-${architecture.machine}`, (result) => {
+      let from = join(folder, built);
+      const copy = join(CACHE, 'build', `${file}-${architecture.machine}`);
+      if (!isNative(architecture)) {
+        rmSync(copy, { recursive: true, force: true });
+        cpSync(folder, copy, { recursive: true, filter: (name) => !name.endsWith('/build') });
+        execute(
+          'nice',
+          [
+            ...['-n', '15', 'node-gyp', 'rebuild', `--arch=${architecture.node}`],
+            `--nodedir=${fetchNode(architecture)}`,
+          ],
+          {
+            cwd: copy,
+            env: { CC: `${architecture.crossPrefix}gcc`, CXX: `${architecture.crossPrefix}g++`, JOBS: 'max' },
+          },
+        );
+        from = join(copy, built);
+      }
+      if (!existsSync(from)) throw new Error(`${from} is missing; run scripts/setup first`);
+      execute(`${architecture.crossPrefix}strip`, ['-o', result, from]);
+      rmSync(copy, { recursive: true, force: true });
+    });
+    results.set(file, path);
+  }
+  return results;
+}
+
+export function isNative(architecture: Architecture): boolean {
+  return process.arch === architecture.node;
+}
+
+function cached(name: string, make: (result: string) => void): string {
+  const path = resolve(CACHE, 'compiled', name);
+  if (existsSync(path)) return path;
+  mkdirSync(join(CACHE, 'compiled'), { recursive: true });
+  make(`${path}.new`);
+  renameSync(`${path}.new`, path);
+  return path;
+}
