@@ -1,4 +1,4 @@
-export { found, type OrchestrationContext } from './context.ts';
+export { found } from './context.ts';
 export { EventHub, type NumberedEvent } from './event-hub.ts';
 export { ADDRESS_PURPOSE } from './host-addresses.ts';
 export { Orchestration } from './orchestration.ts';
