@@ -15,7 +15,7 @@ import { startLabHost, type LabHost } from '../../test/lab/lab-host.ts';
 import { firstDifference } from './compare.ts';
 import { startProduct, type Product } from '../../test/product/product.ts';
 import { ProgressBars } from './progress-bars.ts';
-import { renderTable } from './table.ts';
+import { formatTable } from '../../server/cli/table.ts';
 
 /** How long the guests write between the two backups. */
 const WRITING_MS = 8_000;
@@ -185,7 +185,7 @@ async function demonstrate(): Promise<boolean> {
   if (flags.json === true) {
     process.stdout.write(`${JSON.stringify({ equal, rows }, null, 2)}\n`);
   } else {
-    process.stdout.write(`\n${renderTable(HEADER, rows.map(renderRow))}\n\n`);
+    process.stdout.write(`\n${formatTable(HEADER, rows.map(renderRow))}\n`);
     process.stdout.write(equal ? 'Every restored disk is equal to its source as it was frozen.\n' : 'NOT EQUAL.\n');
   }
   return equal;
