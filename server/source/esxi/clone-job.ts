@@ -128,6 +128,22 @@ export async function endClone(host: HostShell, job: string): Promise<void> {
   );
 }
 
+/**
+ * Ends every clone in a hold's folder and removes the folder. Idempotent.
+ * @returns whether there was one
+ * @throws HOST_COMMAND_FAILED
+ */
+export async function removeCloneFolder(host: HostShell, folder: string): Promise<boolean> {
+  if (!(await host.exists(folder))) return false;
+  for (const name of await host.listFolder(folder)) {
+    if (name.endsWith('.pid')) await endClone(host, `${folder}/${name.slice(0, -'.pid'.length)}`);
+  }
+  // Not at once: locks outlive their process for a moment, and what watched the clone writes its status.
+  const command = shell`n=0; until rm -rf -- ${folder}; do n=$((n+1)); [ $n -lt 5 ] || exit 1; sleep 1; done`;
+  await host.run(command, 'remove a temporary folder');
+  return true;
+}
+
 /** Path of the job's files, without their endings. */
 export function jobOf(target: string): string {
   return target.slice(0, -'.vmdk'.length);

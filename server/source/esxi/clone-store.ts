@@ -3,7 +3,7 @@ import type { Extent } from '../../disk/index.ts';
 import { formatBytes, KIB } from '../../runtime/index.ts';
 import { shell } from '../../ssh/index.ts';
 import type { Note } from '../source.ts';
-import { cloneDisk, endClone, jobOf, removeDisk } from './clone-job.ts';
+import { cloneDisk, removeCloneFolder, removeDisk } from './clone-job.ts';
 import { holdFolder, type EsxiContext } from './context.ts';
 import type { DatastoreMap } from './datastore-path.ts';
 import { readFilesystems } from './filesystems.ts';
@@ -42,6 +42,8 @@ export class CloneStore {
   readonly #note: (note: Note) => void;
   readonly #onHost = new Map<string, Promise<Clone>>();
   readonly #onNas = new Map<string, Promise<Clone>>();
+  /** Folders on the host's own datastores that hold copies. */
+  readonly #folders = new Set<string>();
   #line: Promise<unknown> = Promise.resolve();
   #mount: Promise<string> | null = null;
 
@@ -90,22 +92,17 @@ export class CloneStore {
   async dispose(): Promise<void> {
     await this.#line.catch(() => undefined);
     const host = this.#context.shell;
-    for (const pending of [...this.#onHost.values(), ...this.#onNas.values()]) {
-      const clone = await pending.catch(() => null);
-      if (clone === null) continue;
-      await endClone(host, jobOf(clone.target));
-      await removeDisk(host, clone.target);
-    }
-    for (const datastore of new Set(await this.#hostDatastores())) {
-      const folder = holdFolder(this.#datastores.rootOf(datastore), this.#hold);
-      await host.exec(shell`rmdir -- ${folder} 2>/dev/null; true`, { isRepeatable: true });
-    }
+    for (const folder of this.#folders) await removeCloneFolder(host, folder);
+    this.#folders.clear();
     this.#onHost.clear();
     this.#onNas.clear();
     if (this.#mount !== null) {
       const root = await this.#mount.catch(() => null);
       this.#mount = null;
-      if (root !== null) await unmountStaging(host, root, this.#hold);
+      if (root !== null) {
+        await removeCloneFolder(host, holdFolder(root, this.#hold));
+        await unmountStaging(host, root, this.#hold);
+      }
     }
   }
 
@@ -140,6 +137,7 @@ export class CloneStore {
     const { shell: host, clock } = this.#context;
     await this.#makeRoom(source, signal);
     const folder = holdFolder(this.#datastores.rootOf(source.datastore), this.#hold);
+    this.#folders.add(folder);
     await host.run(shell`mkdir -p -- ${folder}`, 'make a temporary folder', { signal });
     const target = `${folder}/${fileNameOf(source.key)}.vmdk`;
     this.#announce(source, 'on the host', 'ROUTE_HOST_CLONE');
@@ -222,13 +220,6 @@ export class CloneStore {
     if (code !== 0) return source.sizeBytes;
     const sizes = stdout.toString('utf8').match(/^\d+/gm) ?? [];
     return sizes.reduce((sum, size) => sum + Number(size) * KIB, 0);
-  }
-
-  async #hostDatastores(): Promise<string[]> {
-    const clones = await Promise.all(
-      [...this.#onHost.values()].map(async (pending) => await pending.catch(() => null)),
-    );
-    return clones.flatMap((clone) => (clone === null ? [] : [clone.datastore]));
   }
 }
 

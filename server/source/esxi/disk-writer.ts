@@ -157,7 +157,7 @@ export class DiskWriter {
 
   async #work(): Promise<void> {
     while (this.#queue.length > 0) {
-      const connection = this.#host.connection;
+      const connection = await this.#host.usable(this.#stop.signal);
       const taken: Run[] = [];
       try {
         if (this.#hasFullBlock) await this.#serve(connection, taken);
@@ -260,7 +260,7 @@ export class DiskWriter {
   async #explain(run: Run | undefined): Promise<void> {
     if (run === undefined) return;
     try {
-      await this.#writeRun(this.#host.connection, run);
+      await this.#writeRun(await this.#host.usable(this.#stop.signal), run);
     } catch (error) {
       if (isAppError(error) && (error.code === 'DATASTORE_FULL' || error.code === 'DISK_WRITE_FAILED')) throw error;
       if (!isLost(error) && !isAbort(error)) throw error;
@@ -297,7 +297,8 @@ export async function hashOnHost(
   for (const { offsetBytes, lengthBytes } of extents) {
     const { block, first, count } = blocksOf(offsetBytes, lengthBytes);
     const command = shell`dd if=${path} bs=${block} skip=${first} count=${count} 2>/dev/null`;
-    const channel = await host.connection.open(command, signal === undefined ? {} : { signal });
+    const connection = await host.usable(signal);
+    const channel = await connection.open(command, signal === undefined ? {} : { signal });
     const hash = createHash('sha256');
     for await (const chunk of channel.stdout as AsyncIterable<Buffer>) hash.update(chunk);
     await channel.exit;

@@ -21,6 +21,7 @@ export class HostShell {
   #connection: SshConnection;
   #renewal: Promise<SshConnection> | null = null;
   #wireBytesBefore = 0;
+  #isDead = false;
   #isClosed = false;
 
   constructor(parts: {
@@ -35,8 +36,14 @@ export class HostShell {
     this.#logger = parts.logger;
   }
 
-  get connection(): SshConnection {
-    return this.#connection;
+  /** The present connection; a new one where the last attempt to make one failed. */
+  async usable(signal?: AbortSignal): Promise<SshConnection> {
+    if (!this.#isDead) return this.#connection;
+    return await this.renew(this.#connection, signal);
+  }
+
+  get hostKey(): string {
+    return this.#connection.hostKey;
   }
 
   wireBytes(): number {
@@ -49,14 +56,14 @@ export class HostShell {
    */
   async renew(broken: SshConnection, signal?: AbortSignal): Promise<SshConnection> {
     signal?.throwIfAborted();
-    if (broken !== this.#connection) return this.#connection;
-    this.#renewal ??= this.#makeNew(broken).finally(() => (this.#renewal = null));
+    if (broken !== this.#connection && !this.#isDead) return this.#connection;
+    this.#renewal ??= this.#makeNew(this.#connection).finally(() => (this.#renewal = null));
     return await this.#renewal;
   }
 
   async exec(command: ShellCommand, options: ExecOptions & { isRepeatable?: boolean } = {}): Promise<ExecResult> {
     const { isRepeatable = false, ...rest } = options;
-    const used = this.#connection;
+    const used = await this.usable(options.signal);
     try {
       return await used.exec(command, rest);
     } catch (error) {
@@ -118,15 +125,20 @@ export class HostShell {
   }
 
   async #makeNew(broken: SshConnection): Promise<SshConnection> {
-    if (await isAlive(broken)) return broken;
-    this.#wireBytesBefore += broken.wireBytes();
-    await broken.close().catch(() => undefined);
+    if (!this.#isDead) {
+      if (await isAlive(broken)) return broken;
+      this.#isDead = true;
+      await broken.close().catch(() => undefined);
+    }
     let last: unknown;
     for (const delayMs of RECONNECT_DELAYS_MS) {
       if (this.#isClosed) break;
       await this.#clock.sleep(delayMs);
       try {
-        this.#connection = await this.#connect();
+        const connection = await this.#connect();
+        this.#wireBytesBefore += broken.wireBytes();
+        this.#connection = connection;
+        this.#isDead = false;
         this.#logger.info({ attempts: RECONNECT_DELAYS_MS.indexOf(delayMs) + 1 }, 'connected to the host anew');
         return this.#connection;
       } catch (error) {
@@ -135,7 +147,6 @@ export class HostShell {
         if (!isAppError(error) || error.retry !== 'transient') break;
       }
     }
-    this.#wireBytesBefore -= broken.wireBytes();
     throw last ?? lost();
   }
 }

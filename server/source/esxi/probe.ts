@@ -61,7 +61,7 @@ export async function probeHost(
     edition,
     licenseName,
     hostName: hostName.trim() === '' ? address.host : hostName.trim(),
-    sshHostKey: host.connection.hostKey,
+    sshHostKey: host.hostKey,
     tlsCertificate: vsphere.certificate,
     // The free edition refuses all of them; the first try elsewhere decides.
     soapWrites: edition === 'free' ? 'refused' : isSame ? remembered.soapWrites : 'unknown',

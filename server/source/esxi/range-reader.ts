@@ -190,7 +190,7 @@ async function readUntilEmpty(
   options: RangeTransfer & { clock: Clock },
 ): Promise<void> {
   for (let attempt = 0; !queue.isEmpty; attempt += 1) {
-    const connection = host.connection;
+    const connection = await host.usable(options.signal);
     const underWay: ReadWindow[] = [];
     try {
       await serveChannel(connection, queue, underWay, options);

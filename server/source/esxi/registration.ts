@@ -109,7 +109,7 @@ export async function powerOn(
   const callSignal = AbortSignal.any([signal, stop.signal]);
   // Blocks while a question is open, so it runs beside the look at the state.
   let words: string | null = null;
-  const call = host.connection
+  const call = host
     .exec(shell`vim-cmd vmsvc/power.on ${machine.hostId}`, { signal: callSignal })
     .then(({ code, stdout, stderr }) => {
       const text = `${stdout.toString('utf8')}\n${stderr}`;

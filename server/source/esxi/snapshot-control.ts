@@ -155,7 +155,7 @@ async function issueCreate(
       }
     }
     const line = shell`vim-cmd vmsvc/snapshot.create ${machine.hostId} ${hold} ${description} 0 ${quiesce ? 1 : 0}`;
-    const { code, stdout, stderr } = await context.shell.connection.exec(line, { signal });
+    const { code, stdout, stderr } = await context.shell.exec(line, { signal });
     const words = `${stdout.toString('utf8')}\n${stderr}`;
     if (code === 0 && !/fail|error|fault/i.test(words)) return { kind: 'done' };
     return { kind: 'failed', error: createFailed(machine, lastWords(words), quiesce) };

@@ -1,7 +1,7 @@
 import { isAppError, toAppError } from '../../errors/index.ts';
 import { shell } from '../../ssh/index.ts';
 import type { SweepReport } from '../source.ts';
-import { endClone } from './clone-job.ts';
+import { removeCloneFolder } from './clone-job.ts';
 import { HOLD, holdFolder, loadDatastores, type EsxiContext } from './context.ts';
 import { readFilesystems } from './filesystems.ts';
 import { listMachines } from './inventory.ts';
@@ -49,7 +49,10 @@ export async function sweepHolds(
     // host merges no layer that somebody reads.
     for (const root of roots) {
       if (!(await listFolder(context, root)).includes(`.${hold}`)) continue;
-      await attempt(`temporary folder on ${root}`, async () => await removeFolder(context, root, hold));
+      await attempt(
+        `temporary folder on ${root}`,
+        async () => await removeCloneFolder(context.shell, holdFolder(root, hold)),
+      );
     }
     for (const machine of machines) {
       if (!machine.snapshots.some((snapshot) => snapshot.name === hold)) continue;
@@ -60,6 +63,7 @@ export async function sweepHolds(
     const mount = `/vmfs/volumes/${hold}`;
     if (filesystems.some((fs) => fs.name === hold) || (await context.shell.exists(mount))) {
       await attempt('NFS mount', async () => {
+        await removeCloneFolder(context.shell, holdFolder(mount, hold));
         await unmountStaging(context.shell, mount, hold);
         return true;
       });
@@ -74,13 +78,4 @@ async function listFolder(context: EsxiContext, path: string): Promise<string[]>
     if (isAppError(error) && (error.code === 'NOT_FOUND' || error.code === 'HOST_COMMAND_FAILED')) return [];
     throw error;
   });
-}
-
-async function removeFolder(context: EsxiContext, root: string, hold: string): Promise<boolean> {
-  const folder = holdFolder(root, hold);
-  for (const name of await listFolder(context, folder)) {
-    if (name.endsWith('.pid')) await endClone(context.shell, `${folder}/${name.slice(0, -'.pid'.length)}`);
-  }
-  await context.shell.run(shell`rm -rf -- ${folder}`, 'remove a temporary folder');
-  return true;
 }
