@@ -1,5 +1,6 @@
 import { hostFactsSchema } from '../contract/api/host.schema.ts';
 import { machineIdentitySchema, machineSummarySchema } from '../contract/api/machine.schema.ts';
+import type { MachineProgress } from '../contract/run.ts';
 import type { RunPartRecord, RunRecord, Tables } from '../database/index.ts';
 import { AppError, toAppError } from '../errors/index.ts';
 import type { TaskEvent, TaskOutcome, TaskSight } from '../queue/index.ts';
@@ -17,6 +18,7 @@ const RECONCILE_EVERY_MS = 2_000;
  * Redis only has said by then that it still has it.
  */
 const MISSING_GRACE_MS = 8_000;
+const SAVE_PROGRESS_EVERY_MS = 10_000;
 const SWEEP_EVERY_MS = 15_000;
 const RETAIN_EVERY_MS = 3600_000;
 const DAY_MS = 86_400_000;
@@ -34,6 +36,7 @@ export class RunKeeper {
   readonly #sweeper: HoldSweeper;
   /** Since when a task is missing in the queue, on the monotonic clock. */
   readonly #missingSinceMs = new Map<string, number>();
+  readonly #progress = new Map<string, { progress: MachineProgress; savedMs: number }>();
   readonly #stopping = new AbortController();
   #wake: () => void = () => undefined;
   #isWoken = false;
@@ -104,13 +107,27 @@ export class RunKeeper {
         return;
       case 'progress':
         if (part.state !== 'waiting' && part.state !== 'running') return;
-        await catalogue.parts.saveProgress(partId, event.progress);
+        await this.#keepProgress(partId, event.progress);
         events.emit({ type: 'progress', runId: part.runId, partId, progress: event.progress });
         return;
       case 'log':
         await this.#log.take(part.runId, partId, event.source, event.entries);
         return;
     }
+  }
+
+  /** Newest progress of a part that runs, newer than the catalogue's. */
+  progressOf(partId: string): MachineProgress | null {
+    return this.#progress.get(partId)?.progress ?? null;
+  }
+
+  /** Every commit costs the NAS a sync: the catalogue gets progress now and then, for after a restart. */
+  async #keepProgress(partId: string, progress: MachineProgress): Promise<void> {
+    const nowMs = this.#context.clock.monotonicMs();
+    const known = this.#progress.get(partId);
+    const isDue = known === undefined || nowMs - known.savedMs > SAVE_PROGRESS_EVERY_MS;
+    this.#progress.set(partId, { progress, savedMs: isDue ? nowMs : known.savedMs });
+    if (isDue) await this.#context.catalogue.parts.saveProgress(partId, progress);
   }
 
   async #run(): Promise<void> {
@@ -244,11 +261,14 @@ export class RunKeeper {
     await catalogue.transaction(async (tables) => {
       const atMs = clock.nowMs();
       const { state, result, error } = verdict;
+      const progress = this.progressOf(part.id);
+      if (progress !== null) await tables.parts.saveProgress(part.id, progress);
       if (!(await tables.parts.finish(part.id, { state, result, error, atMs }))) return;
       if (verdict.isHoldReleased) await tables.holds.releaseOfPart(part.id, atMs);
       await takeOverIdentity(tables, run, part, verdict.result);
       await takeOverFacts(tables, part, outcome, atMs);
     });
+    this.#progress.delete(part.id);
     await queue.forget(part.id);
     await this.#emitPart(part);
     await this.#endRunIfDone(run.id);

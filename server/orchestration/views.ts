@@ -3,6 +3,7 @@ import type { JobView } from '../contract/api/job.schema.ts';
 import type { MachineView } from '../contract/api/machine.schema.ts';
 import type { RepositoryView } from '../contract/api/repository.schema.ts';
 import type { RunPartView, RunView } from '../contract/api/run.schema.ts';
+import type { MachineProgress } from '../contract/run.ts';
 import type { HostRecord, JobRecord, RepositoryRecord, RunPartRecord, RunRecord, Tables } from '../database/index.ts';
 
 /** Records as the API shows them: nothing sealed, nothing internal. */
@@ -43,11 +44,18 @@ export function viewPart(part: RunPartRecord, openHolds: ReadonlySet<string>): R
   };
 }
 
-export async function viewRunParts(tables: Tables, runId: string): Promise<RunPartView[]> {
+export async function viewRunParts(
+  tables: Tables,
+  runId: string,
+  progressOf: (partId: string) => MachineProgress | null,
+): Promise<RunPartView[]> {
   const open = new Set(
     (await tables.holds.listByRun(runId)).filter((hold) => hold.releasedAtMs === null).map((hold) => hold.partId),
   );
-  return (await tables.parts.listByRun(runId)).map((part) => viewPart(part, open));
+  return (await tables.parts.listByRun(runId)).map((part) => ({
+    ...viewPart(part, open),
+    progress: progressOf(part.id) ?? part.progress,
+  }));
 }
 
 export async function listHostViews(tables: Tables): Promise<HostView[]> {

@@ -62,8 +62,10 @@ export const CLAIM_MS = 12_000;
 export const LOCK_MS = 15_000;
 export const STALLED_CHECK_MS = 2_000;
 /** A task that takes its worker down with it is not tried for ever. */
-export const STALLED_COUNT_MAX = 5;
+export const STALLED_COUNT_MAX = 3;
 /** Claim of a task whose worker is known to have ended: whoever gets it begins at once. */
 export const RELEASED = 'released';
+/** Events kept for readers that lag: hints only, so few are enough. */
+export const EVENTS_KEPT = 1_000;
 /** Outcomes and marks live this long when nobody fetches them. */
 export const OUTCOME_SECONDS = 24 * 3600;

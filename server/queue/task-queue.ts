@@ -7,6 +7,7 @@ import { AppError, toAppError } from '../errors/index.ts';
 import { randomHex, type Clock, type Logger } from '../runtime/index.ts';
 import {
   createKeys,
+  EVENTS_KEPT,
   jobIdOf,
   OUTCOME_SECONDS,
   QUEUE_NAMES,
@@ -72,7 +73,12 @@ export class TaskQueue {
     this.#redis = new Redis(connection);
     this.#redis.on('error', this.#logError);
     const makeQueue = (name: QueueName): Queue =>
-      new Queue(name, { connection, prefix: options.prefix, skipVersionCheck: true }).on('error', this.#logError);
+      new Queue(name, {
+        connection,
+        prefix: options.prefix,
+        skipVersionCheck: true,
+        streams: { events: { maxLen: EVENTS_KEPT } },
+      }).on('error', this.#logError);
     const makeEvents = (name: QueueName): QueueEvents => {
       const events = new QueueEvents(name, { connection, prefix: options.prefix, skipVersionCheck: true });
       events.on('error', this.#logError);
@@ -153,14 +159,16 @@ export class TaskQueue {
   async #look(taskId: string, queueName: QueueName): Promise<TaskSight> {
     const [outcomeText, claim] = await this.#redis.mget(this.#keys.outcome(taskId), this.#keys.claim(taskId));
     if (typeof outcomeText === 'string') return { state: 'ended', outcome: readOutcome(JSON.parse(outcomeText)) };
-    const absent: TaskSight =
-      typeof claim === 'string' && claim !== RELEASED ? { state: 'claimed' } : { state: 'missing' };
+    const isClaimed = typeof claim === 'string' && claim !== RELEASED;
+    const absent: TaskSight = isClaimed ? { state: 'claimed' } : { state: 'missing' };
     // The state first: an item read before it ended has no result yet.
     const state = await this.#queues[queueName].getJobState(jobIdOf(taskId));
     if (state === 'active') return { state: 'active' };
     const job: Job | undefined = await this.#queues[queueName].getJob(jobIdOf(taskId));
     if (job === undefined || state === 'unknown') return absent;
     if (state === 'completed') return { state: 'ended', outcome: readOutcome(job.returnvalue) };
+    // Given up by the queue, but a worker that had lost Redis for long still has it: its word counts.
+    if (state === 'failed' && isClaimed) return { state: 'claimed' };
     if (state === 'failed') return { state: 'ended', outcome: lostOutcome(job.failedReason) };
     return { state: 'queued', touched: job.attemptsStarted > 0 };
   }
@@ -174,7 +182,7 @@ export class TaskQueue {
     await this.#redis
       .multi()
       .set(this.#keys.settled(taskId), '1', 'EX', OUTCOME_SECONDS)
-      .del(this.#keys.outcome(taskId), this.#keys.cancel(taskId))
+      .del(this.#keys.outcome(taskId))
       .exec();
     // Refused while a worker has it: then it is removed with its age.
     await this.#queues[queueName].remove(jobIdOf(taskId)).catch(() => 0);

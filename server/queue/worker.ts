@@ -211,6 +211,7 @@ class QueueWorker implements RunningWorker {
       for (const [taskId, execution] of entries) {
         const [cancel, settled] = await this.#redis.mget(this.#keys.cancel(taskId), this.#keys.settled(taskId));
         if (cancel !== null) execution.cancel();
+        if (execution.isForgotten(clock.monotonicMs())) this.#executions.delete(taskId);
         if (settled !== null && execution.outcome !== null) {
           await this.#redis.del(this.#keys.outcome(taskId), this.#keys.claim(taskId));
           this.#executions.delete(taskId);
@@ -245,6 +246,7 @@ class Execution {
   #sentLines = 0;
   #progress: MachineProgress | null = null;
   #isSending = false;
+  #endedMs: number | null = null;
   #resolve: (outcome: TaskOutcome) => void = () => undefined;
 
   constructor(job: Job, options: WorkerOptions) {
@@ -272,6 +274,11 @@ class Execution {
     return this.outcome.error?.code === 'CANCELLED' || isCancelledResult(this.outcome.value);
   }
 
+  /** Nobody fetched its outcome for so long that nobody will. */
+  isForgotten(nowMs: number): boolean {
+    return this.#endedMs !== null && nowMs - this.#endedMs > OUTCOME_SECONDS * 1000;
+  }
+
   async run(taskId: string): Promise<void> {
     this.#send({ kind: 'started', source: this.#source });
     const timer = setInterval(() => void this.#flush(), PROGRESS_EVERY_MS);
@@ -287,6 +294,7 @@ class Execution {
     }
     // The last of it is told too, unless Redis is away: the outcome does not wait for that.
     await Promise.race([this.#flush(), this.#options.clock.sleep(LAST_WORDS_MS)]);
+    this.#endedMs = this.#options.clock.monotonicMs();
     this.#resolve(this.outcome);
   }
 

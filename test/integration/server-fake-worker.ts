@@ -27,6 +27,7 @@ interface Script {
   fail: string[];
   leaveHold: string[];
   crashOnce: string[];
+  crashAlways: string[];
   hostDown: boolean;
   restored: InventoryResult['machines'][number] | null;
 }
@@ -97,7 +98,7 @@ async function backup(task: Extract<WorkerTask, { kind: 'backup' }>, context: Ta
   note('backup-start', { name, hold: task.hold, task: context.taskId, fullRead: task.options.fullRead });
   log(context, 'FAKE_STARTED', `Backing up ${name}.`);
   const crashed = join(folder, `crashed-${task.hold}`);
-  if (script.crashOnce.includes(name) && !existsSync(crashed)) {
+  if (script.crashAlways.includes(name) || (script.crashOnce.includes(name) && !existsSync(crashed))) {
     appendFileSync(crashed, 'x');
     await work(context, name, 800);
     process.kill(process.pid, 'SIGKILL');

@@ -60,6 +60,7 @@ export class ServerLab {
       fail: [],
       leaveHold: [],
       crashOnce: [],
+      crashAlways: [],
       hostDown: false,
       restored: null,
     };

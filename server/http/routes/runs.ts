@@ -42,7 +42,9 @@ export const runRoutes = [
     answer: runDetailSchema,
     handle: async ({ services, params: { id } }) => ({
       ...(await loadRun(services, id)),
-      parts: await viewRunParts(services.orchestration.context.catalogue, id),
+      parts: await viewRunParts(services.orchestration.context.catalogue, id, (partId) =>
+        services.orchestration.keeper.progressOf(partId),
+      ),
     }),
   }),
   defineRoute({
