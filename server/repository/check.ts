@@ -1,6 +1,6 @@
 import type { Extent } from '../disk/index.ts';
 import { normalizeExtents } from '../disk/index.ts';
-import { AppError, isAppError } from '../errors/index.ts';
+import { AppError, isAppError, toAppError } from '../errors/index.ts';
 import type { Logger } from '../runtime/index.ts';
 import { ChunkIndex } from './chunk-index.ts';
 import type { CodecPool } from './codec-pool.ts';
@@ -197,7 +197,7 @@ class Check {
     const order = Array.from({ length: table.rowCount }, (_, row) => ({ row, form: table.row(row) }));
     order.sort((a, b) => a.form.offsetBytes - b.form.offsetBytes);
     const running = new Set<Promise<void>>();
-    let failure: unknown = null;
+    let failure: AppError | null = null as AppError | null;
     for (let start = 0; start < order.length;) {
       this.#options.signal?.throwIfAborted();
       let end = start;
@@ -208,7 +208,7 @@ class Check {
       }
       const work = this.#hashRange(name, number, order.slice(start, end), lengthBytes)
         .catch((error: unknown) => {
-          failure ??= error;
+          failure ??= toAppError(error);
         })
         .finally(() => running.delete(work));
       running.add(work);

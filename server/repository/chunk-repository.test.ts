@@ -4,7 +4,14 @@ import { describe, it } from 'node:test';
 import { MemoryStorage } from '../../test/fakes/memory-storage.ts';
 import type { Extent } from '../disk/index.ts';
 import { createRepository, openRepository, type PointManifest, type Repository, type WriteSession } from './index.ts';
-import { CHUNK, commitDisk, readByStream, request, sparseContent, withRepository } from './repository-fixture.ts';
+import {
+  CHUNK,
+  commitDisk,
+  readByStream,
+  request,
+  sparseContent,
+  withRepository,
+} from '../../test/fakes/small-repository.ts';
 
 describe('a repository', () => {
   it('gives back a disk byte for byte, by reads and by the stream', async () => {

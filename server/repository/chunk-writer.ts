@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { AppError, isAppError } from '../errors/index.ts';
+import { AppError, isAppError, toAppError } from '../errors/index.ts';
 import type { Logger } from '../runtime/index.ts';
 import { encodeChunk } from './chunk-codec.ts';
 import type { CodecPool, CodecSlot } from './codec-pool.ts';
@@ -53,7 +53,7 @@ export class ChunkWriter {
   readonly #working = new Set<Promise<void>>();
   #batch: Batch | null = null;
   #opening: Promise<void> | null = null;
-  #failure: unknown = null;
+  #failure: Error | null = null;
   #writingIndex: Promise<void> = Promise.resolve();
 
   constructor(options: { catalog: PackCatalog; pool: CodecPool; logger: Logger }) {
@@ -68,7 +68,7 @@ export class ChunkWriter {
 
   /** Everything from now on rejects. The first cause stays. */
   fail(error: unknown): void {
-    this.#failure ??= error;
+    this.#failure ??= error instanceof Error ? error : toAppError(error);
   }
 
   /**

@@ -4,7 +4,7 @@ import { describe, it } from 'node:test';
 import { MemoryStorage } from '../../test/fakes/memory-storage.ts';
 import { isAppError } from '../errors/index.ts';
 import { createRepository, openRepository, type CheckReport, type PointManifest, type Repository } from './index.ts';
-import { CHUNK, commitDisk, readByStream, request, sparseContent } from './repository-fixture.ts';
+import { CHUNK, commitDisk, readByStream, request, sparseContent } from '../../test/fakes/small-repository.ts';
 
 interface Scene {
   storage: MemoryStorage;

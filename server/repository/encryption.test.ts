@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { MemoryStorage } from '../../test/fakes/memory-storage.ts';
 import { createRepository, openRepository } from './index.ts';
-import { CHUNK, commitDisk, readByStream, sparseContent } from './repository-fixture.ts';
+import { CHUNK, commitDisk, readByStream, sparseContent } from '../../test/fakes/small-repository.ts';
 
 const PASSPHRASE = 'Grüße, 東京 and a horse';
 

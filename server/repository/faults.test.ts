@@ -3,7 +3,7 @@ import { describe, it } from 'node:test';
 import { errnoError, MemoryStorage, type StorageOperation } from '../../test/fakes/memory-storage.ts';
 import { isAppError } from '../errors/index.ts';
 import { createRepository, openRepository, type PointManifest, type Repository } from './index.ts';
-import { CHUNK, commitDisk, readByStream, request, sparseContent } from './repository-fixture.ts';
+import { CHUNK, commitDisk, readByStream, request, sparseContent } from '../../test/fakes/small-repository.ts';
 
 /**
  * One write as a backup makes it (base, checkpoint, resume, files, commit), cut at every single storage
@@ -11,9 +11,9 @@ import { CHUNK, commitDisk, readByStream, request, sparseContent } from './repos
  * restores is right, and a check finds nothing.
  */
 
-const SIZE_BYTES = 24 * CHUNK + 500;
+const SIZE_BYTES = 9 * CHUNK + 500;
 const OLD = sparseContent(SIZE_BYTES, 1);
-const NEW = Buffer.concat([sparseContent(10 * CHUNK, 2), OLD.subarray(10 * CHUNK)]);
+const NEW = Buffer.concat([sparseContent(6 * CHUNK, 2), OLD.subarray(6 * CHUNK)]);
 
 interface Scene {
   storage: MemoryStorage;
@@ -34,12 +34,12 @@ async function backup(repository: Repository, first: PointManifest): Promise<Poi
   try {
     const writer = await session.openDisk({ key: 'd0', sizeBytes: SIZE_BYTES, base });
     const delivered = writer.resumed ? (session.checkpointFacts as { delivered: number }).delivered : 0;
-    const half = 5 * CHUNK + 77;
+    const half = 3 * CHUNK + 77;
     if (delivered < half) {
       await writer.write(0, Buffer.from(NEW.subarray(0, half)));
       await session.checkpoint({ delivered: half });
     }
-    await writer.write(half, Buffer.from(NEW.subarray(half, 10 * CHUNK)));
+    await writer.write(half, Buffer.from(NEW.subarray(half, 6 * CHUNK)));
     await writer.finish();
     const files = [{ name: 'vm.vmx', kind: 'vmx', content: Buffer.from('memsize = "512"') }];
     return await session.commit(request({ previousPointId: first.pointId, files, createdAtMs: 1_800_000_000_000 }));
@@ -149,7 +149,7 @@ describe('a volume that fills up', () => {
     const { storage, first } = await makeScene();
     let used = 0;
     for (const { data } of storage.disk.files.values()) used += data.length;
-    storage.disk.capacityBytes = used + 100_000;
+    storage.disk.capacityBytes = used + 3_000;
     const full = await tryBackup(new MemoryStorage(storage.disk), first);
 
     assert.ok(isAppError(full));

@@ -1,7 +1,2 @@
-export {
-  createRepository,
-  openRepository,
-  type CreateRepositoryOptions,
-  type RepositoryOptions,
-} from './chunk-repository.ts';
+export { createRepository, openRepository } from './chunk-repository.ts';
 export type * from './repository.ts';

@@ -9,6 +9,7 @@ import { derivePackKey, type RepositoryKeys } from './keys.ts';
 import { CONDEMNED_FOLDER, INDEX_FOLDER, packIdOfName, packName, PACKS_FOLDER } from './layout.ts';
 import {
   locatePackTable,
+  PACK_ROW_BYTES,
   PACK_TRAILER_BYTES,
   packDamaged,
   parsePackTable,
@@ -95,8 +96,11 @@ export class PackCatalog {
 
   async #refresh(): Promise<void> {
     const segments: string[] = [];
-    for await (const name of this.storage.listNames(INDEX_FOLDER)) {
-      if (name.endsWith('.index') && !this.#segments.has(name)) segments.push(name);
+    let segmentBytes = 0;
+    for await (const { name, sizeBytes } of this.storage.list(INDEX_FOLDER)) {
+      if (!name.endsWith('.index') || this.#segments.has(name)) continue;
+      segments.push(name);
+      segmentBytes += sizeBytes;
     }
     const present = new Set<string>();
     for await (const name of this.storage.listNames(PACKS_FOLDER)) {
@@ -107,6 +111,7 @@ export class PackCatalog {
     for await (const name of this.storage.listNames(CONDEMNED_FOLDER)) {
       for (const packId of await readCondemned(this.storage, name, this.keys)) condemned.add(packId);
     }
+    this.index.reserve(Math.floor(segmentBytes / PACK_ROW_BYTES));
     for (const name of segments) await this.#loadSegment(name, present);
     for (const packId of present) await this.#loadPack(packId);
     for (const entry of this.#packs) entry.condemned = condemned.has(entry.packId);

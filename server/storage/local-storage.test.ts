@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import * as fs from 'node:fs/promises';
+import fsModule, * as fs from 'node:fs/promises';
+import { syncBuiltinESMExports } from 'node:module';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
@@ -62,6 +63,39 @@ describe('local storage', () => {
     await storage.publish('a', Buffer.from('x'));
 
     assert.deepEqual(await fs.readdir(path.join(folder, 'tmp')), [path.basename(young)]);
+  });
+
+  it('removes a folder with its last file, and makes it again when it is needed', async () => {
+    const one = await openLocalStorage({ folder });
+    const other = await openLocalStorage({ folder });
+    await one.publish('sessions/a/1', Buffer.from('x'));
+    const begun = await one.create('sessions/a/2');
+    await other.remove('sessions/a/1');
+    assert.deepEqual(await fs.readdir(path.join(folder, 'sessions')), []);
+
+    await begun.publish();
+    assert.equal((await other.read('sessions/a/2')).length, 0);
+  });
+
+  it('publishes without hard links, and still never over another file', async (t) => {
+    const storage = await openLocalStorage({ folder });
+    const link = t.mock.method(fsModule, 'link', () =>
+      Promise.reject(Object.assign(new Error('no links here'), { code: 'EPERM' })),
+    );
+    syncBuiltinESMExports();
+    t.after(() => {
+      link.mock.restore();
+      syncBuiltinESMExports();
+    });
+    await storage.publish('a/b', Buffer.from('first'));
+    assert.equal(link.mock.callCount(), 1);
+    const tries = [1, 2, 3, 4, 5].map((turn) => storage.publish('a/c', Buffer.from(`turn ${turn}`)));
+    const settled = await Promise.allSettled(tries);
+
+    await assert.rejects(storage.publish('a/b', Buffer.from('second')), { code: 'STORAGE_EXISTS' });
+    assert.equal((await storage.read('a/b')).toString(), 'first');
+    assert.equal(settled.filter((one) => one.status === 'fulfilled').length, 1);
+    assert.deepEqual(await fs.readdir(path.join(folder, 'tmp')), []);
   });
 
   it('does not list what is not ours', async () => {

@@ -163,9 +163,23 @@ class LocalStorage implements Storage {
     assertStorageName(name);
     try {
       await fs.unlink(this.path(name));
-      await this.syncFolder(path.posix.dirname(name));
+      const folder = path.posix.dirname(name);
+      await this.syncFolder(folder);
+      await this.#removeEmptyFolder(folder);
     } catch (error) {
       throw await this.#readError(error, 'remove', name);
+    }
+  }
+
+  /** So that a folder per session does not stay for ever. Top folders stay. */
+  async #removeEmptyFolder(folder: string): Promise<void> {
+    if (!folder.includes('/')) return;
+    try {
+      await fs.rmdir(this.path(folder));
+      this.#folders.delete(folder);
+    } catch (error) {
+      // Not empty, as a rule. It costs nothing but a name.
+      this.#logger.trace({ folder, error: errnoOf(error) }, 'a folder stays');
     }
   }
 
@@ -233,22 +247,33 @@ class LocalStorage implements Storage {
     await this.assertPresent();
     const folder = path.posix.dirname(name);
     await this.ensureFolder(folder);
+    try {
+      await this.#place(temporary, name);
+    } catch (error) {
+      if (errnoOf(error) !== 'ENOENT') throw error;
+      // Another process found the folder empty and removed it after we had made it.
+      this.#folders.delete(folder);
+      await this.ensureFolder(folder);
+      await this.#place(temporary, name);
+    }
+    await this.syncFolder(folder);
+    if (this.#linkWorks) await fs.unlink(this.path(temporary)).catch(() => undefined);
+  }
+
+  async #place(temporary: string, name: string): Promise<void> {
     if (this.#linkWorks) {
       try {
         await fs.link(this.path(temporary), this.path(name));
-        await this.syncFolder(folder);
-        await fs.unlink(this.path(temporary)).catch(() => undefined);
         return;
       } catch (error) {
         if (!NO_LINK.has(errnoOf(error))) throw error;
         this.#linkWorks = false;
       }
     }
-    await this.#settleByRename(temporary, name);
-    await this.syncFolder(folder);
+    await this.#placeByRename(temporary, name);
   }
 
-  async #settleByRename(temporary: string, name: string): Promise<void> {
+  async #placeByRename(temporary: string, name: string): Promise<void> {
     const claim = `${TEMPORARY_FOLDER}/${createHash('sha256').update(name).digest('hex')}.claim`;
     const handle = await fs.open(this.path(claim), 'wx', 0o640);
     try {

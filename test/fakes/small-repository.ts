@@ -1,6 +1,12 @@
 import { createHash } from 'node:crypto';
-import { MemoryStorage } from '../../test/fakes/memory-storage.ts';
-import { createRepository, type CommitRequest, type PointDisk, type PointManifest, type Repository } from './index.ts';
+import { MemoryStorage } from './memory-storage.ts';
+import {
+  createRepository,
+  type CommitRequest,
+  type PointDisk,
+  type PointManifest,
+  type Repository,
+} from '../../server/repository/index.ts';
 
 /** What the tests of this room share: small repositories in memory, and disks that look like disks. */
 

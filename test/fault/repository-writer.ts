@@ -1,10 +1,10 @@
-import { openRepository } from './index.ts';
-import { openLocalStorage } from '../storage/index.ts';
-import { CHUNK, request, sparseContent } from './repository-fixture.ts';
+import { openRepository } from '../../server/repository/index.ts';
+import { openLocalStorage } from '../../server/storage/index.ts';
+import { CHUNK, request, sparseContent } from '../fakes/small-repository.ts';
 
 /**
- * Backs up versions of one disk, one after the other, until it is killed. Prints the number of a version
- * once it is committed.
+ * Backs up versions of one disk, one after the other, until it is killed. Prints `open` once
+ * it begins, and the number of a version once it is committed.
  */
 const [folder = '', first = '0'] = process.argv.slice(2);
 export const KILLED_DISK_BYTES = 100 * CHUNK + 321;
@@ -19,6 +19,7 @@ export function versionContent(version: number): Buffer {
 
 if (folder !== '') {
   const repository = await openRepository({ storage: await openLocalStorage({ folder }), threads: 1 });
+  process.stdout.write('open\n');
   for (let version = Number(first); ; version += 1) {
     const content = versionContent(version);
     const last = (await repository.listPoints()).findLast((point) => point.manifest !== null);

@@ -1,14 +1,15 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, it } from 'node:test';
-import { openLocalStorage } from '../storage/index.ts';
-import { createRepository, openRepository } from './index.ts';
-import { versionContent } from './kill-child.fixture.ts';
-import { readByStream } from './repository-fixture.ts';
+import { openLocalStorage } from '../../server/storage/index.ts';
+import { createRepository, openRepository } from '../../server/repository/index.ts';
+import { versionContent } from './repository-writer.ts';
+import { readByStream } from '../fakes/small-repository.ts';
 
 const KILLS = Number(process.env['DOZO_TEST_KILLS'] ?? 8);
 
@@ -21,7 +22,7 @@ describe('a process killed with SIGKILL while it writes', () => {
       const committed = new Set<number>();
       for (let kill = 0; kill < KILLS; kill += 1) {
         // The committed numbers are known only as far as the child could print them.
-        for (const version of await writeAndKill(folder, await nextVersion(folder), 500 + ((kill * 137) % 900))) {
+        for (const version of await writeAndKill(folder, await nextVersion(folder), (kill * 397) % 1300)) {
           committed.add(version);
         }
         await assertVersions(folder, committed);
@@ -41,17 +42,22 @@ async function nextVersion(folder: string): Promise<number> {
 }
 
 async function writeAndKill(folder: string, first: number, afterMs: number): Promise<number[]> {
-  const script = path.join(import.meta.dirname, 'kill-child.fixture.ts');
+  const script = path.join(import.meta.dirname, 'repository-writer.ts');
   const child = spawn(process.execPath, [script, folder, String(first)], { stdio: ['ignore', 'pipe', 'pipe'] });
   let output = '';
   let errors = '';
   child.stdout.on('data', (data: Buffer) => (output += data.toString()));
   child.stderr.on('data', (data: Buffer) => (errors += data.toString()));
   const ended = new Promise<NodeJS.Signals | null>((resolve) => child.on('close', (_, signal) => resolve(signal)));
+  // The time of the kill counts from the first write on, however long the start takes.
+  await once(child.stdout, 'data');
   await delay(afterMs);
   child.kill('SIGKILL');
   assert.equal(await ended, 'SIGKILL', errors);
-  return output.split('\n').filter(Boolean).map(Number);
+  return output
+    .split('\n')
+    .filter((line) => /^\d+$/.test(line))
+    .map(Number);
 }
 
 async function assertVersions(folder: string, committed: ReadonlySet<number>): Promise<void> {
