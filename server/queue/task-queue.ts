@@ -143,11 +143,12 @@ export class TaskQueue {
         await Promise.race([woken, clock.sleep(POLL_MS)]);
       }
     } catch (error) {
-      await this.cancel(taskId).catch(() => undefined);
+      // In the background: whoever asked is not to wait for a Redis that is away.
+      void this.#cancel(taskId).catch(() => undefined);
       throw error;
     } finally {
       this.#requests.delete(taskId);
-      await this.#forgetIn(taskId, queueOf(task)).catch(() => undefined);
+      void this.#forgetIn(taskId, queueOf(task)).catch(() => undefined);
     }
   }
 

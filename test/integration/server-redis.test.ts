@@ -1,0 +1,92 @@
+import assert from 'node:assert/strict';
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { loadCertificate } from '../../server/http/index.ts';
+import { systemClock } from '../../server/runtime/index.ts';
+import { ServerLab } from './server-lab.ts';
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as { port: number };
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+describe('a server with an external Redis behind TLS and a password', { timeout: 90_000 }, () => {
+  const folder = mkdtempSync(join(tmpdir(), 'dozo-external-'));
+  let redis: ChildProcess;
+  let lab: ServerLab;
+  let port = 0;
+
+  before(async () => {
+    port = await freePort();
+    await loadCertificate(join(folder, 'tls'), systemClock);
+    writeFileSync(join(folder, 'password'), 'the password of Redis\n');
+    writeFileSync(
+      join(folder, 'redis.conf'),
+      [
+        'port 0',
+        `tls-port ${port}`,
+        'bind 127.0.0.1',
+        `tls-cert-file ${folder}/tls/certificate.pem`,
+        `tls-key-file ${folder}/tls/key.pem`,
+        `tls-ca-cert-file ${folder}/tls/certificate.pem`,
+        'tls-auth-clients no',
+        'requirepass "the password of Redis"',
+        'save ""',
+        `dir ${folder}`,
+        '',
+      ].join('\n'),
+    );
+    redis = spawn('redis-server', [join(folder, 'redis.conf')], { stdio: 'ignore' });
+    await sleep(500);
+  });
+  after(async () => {
+    await lab.destroy();
+    redis.kill('SIGTERM');
+    rmSync(folder, { recursive: true, force: true });
+  });
+
+  it('runs a job over it', async () => {
+    lab = new ServerLab({
+      DOZO_REDIS_URL: `rediss://localhost:${port}`,
+      DOZO_REDIS_PASSWORD_FILE: join(folder, 'password'),
+      DOZO_REDIS_CA_FILE: join(folder, 'tls/certificate.pem'),
+      DOZO_REDIS_PREFIX: 'dozo-test',
+    });
+    await lab.start();
+    const ids = await lab.setUp();
+
+    const run = await lab.waitForRun((await lab.call('POST', `/jobs/${ids.jobId}/run`, {})).id);
+
+    assert.equal(run.state, 'success');
+    assert.equal((await lab.pids()).redis, null);
+  });
+
+  it('says that the queue is away while it is, and goes on with the rest', async () => {
+    redis.kill('SIGSTOP');
+    try {
+      const host = await lab.send('/hosts');
+      assert.equal(host.status, 200);
+      const [known] = host.json;
+      const test = await lab.call('POST', `/hosts/${known.id}/test`, {});
+      assert.equal(test.ok, false);
+      assert.equal(test.error.code, 'QUEUE_UNAVAILABLE');
+    } finally {
+      redis.kill('SIGCONT');
+    }
+    await lab.until(async () => {
+      const [known] = await lab.call('GET', '/hosts');
+      return (await lab.call('POST', `/hosts/${known.id}/test`, {})).ok ? true : null;
+    }, 'the queue to be back');
+  });
+});
