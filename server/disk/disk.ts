@@ -17,8 +17,9 @@ export interface DiskReader {
  */
 export interface DiskSink {
   /**
-   * The promise settles when the sink can take more: waiting for it is the only back-pressure.
-   * The sink owns `data` from the call on; the caller must not change it.
+   * The promise settles when the sink can take more and is done with `data`: waiting for it is the only
+   * back-pressure, and from then on the caller may fill the same buffer again. Fresh buffers for every
+   * piece cost as much processor time as hashing.
    */
   write(offsetBytes: number, data: Buffer): Promise<void>;
   /** The same as writing zeros, at no cost. */

@@ -1,8 +1,8 @@
-import type { Readable } from 'node:stream';
 import type { DiskSink, Extent } from '../../disk/index.ts';
-import { AppError, isAbort, isAppError } from '../../errors/index.ts';
+import { AppError, isAbort, isAppError, toAppError } from '../../errors/index.ts';
 import { KIB, MIB, randomHex, type Clock } from '../../runtime/index.ts';
 import { shell, type SshConnection } from '../../ssh/index.ts';
+import { ExactReader } from './exact-reader.ts';
 import { isLost, type HostShell } from './host-shell.ts';
 import { classifyHostText, lastWords } from './vmkfstools.ts';
 
@@ -137,11 +137,11 @@ export async function readWindowsOverSsh(
     }
   });
   const results = await Promise.allSettled(workers);
-  if (options.signal.aborted) throw options.signal.reason;
+  if (options.signal.aborted) throw toAppError(options.signal.reason);
   // The first failure ended the others; their CANCELLED tells nothing.
   const failures = results.flatMap((result) => (result.status === 'rejected' ? [result.reason as unknown] : []));
   const failure = failures.find((error) => !isAbort(error)) ?? failures[0];
-  if (failure !== undefined) throw failure;
+  if (failure !== undefined) throw toAppError(failure);
 }
 
 class WindowQueue {
@@ -228,6 +228,8 @@ async function serveChannel(
   const channel = await connection.open(command, { signal: options.signal });
   try {
     const reader = new ExactReader(channel.stdout);
+    // One buffer for all windows of the channel: a sink is done with it when its promise settles.
+    let buffer = Buffer.alloc(0);
     let number = 0;
     const ask = (window: ReadWindow): void => {
       number += 1;
@@ -249,12 +251,16 @@ async function serveChannel(
       }
       const window = underWay[0];
       if (window === undefined) break;
-      const data = await reader.read(window.lengthBytes).catch(async (error: unknown) => {
+      if (buffer.length < window.lengthBytes) buffer = Buffer.allocUnsafeSlow(window.lengthBytes);
+      const data = buffer.subarray(0, window.lengthBytes);
+      await reader.fill(data).catch(async (error: unknown) => {
         const { code } = isLost(error) ? { code: null } : await channel.exit;
         throw code === EXIT_TOO_SHORT ? new FileTooShort('shorter than its disk', { cause: shortRead(window) }) : error;
       });
-      const trailer = await reader.read(Buffer.byteLength(`${token}-${String(answered)}\n`));
-      if (trailer.toString('latin1') !== `${token}-${String(answered)}\n`) throw shortRead(window);
+      const expected = `${token}-${String(answered)}\n`;
+      const trailer = Buffer.alloc(expected.length);
+      await reader.fill(trailer);
+      if (trailer.toString('latin1') !== expected) throw shortRead(window);
       options.onReceived(window.lengthBytes + trailer.length);
       underWay.shift();
       queue.succeeded();
@@ -307,53 +313,6 @@ function shortRead(window: ReadWindow): AppError {
   });
 }
 
-/** The connection may be alive while the datastore behind a read is not. */
-const SILENCE_MS = 120_000;
-
-function silent(): AppError {
-  return new AppError('HOST_STALLED', 'A read on the host gave nothing for two minutes.', {
-    hint: 'Check that the datastore answers (paths, NFS server); the next run goes on.',
-  });
-}
-
-/** Takes exact numbers of bytes from a stream, each into a buffer of its own. */
-class ExactReader {
-  readonly #stream: Readable;
-  readonly #chunks: AsyncIterator<Buffer>;
-  #rest: Buffer = Buffer.alloc(0);
-
-  constructor(stream: Readable) {
-    this.#stream = stream;
-    this.#chunks = (stream as AsyncIterable<Buffer>)[Symbol.asyncIterator]();
-  }
-
-  /** Reads and drops what is left: a channel tells its status only after its last byte was read. */
-  async drain(): Promise<void> {
-    for (let next = await this.#chunks.next(); next.done !== true;) next = await this.#chunks.next();
-  }
-
-  async read(lengthBytes: number): Promise<Buffer> {
-    const target = Buffer.allocUnsafe(lengthBytes);
-    let filled = 0;
-    while (filled < lengthBytes) {
-      if (this.#rest.length === 0) {
-        const timer = setTimeout(() => this.#stream.destroy(silent()), SILENCE_MS);
-        const next = await this.#chunks.next().finally(() => clearTimeout(timer));
-        if (next.done === true) {
-          throw new AppError('DISK_READ_SHORT', 'The host ended a read before its end.', {
-            hint: 'The read is repeated; if it fails again, look at vmkernel.log on the host.',
-          });
-        }
-        this.#rest = next.value;
-      }
-      const copied = this.#rest.copy(target, filled);
-      this.#rest = this.#rest.subarray(copied);
-      filled += copied;
-    }
-    return target;
-  }
-}
-
 /** Whether a raw open of a file works on this host now. @throws what the connection throws */
 export async function probeRawRead(host: HostShell, path: string, signal: AbortSignal): Promise<boolean> {
   const command = shell`dd if=${path} of=/dev/null bs=512 count=1`;
@@ -388,10 +347,10 @@ export async function readWindowsBy(
     });
   });
   const results = await Promise.allSettled(workers);
-  if (options.signal.aborted) throw options.signal.reason;
+  if (options.signal.aborted) throw toAppError(options.signal.reason);
   const failures = results.flatMap((result) => (result.status === 'rejected' ? [result.reason as unknown] : []));
   const failure = failures.find((error) => !isAbort(error)) ?? failures[0];
-  if (failure !== undefined) throw failure;
+  if (failure !== undefined) throw toAppError(failure);
 }
 
 async function readWithRetries(
