@@ -3,7 +3,7 @@
  * machine in the same run. Usage: npm run bench -- [options], see `USAGE` and README.md.
  */
 import { mkdtempSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { Contender } from './contender.ts';
 import { BLOCK_BYTES, makeDiskImage } from './disk-image.ts';
@@ -89,7 +89,7 @@ async function takeReport(folder: string): Promise<BenchReport> {
       new WireFloor(host, disk, 'data'),
       new CompressFloor(host, disk, 'disk', store('floor-disk')),
       new CompressFloor(host, disk, 'data', store('floor-data')),
-      new DozoContender(host, disk, store('dozo'), { profileFolder: options.profile ?? null }),
+      await DozoContender.create(host, disk, store('dozo'), { profileFolder: options.profile === undefined ? null : resolve(options.profile) }),
       resticPeer(host, disk, store('restic')),
       borgPeer(host, disk, store('borg')),
     ];

@@ -1,5 +1,6 @@
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { globSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { bundleServer } from '../../scripts/build/bundle-server.ts';
 import { randomHex } from '../../server/runtime/index.ts';
 import type { BenchDisk, BenchHost } from './bench-host.ts';
 import { STEPS, folderBytes, type Contender, type Step, type StepFacts } from './contender.ts';
@@ -7,7 +8,8 @@ import type { DozoTask, DozoOutcome } from './dozo-protocol.ts';
 import { execute } from './execute.ts';
 import { SUBJECT } from './summary.ts';
 
-const TASK = join(import.meta.dirname, 'dozo-task.ts');
+/** The folder of the project, in which the bundler works. */
+const PROJECT = join(import.meta.dirname, '../..');
 
 /** The product's own way from a host to a repository, in a process of its own as its worker is. */
 export class DozoContender implements Contender {
@@ -21,15 +23,36 @@ export class DozoContender implements Contender {
   readonly #folder: string;
   readonly #original: string;
   readonly #profileFolder: string | null;
+  readonly #task: string;
   #pointId: string | null = null;
   #restoredName: string | null = null;
   #round = 0;
 
   /** @param options.profileFolder CPU profiles of each step are written there */
-  constructor(host: BenchHost, disk: BenchDisk, folder: string, options: { profileFolder: string | null }) {
+  static async create(
+    host: BenchHost,
+    disk: BenchDisk,
+    folder: string,
+    options: { profileFolder: string | null },
+  ): Promise<DozoContender> {
+    // Bundled as the product is when it ships: translating sources at every start is no part of a backup.
+    const bundle = join(folder, 'bundle');
+    process.chdir(PROJECT);
+    await bundleServer(['test/bench/dozo-task.ts', ...globSync('server/**/*-thread.ts')], bundle);
+    return new DozoContender(host, disk, join(folder, 'store'), join(bundle, 'dozo-task.js'), options);
+  }
+
+  private constructor(
+    host: BenchHost,
+    disk: BenchDisk,
+    folder: string,
+    task: string,
+    options: { profileFolder: string | null },
+  ) {
     this.#host = host;
     this.#original = disk.image.local;
     this.#folder = folder;
+    this.#task = task;
     this.#profileFolder = options.profileFolder;
   }
 
@@ -42,7 +65,7 @@ export class DozoContender implements Contender {
     this.#pointId = null;
     rmSync(this.#folder, { recursive: true, force: true });
     mkdirSync(this.#repository, { recursive: true });
-    await execute('node', [TASK, this.#writeTask({ kind: 'create', repository: this.#repository })]);
+    await execute('node', [this.#task, this.#writeTask({ kind: 'create', repository: this.#repository })]);
   }
 
   get #repository(): string {
@@ -57,10 +80,10 @@ export class DozoContender implements Contender {
         ? ''
         : `--cpu-prof --cpu-prof-dir=${join(this.#profileFolder, `${String(this.#round)}-${step}`)} `;
     const target = step === 'restore' ? this.#host.localFolder : this.#repository;
-    return `node ${profile}${TASK} ${this.#writeTask(this.#task(step))}\nsync -f ${target}`;
+    return `node ${profile}${this.#task} ${this.#writeTask(this.#planTask(step))}\nsync -f ${target}`;
   }
 
-  #task(step: Step): DozoTask {
+  #planTask(step: Step): DozoTask {
     const common = { repository: this.#repository, address: this.#host.address, hold: `dozo-${randomHex(8)}` };
     if (step !== 'restore') {
       return { kind: 'backup', ...common, machineId: 'bench', identity: this.#host.machine };
