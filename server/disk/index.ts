@@ -5,5 +5,4 @@ export {
   encodeVmdkDescriptor,
   parseVmdkDescriptor,
   type VmdkDescriptor,
-  type VmdkExtent,
 } from './vmdk-descriptor.ts';

@@ -1,3 +1,2 @@
 export type * from './source.ts';
 export { connectEsxi, type ConnectEsxiOptions } from './esxi/connect-esxi.ts';
-export type { SourceLimits } from './esxi/context.ts';

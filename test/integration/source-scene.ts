@@ -180,7 +180,10 @@ export async function readAll(
   const disks: Record<string, ReadBack> = {};
   for (const disk of frozen.disks) {
     const before = previous?.[disk.disk.key];
-    const since = before?.token == null ? null : { changeToken: before.token, sizeBytes: before.image.length };
+    const since =
+      before === undefined || before.token === null
+        ? null
+        : { changeToken: before.token, sizeBytes: before.image.length };
     const plan = await disk.plan(since, signal);
     const sink = new ImageSink(disk.disk.sizeBytes, plan.kind === 'changed' ? before?.image : undefined);
     const report = await plan.transfer(sink, { signal });

@@ -87,7 +87,6 @@ function unescape(binary: string): string {
 }
 
 function escape(value: string): string {
-  // eslint-disable-next-line no-control-regex -- control characters are exactly what must not stand in a line
   return value.replace(/["|\u0000-\u001f\u007f]/g, (character) => {
     return `|${character.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`;
   });

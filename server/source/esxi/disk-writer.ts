@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Extent } from '../../disk/index.ts';
-import { AppError, isAbort, isAppError } from '../../errors/index.ts';
+import { AppError, isAbort, isAppError, toAppError } from '../../errors/index.ts';
 import { KIB, MIB, randomHex, SECTOR_BYTES, type Clock } from '../../runtime/index.ts';
 import { shell, type SshConnection } from '../../ssh/index.ts';
 import { isLost, type HostShell } from './host-shell.ts';
@@ -25,6 +25,24 @@ const SERVE_RUNS =
   'while read -r b s c n; do ' +
   'dd of="$1" bs="$b" seek="$s" count="$c" iflag=fullblock conv=notrunc 2>/dev/null || exit 3; echo "$0-$n"; done';
 const SERVE_HASHES = 'while read -r b s c; do dd if="$1" bs="$b" skip="$s" count="$c" 2>/dev/null | sha256sum; done';
+/**
+ * The same by the Python of ESXi (3.5 or later), whose hash uses the processor's own instructions: BusyBox's
+ * takes four times as long, and a process a range.
+ */
+const SERVE_HASHES_FAST = `import hashlib, sys
+f = open(sys.argv[1], 'rb', 0)
+for line in sys.stdin:
+    offset, left = map(int, line.split())
+    f.seek(offset)
+    h = hashlib.sha256()
+    while left > 0:
+        b = f.read(min(left, 1048576))
+        if not b:
+            sys.exit(3)
+        h.update(b)
+        left -= len(b)
+    print(h.hexdigest())
+`;
 
 /** Whether dd of this host can take whole blocks from a pipe. */
 export async function probeFullBlock(host: HostShell, signal: AbortSignal): Promise<boolean> {
@@ -120,7 +138,7 @@ export class DiskWriter {
 
   async #until(isReached: () => boolean, signal?: AbortSignal): Promise<void> {
     for (;;) {
-      if (this.#failure !== undefined) throw this.#failure;
+      if (this.#failure !== undefined) throw toAppError(this.#failure);
       signal?.throwIfAborted();
       if (isReached()) return;
       const { promise, resolve } = Promise.withResolvers<void>();
@@ -275,7 +293,11 @@ function blocksOf(offsetBytes: number, lengthBytes: number): { block: number; fi
   return { block, first: offsetBytes / block, count: lengthBytes / block };
 }
 
-/** SHA-256 of each extent of a file, computed on the host; here, where the host has no sha256sum. */
+function hashLines(output: Buffer): string[] {
+  return output.toString('utf8').match(/^[0-9a-f]{64}\b/gm) ?? [];
+}
+
+/** SHA-256 of each extent of a file, computed on the host; here, where the host has no way to. */
 export async function hashOnHost(
   host: HostShell,
   path: string,
@@ -284,6 +306,11 @@ export async function hashOnHost(
 ): Promise<string[]> {
   if (extents.length === 0) return [];
   const options = { isRepeatable: true, ...(signal && { signal }) };
+  const lines = extents.map(({ offsetBytes, lengthBytes }) => `${String(offsetBytes)} ${String(lengthBytes)}\n`);
+  const command = shell`python3 -c ${SERVE_HASHES_FAST} ${path} 2>/dev/null`;
+  const fast = await host.exec(command, { ...options, stdin: lines.join('') });
+  const found = hashLines(fast.stdout);
+  if (fast.code === 0 && found.length === extents.length) return found;
   const stdin = extents
     .map(({ offsetBytes, lengthBytes }) => {
       const { block, first, count } = blocksOf(offsetBytes, lengthBytes);
@@ -291,7 +318,7 @@ export async function hashOnHost(
     })
     .join('');
   const result = await host.exec(shell`sh -c ${SERVE_HASHES} dozo ${path}`, { ...options, stdin });
-  const hashes = result.stdout.toString('utf8').match(/^[0-9a-f]{64}\b/gm) ?? [];
+  const hashes = hashLines(result.stdout);
   if (hashes.length === extents.length) return hashes;
   const local: string[] = [];
   for (const { offsetBytes, lengthBytes } of extents) {

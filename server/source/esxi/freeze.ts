@@ -476,7 +476,7 @@ class EsxiFrozenMachine implements FrozenMachine {
 
   async #assertFrozen(signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
-    if (this.#ended.signal.aborted) throw this.#ended.signal.reason;
+    if (this.#ended.signal.aborted) throw toAppError(this.#ended.signal.reason);
     if (this.#restingFiles === null) return;
     const { machine } = this.#parts;
     const now = await readMachine(this.#context.vsphere, machine.reference, this.#datastores);

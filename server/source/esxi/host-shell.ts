@@ -1,4 +1,4 @@
-import { AppError, isAppError } from '../../errors/index.ts';
+import { AppError, isAppError, toAppError } from '../../errors/index.ts';
 import type { Clock, Logger } from '../../runtime/index.ts';
 import { shell, type ExecOptions, type ExecResult, type ShellCommand, type SshConnection } from '../../ssh/index.ts';
 import { classifyHostText, lastWords } from './vmkfstools.ts';
@@ -147,7 +147,7 @@ export class HostShell {
         if (!isAppError(error) || error.retry !== 'transient') break;
       }
     }
-    throw last ?? lost();
+    throw last === undefined ? lost() : toAppError(last);
   }
 }
 

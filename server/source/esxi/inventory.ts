@@ -2,7 +2,7 @@ import { AppError } from '../../errors/index.ts';
 import { KIB } from '../../runtime/index.ts';
 import type { ObjectContent, Reference, VsphereClient } from '../../vsphere/index.ts';
 import type { DatastoreSummary, MachineDisk, MachineIdentity, MachineSummary } from '../source.ts';
-import { DatastoreMap } from './datastore-path.ts';
+import type { DatastoreMap } from './datastore-path.ts';
 import { matchMachine } from './identity.ts';
 import {
   asBoolean,

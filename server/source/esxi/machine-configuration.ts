@@ -1,5 +1,5 @@
 import { parseVmdkDescriptor } from '../../disk/index.ts';
-import type { MachineConfiguration } from '../source.ts';
+import type { MachineConfiguration, MachineDisk } from '../source.ts';
 import type { EsxiContext } from './context.ts';
 import { baseNameOf, type DatastoreMap } from './datastore-path.ts';
 import { Dictionary } from './dictionary.ts';
@@ -65,7 +65,7 @@ export async function readConfiguration(
 }
 
 /** Only what the contract tells: keys of the host and change ids have no place in a stored point. */
-export function toMachineDisk(disk: InventoryDisk): import('../source.ts').MachineDisk {
+export function toMachineDisk(disk: InventoryDisk): MachineDisk {
   const { key, label, sizeBytes, datastore, path, diskUuid, provisioning, excluded } = disk;
   return { key, label, sizeBytes, datastore, path, diskUuid, provisioning, excluded };
 }

@@ -149,7 +149,6 @@ function assertOff(machine: InventoryMachine): void {
 const FOLDER_NAME_BYTES_MAX = 200;
 
 function toFolderName(name: string): string {
-  // eslint-disable-next-line no-control-regex -- a path part must not hold them
   let plain = name
     .replace(/[/\\\u0000-\u001f\u007f]/g, '_')
     .replace(/^\.+/, '_')

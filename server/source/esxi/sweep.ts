@@ -1,5 +1,4 @@
 import { isAppError, toAppError } from '../../errors/index.ts';
-import { shell } from '../../ssh/index.ts';
 import type { SweepReport } from '../source.ts';
 import { removeCloneFolder } from './clone-job.ts';
 import { HOLD, holdFolder, loadDatastores, type EsxiContext } from './context.ts';
@@ -19,9 +18,10 @@ export async function sweepHolds(
   const datastores = await loadDatastores(context);
   const machines = await listMachines(context.vsphere, datastores);
   const filesystems = await readFilesystems(context.shell, signal);
-  const roots = [
-    ...new Set([...datastores.names.map((name) => datastores.rootOf(name)), ...filesystems.map((fs) => fs.root)]),
-  ];
+  // Mounts of ours go as a whole, below.
+  const names = datastores.names.filter((name) => !HOLD.test(name)).map((name) => datastores.rootOf(name));
+  const volumes = filesystems.filter((fs) => !HOLD.test(fs.name)).map((fs) => fs.root);
+  const roots = [...new Set([...names, ...volumes])];
 
   for (const hold of holds) {
     // Names that are not ours by form are never acted on, whoever asks.
@@ -37,7 +37,6 @@ export async function sweepHolds(
       }
     };
     for (const root of roots) {
-      if (root === `/vmfs/volumes/${hold}`) continue;
       if ((await listFolder(context, root)).includes(`.${hold}-swap`)) {
         await attempt(
           `unfinished restore on ${root}`,
