@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { LocalShellConnection } from '../../../test/fakes/local-shell-connection.ts';
 import { silentLogger, systemClock } from '../../runtime/index.ts';
+import type { ShellCommand } from '../../ssh/index.ts';
 import { DiskWriter, hashOnHost, probeFullBlock } from './disk-writer.ts';
 import { HostShell } from './host-shell.ts';
 
@@ -119,4 +120,18 @@ test('hashes ranges on the host in the order asked', async () => {
       .digest('hex'),
   );
   assert.deepEqual(await hashOnHost(host, path, extents), expected);
+  assert.deepEqual(await hashOnHost(withoutTool(host, 'python3'), path, extents), expected);
+  const bare = withoutTool(withoutTool(host, 'python3'), 'sh -c');
+  assert.deepEqual(await hashOnHost(bare, path, extents), expected);
 });
+
+/** The same shell, in which commands that begin so are not found. */
+function withoutTool(host: HostShell, tool: string): HostShell {
+  return {
+    exec: async (command: ShellCommand, options?: Parameters<HostShell['exec']>[1]) =>
+      command.startsWith(tool)
+        ? { code: 127, stdout: Buffer.alloc(0), stderr: `${tool}: not found` }
+        : await host.exec(command, options),
+    usable: async (signal?: AbortSignal) => await host.usable(signal),
+  } as HostShell;
+}
