@@ -1,5 +1,6 @@
 import { setPriority } from 'node:os';
 import { lockFolder } from '../database/index.ts';
+import { toAppError } from '../errors/index.ts';
 import { shutDownRedis, startWorker, type Processors } from '../queue/index.ts';
 import type { Clock, Logger } from '../runtime/index.ts';
 import type { WorkerConfiguration } from './configuration.ts';
@@ -49,22 +50,31 @@ export function runWorkerProcess(
   const close = (): void => end(() => worker.close(CLOSE_TIMEOUT_MS));
   process.on('SIGTERM', close);
   process.on('SIGINT', close);
-  process.on('disconnect', () => {
+  const outlive = (): void => {
     logger.warn({ running: worker.running().length }, 'the server is gone');
     end(async () => {
       await worker.drain(ORPHAN_MS);
       await worker.close(1_000);
       if (configuration.redis.kind === 'socket') await endRedis(configuration.redis.path);
     });
-  });
+  };
+  process.on('disconnect', outlive);
+  // The server may have been killed while this process was still loading its modules.
+  if (process.connected === false) outlive();
 }
 
 /** The last one out turns off the light: only while no server holds the data folder. */
 async function endRedis(socketPath: string): Promise<void> {
   const lock = process.env['DOZO_SERVER_LOCK'];
   if (lock === undefined) return;
-  const release = await lockFolder(lock).catch(() => null);
-  if (release === null) return;
+  let release: () => Promise<void>;
+  try {
+    release = await lockFolder(lock);
+  } catch (error) {
+    if (toAppError(error).code === 'SERVER_ALREADY_RUNNING') return;
+    // The folder was removed: nobody will want this Redis.
+    release = () => Promise.resolve();
+  }
   await shutDownRedis(socketPath);
   await release();
 }

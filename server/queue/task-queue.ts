@@ -3,7 +3,7 @@ import { hostname } from 'node:os';
 import { Queue, QueueEvents, type Job } from 'bullmq';
 import { Redis } from 'ioredis';
 import type { WorkerTask } from '../contract/task.ts';
-import { AppError, toAppError } from '../errors/index.ts';
+import { AppError } from '../errors/index.ts';
 import { randomHex, type Clock, type Logger } from '../runtime/index.ts';
 import {
   createKeys,
@@ -16,6 +16,7 @@ import {
   taskIdOf,
   type QueueName,
 } from './keys.ts';
+import { createProblemLog } from './problem-log.ts';
 import { toRedisOptions, type RedisAddress } from './redis-address.ts';
 import type { TaskEvent, TaskOutcome } from './task-events.ts';
 import { taskEventSchema, taskOutcomeSchema, workerTaskSchema } from './task.schema.ts';
@@ -59,6 +60,7 @@ const RELEASED_MS = 60_000;
 /** The server's end of the queue. */
 export class TaskQueue {
   readonly #options: TaskQueueOptions;
+  readonly #logError: (error: unknown) => void;
   readonly #queues: Record<QueueName, Queue>;
   readonly #events: Record<QueueName, QueueEvents>;
   readonly #redis: Redis;
@@ -68,6 +70,10 @@ export class TaskQueue {
 
   constructor(options: TaskQueueOptions) {
     this.#options = options;
+    const logProblem = createProblemLog(options);
+    this.#logError = (error) => {
+      if (!this.#isClosed) logProblem(error);
+    };
     this.#keys = createKeys(options.prefix);
     const connection = toRedisOptions(options.redis);
     this.#redis = new Redis(connection);
@@ -285,11 +291,6 @@ export class TaskQueue {
     if (queueName === 'runs') this.#options.onEnd(taskId);
     else this.#requests.get(taskId)?.wake();
   }
-
-  readonly #logError = (error: Error): void => {
-    if (this.#isClosed) return;
-    this.#options.logger.warn({ code: toAppError(error).code, reason: error.message }, 'the queue has a problem');
-  };
 }
 
 /** Whether a process works; one that ended and was not fetched by its parent yet does not. */

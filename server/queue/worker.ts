@@ -18,6 +18,7 @@ import {
   taskIdOf,
   type QueueName,
 } from './keys.ts';
+import { createProblemLog } from './problem-log.ts';
 import { toRedisOptions, type RedisAddress } from './redis-address.ts';
 import type { NumberedLine, TaskOutcome } from './task-events.ts';
 import { workerTaskSchema } from './task.schema.ts';
@@ -74,6 +75,7 @@ export function startWorker(options: WorkerOptions): RunningWorker {
 class QueueWorker implements RunningWorker {
   readonly id = randomHex(8);
   readonly #options: WorkerOptions;
+  readonly #logError: (error: unknown) => void;
   readonly #keys: ReturnType<typeof createKeys>;
   readonly #redis: Redis;
   readonly #subscriber: Redis;
@@ -88,6 +90,10 @@ class QueueWorker implements RunningWorker {
 
   constructor(options: WorkerOptions) {
     this.#options = options;
+    const logProblem = createProblemLog(options);
+    this.#logError = (error) => {
+      if (!this.#isStopping) logProblem(error);
+    };
     this.#keys = createKeys(options.prefix);
     const connection = toRedisOptions(options.redis);
     this.#redis = new Redis(connection);
@@ -224,11 +230,6 @@ class QueueWorker implements RunningWorker {
     }
     if (this.#isBeatWanted) await this.#beat();
   }
-
-  readonly #logError = (error: unknown): void => {
-    if (this.#isStopping) return;
-    this.#options.logger.warn({ reason: toAppError(error).message }, 'the queue has a problem');
-  };
 }
 
 /** One execution of a task: outlives the queue's item that began it. */

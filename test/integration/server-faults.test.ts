@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { after, afterEach, before, describe, it } from 'node:test';
@@ -168,6 +169,23 @@ describe('faults in the middle of runs', { timeout: 300_000 }, () => {
     assert.equal(run.state, 'success');
     assert.equal(startsOf(run), 2);
     await assertAllWell(lab, run);
+  });
+
+  it('leaves no worker behind that was just starting when its server was killed', async () => {
+    const [worker = 0] = (await lab.pids()).workers;
+    process.kill(worker, 'SIGKILL');
+    let next = 0;
+    await lab.until(async () => {
+      next = (await lab.pids()).workers[0] ?? 0;
+      return next !== 0 && next !== worker ? true : null;
+    }, 'the next worker');
+    await lab.killServer();
+    await lab.until(async () => (existsSync(`/proc/${next}/exe`) ? null : true), 'the worker to end', 20_000);
+    await lab.until(
+      async () => ((await tellRedis(lab, 'PING').catch(() => 'gone')) === 'gone' ? true : null),
+      'its Redis to end',
+    );
+    await lab.start();
   });
 
   it('survives the death of everything at once', async () => {
