@@ -1,0 +1,54 @@
+import type { z } from 'zod';
+import type {
+  datastoreSchema,
+  hostInputSchema,
+  hostProbeSchema,
+  probeResultSchema,
+} from '../../server/contract/api/host.schema.ts';
+import type { errorBodySchema, logLineSchema } from '../../server/contract/api/common.schema.ts';
+import type { jobChangeSchema, jobInputSchema } from '../../server/contract/api/job.schema.ts';
+import type { pointPageSchema } from '../../server/contract/api/point.schema.ts';
+import type { exportInputSchema, restoreInputSchema } from '../../server/contract/api/restore.schema.ts';
+import type {
+  backupResultSchema,
+  checkResultSchema,
+  machineProgressSchema,
+  restoreResultSchema,
+  runDetailSchema,
+  runLogSchema,
+  runPageSchema,
+  transferStatsSchema,
+} from '../../server/contract/api/run.schema.ts';
+import type { newTokenSchema } from '../../server/contract/api/session.schema.ts';
+
+export type { ServerEvent } from '../../server/contract/api/event.schema.ts';
+export type { HostView, HostFactsView } from '../../server/contract/api/host.schema.ts';
+export type { JobView } from '../../server/contract/api/job.schema.ts';
+export type { MachineView } from '../../server/contract/api/machine.schema.ts';
+export type { PointView } from '../../server/contract/api/point.schema.ts';
+export type { RepositoryView } from '../../server/contract/api/repository.schema.ts';
+export type { RunKind, RunPartView, RunView } from '../../server/contract/api/run.schema.ts';
+export type { SessionView, TokenView } from '../../server/contract/api/session.schema.ts';
+export type { Settings } from '../../server/contract/api/settings.schema.ts';
+export type { SystemView } from '../../server/contract/api/system.schema.ts';
+
+export type ErrorBody = z.infer<typeof errorBodySchema>;
+export type LogLine = z.infer<typeof logLineSchema>;
+export type HostInput = z.input<typeof hostInputSchema>;
+export type HostProbeInput = z.input<typeof hostProbeSchema>;
+export type ProbeResult = z.infer<typeof probeResultSchema>;
+export type Datastore = z.infer<typeof datastoreSchema>;
+export type JobInput = z.input<typeof jobInputSchema>;
+export type JobChange = z.input<typeof jobChangeSchema>;
+export type PointPage = z.infer<typeof pointPageSchema>;
+export type RestoreInput = z.input<typeof restoreInputSchema>;
+export type ExportInput = z.input<typeof exportInputSchema>;
+export type RunDetail = z.infer<typeof runDetailSchema>;
+export type RunLog = z.infer<typeof runLogSchema>;
+export type RunPage = z.infer<typeof runPageSchema>;
+export type MachineProgress = z.infer<typeof machineProgressSchema>;
+export type BackupResult = z.infer<typeof backupResultSchema>;
+export type RestoreResult = z.infer<typeof restoreResultSchema>;
+export type CheckResult = z.infer<typeof checkResultSchema>;
+export type TransferStats = z.infer<typeof transferStatsSchema>;
+export type NewToken = z.infer<typeof newTokenSchema>;

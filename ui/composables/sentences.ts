@@ -1,0 +1,29 @@
+import type { ErrorBody, LogLine } from '../api/types.ts';
+import { sentenceOf } from '../i18n/index.ts';
+import { formatBytes, formatNumber } from './format.ts';
+
+type Details = Record<string, string | number | boolean | null>;
+
+/** What an error says to the reader, in their language; the server's own sentence where that has no other. */
+export function tellError(error: ErrorBody): { text: string; hint: string | null; original: string | null } {
+  const own = sentenceOf(error.code, reader(error.details));
+  if (own === null) return { text: error.message, hint: error.hint ?? null, original: null };
+  return { text: own, hint: null, original: error.message };
+}
+
+export function tellLine(line: LogLine): string {
+  return (
+    sentenceOf(`log.${line.code}`, reader(line.details ?? {})) ??
+    sentenceOf(line.code, reader(line.details ?? {})) ??
+    line.text
+  );
+}
+
+function reader(details: Details): (name: string) => string | null {
+  return (name) => {
+    const value = Object.hasOwn(details, name) ? details[name] : undefined;
+    if (value === undefined || value === null) return null;
+    if (typeof value !== 'number') return String(value);
+    return name.endsWith('Bytes') || name.includes('BytesBefore') ? formatBytes(value) : formatNumber(value, 1);
+  };
+}

@@ -1,0 +1,57 @@
+import type { Datastore, MachineView, PointView } from '../../api/types.ts';
+
+export interface Conflict {
+  level: 'ok' | 'warning' | 'error';
+  key: string;
+  values: Record<string, string>;
+}
+
+interface Plan {
+  kind: 'new' | 'replace' | 'export';
+  point: PointView;
+  name: string;
+  /** Machines of the host that the restore goes to. */
+  there: MachineView[];
+  replaced: MachineView | undefined;
+  datastore: Datastore | undefined;
+  networks: { from: string; to: string }[];
+  known: string[];
+  identity: 'keep' | 'new';
+  formatBytes(bytes: number): string;
+}
+
+/** What would be in the way of a restore, from what the host says now. Errors keep it from starting. */
+export function findConflicts(plan: Plan): Conflict[] {
+  const found: Conflict[] = [];
+  if (plan.point.state === 'damaged') found.push({ level: 'error', key: 'damaged', values: {} });
+  if (plan.point.state === 'incomplete') found.push({ level: 'warning', key: 'incomplete', values: {} });
+  if (plan.kind === 'export') return found;
+  if (plan.kind === 'new') {
+    const isTaken = plan.there.some(({ name, present }) => present && name === plan.name);
+    found.push({
+      level: isTaken ? 'error' : 'ok',
+      key: isTaken ? 'nameTaken' : 'nameFree',
+      values: { name: plan.name },
+    });
+    if (plan.identity === 'keep') found.push({ level: 'warning', key: 'sameIdentity', values: {} });
+  } else if (plan.replaced?.summary?.powerState === 'on') {
+    found.push({ level: 'error', key: 'running', values: { name: plan.replaced.name } });
+  } else if (plan.replaced !== undefined) {
+    found.push({ level: 'warning', key: 'willReplace', values: { name: plan.replaced.name } });
+  }
+  if (plan.datastore !== undefined) {
+    const { name, freeBytes, accessible } = plan.datastore;
+    const values = {
+      name,
+      free: plan.formatBytes(freeBytes),
+      needed: plan.formatBytes(plan.point.sizeBytes),
+    };
+    if (!accessible) found.push({ level: 'error', key: 'datastoreGone', values });
+    else if (freeBytes < plan.point.sizeBytes) found.push({ level: 'warning', key: 'datastoreTight', values });
+    else found.push({ level: 'ok', key: 'datastoreFits', values });
+  }
+  for (const { to } of plan.networks) {
+    if (!plan.known.includes(to)) found.push({ level: 'warning', key: 'networkMissing', values: { name: to } });
+  }
+  return found;
+}

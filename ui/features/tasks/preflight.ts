@@ -1,0 +1,63 @@
+import type { HostView, JobView, MachineView, RepositoryView } from '../../api/types.ts';
+
+/** One line of the configuration check: `key` names its sentence in the catalogue. */
+export interface Finding {
+  level: 'ok' | 'warning' | 'error';
+  key: string;
+  values: Record<string, string>;
+}
+
+interface Draft {
+  machines: MachineView[];
+  repository: RepositoryView | undefined;
+  quiesce: JobView['options']['quiesce'];
+  excludedDisks: Record<string, string[]>;
+  hosts: HostView[];
+}
+
+/** What can be said of a task before it ran, from what the hosts told last. */
+export function checkTask(draft: Draft): Finding[] {
+  const findings: Finding[] = [];
+  const { repository } = draft;
+  if (repository !== undefined) {
+    const values = { storage: repository.name };
+    findings.push(
+      repository.error === null
+        ? { level: 'ok', key: 'storageReady', values }
+        : { level: 'error', key: 'storageFails', values },
+    );
+  }
+  const hostIds = new Set(draft.machines.map(({ hostId }) => hostId));
+  for (const host of draft.hosts.filter(({ id }) => hostIds.has(id))) {
+    const values = { host: host.name };
+    if (host.error !== null) findings.push({ level: 'error', key: 'hostFails', values });
+    else findings.push({ level: 'ok', key: 'hostReady', values });
+    if (host.facts?.changeTracking === 'refused') findings.push({ level: 'warning', key: 'hostNoChanges', values });
+  }
+  for (const machine of draft.machines) findings.push(...checkMachine(machine, draft));
+  return findings;
+}
+
+function checkMachine(machine: MachineView, draft: Draft): Finding[] {
+  const values = { machine: machine.name };
+  const { summary } = machine;
+  if (!machine.present || summary === null) return [{ level: 'error', key: 'machineGone', values }];
+  const findings: Finding[] = [];
+  if (summary.consolidationNeeded) findings.push({ level: 'error', key: 'consolidation', values });
+  const leftOut = new Set(draft.excludedDisks[machine.id] ?? []);
+  const wanted = summary.disks.filter(({ key }) => !leftOut.has(key));
+  if (wanted.every(({ excluded }) => excluded !== null)) findings.push({ level: 'error', key: 'noDisks', values });
+  for (const disk of wanted) {
+    if (disk.excluded !== null) {
+      findings.push({ level: 'warning', key: 'diskSkipped', values: { ...values, disk: disk.label } });
+    }
+  }
+  if (summary.powerState === 'on' && !summary.toolsRunning && draft.quiesce !== 'off') {
+    const isRequired = draft.quiesce === 'require';
+    findings.push({ level: isRequired ? 'error' : 'warning', key: isRequired ? 'noToolsRequired' : 'noTools', values });
+  }
+  if (!summary.changeTracking) findings.push({ level: 'warning', key: 'noTracking', values });
+  if (summary.hasSnapshots) findings.push({ level: 'warning', key: 'ownSnapshots', values });
+  if (findings.length === 0) findings.push({ level: 'ok', key: 'machineReady', values });
+  return findings;
+}

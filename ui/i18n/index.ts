@@ -1,0 +1,48 @@
+import { Lang } from 'quasar';
+import { createI18n } from 'vue-i18n';
+import type { Language } from './languages.ts';
+
+export const i18n = createI18n({
+  legacy: false,
+  locale: 'en',
+  fallbackLocale: 'en',
+  messages: {} as Record<string, Record<string, never>>,
+});
+
+/** Words of errors and log lines by code; English has none, since the server itself speaks it. */
+let codes: Record<string, string> = {};
+
+const LOADERS = {
+  en: () => Promise.all([import('./en.json'), import('quasar/lang/en-US.js'), { default: {} }]),
+  de: () => Promise.all([import('./de.json'), import('quasar/lang/de.js'), import('./codes.de.json')]),
+  ja: () => Promise.all([import('./ja.json'), import('quasar/lang/ja.js'), import('./codes.ja.json')]),
+};
+
+export async function switchLanguage(language: Language): Promise<void> {
+  const [messages, quasar, words] = await LOADERS[language]();
+  i18n.global.setLocaleMessage(language, messages.default as never);
+  codes = words.default;
+  i18n.global.locale.value = language;
+  // Quasar's own packs and its own type differ in one optional parameter.
+  Lang.set(quasar.default as Parameters<typeof Lang.set>[0]);
+  document.documentElement.lang = language;
+}
+
+export function currentLanguage(): Language {
+  return i18n.global.locale.value as Language;
+}
+
+/** The sentence of a code with its `{details}` in place; null when there is none or a detail is missing. */
+export function sentenceOf(code: string, detail: (name: string) => string | null): string | null {
+  // Read the locale, so that what shows the sentence is drawn anew when it changes.
+  if (currentLanguage() === 'en') return null;
+  const pattern = Object.hasOwn(codes, code) ? codes[code] : undefined;
+  if (pattern === undefined) return null;
+  let isWhole = true;
+  const sentence = pattern.replaceAll(/\{(\w+)\}/g, (_whole, name: string) => {
+    const value = detail(name);
+    if (value === null) isWhole = false;
+    return value ?? '';
+  });
+  return isWhole ? sentence : null;
+}

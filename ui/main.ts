@@ -1,0 +1,17 @@
+import { Dark, Dialog, Notify, Quasar } from 'quasar';
+import iconSet from 'quasar/icon-set/svg-material-icons.js';
+import 'quasar/src/css/index.sass';
+import { createApp } from 'vue';
+import App from './app/App.vue';
+import { router } from './app/router.ts';
+import { readPreferences } from './composables/preferences.ts';
+import { i18n, switchLanguage } from './i18n/index.ts';
+import './styles/app.scss';
+
+const preferences = readPreferences();
+await switchLanguage(preferences.language);
+const app = createApp(App);
+app.use(Quasar, { plugins: { Dark, Dialog, Notify }, iconSet, config: { dark: preferences.theme } });
+app.use(i18n);
+app.use(router);
+app.mount('#app');
