@@ -9,6 +9,7 @@ import { addPointCommands } from './commands/points.ts';
 import { addRepositoryCommands } from './commands/repositories.ts';
 import { addRestoreCommands } from './commands/restores.ts';
 import { addRunCommands } from './commands/runs.ts';
+import { addScheduleCommands } from './commands/schedules.ts';
 import { addSessionCommands } from './commands/session.ts';
 import { addSystemCommands } from './commands/system.ts';
 import { cleanText } from './table.ts';
@@ -52,6 +53,7 @@ function createProgram(context: CommandContext): Command {
   addMachineCommands(program, context);
   addRepositoryCommands(program, context);
   addJobCommands(program, context);
+  addScheduleCommands(program, context);
   addRunCommands(program, context);
   addPointCommands(program, context);
   addRestoreCommands(program, context);

@@ -9,6 +9,7 @@ import { Points } from './points.ts';
 import { Repositories } from './repositories.ts';
 import { RunParts } from './run-parts.ts';
 import { Runs } from './runs.ts';
+import { Schedules } from './schedules.ts';
 import { Sessions } from './sessions.ts';
 import { SettingsTable } from './settings.ts';
 import { Sqlite, type SqlExecutor } from './sqlite.ts';
@@ -22,6 +23,7 @@ export interface Tables {
   readonly machines: Machines;
   readonly repositories: Repositories;
   readonly jobs: Jobs;
+  readonly schedules: Schedules;
   readonly runs: Runs;
   readonly parts: RunParts;
   readonly holds: Holds;
@@ -70,6 +72,7 @@ function createTables(executor: SqlExecutor): Tables {
     machines: new Machines(executor),
     repositories: new Repositories(executor),
     jobs: new Jobs(executor),
+    schedules: new Schedules(executor),
     runs: new Runs(executor),
     parts: new RunParts(executor),
     holds: new Holds(executor),

@@ -9,4 +9,5 @@ export type { PointRecord } from './points.ts';
 export type { RepositoryRecord } from './repositories.ts';
 export type { RunPartRecord } from './run-parts.ts';
 export type { RunRecord } from './runs.ts';
+export type { ScheduleRecord } from './schedules.ts';
 export type { SessionRecord } from './sessions.ts';

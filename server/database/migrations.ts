@@ -185,6 +185,20 @@ export const MIGRATIONS: readonly string[] = [
   CREATE INDEX points_by_machine ON points(machine_id, created_at_ms);
   CREATE INDEX points_by_time ON points(created_at_ms, id);
   `,
+  `
+  -- When a job runs by itself, and how far that has been dealt with.
+  CREATE TABLE job_schedules (
+    job_id TEXT PRIMARY KEY REFERENCES jobs(id) ON DELETE CASCADE,
+    schedule TEXT NOT NULL,
+    done_until_ms INTEGER NOT NULL,
+    missed_at_ms INTEGER
+  ) STRICT;
+
+  -- Who started a run: a person or program, the schedule, the schedule too late, a repetition.
+  ALTER TABLE runs ADD COLUMN started_by TEXT NOT NULL DEFAULT 'request';
+  ALTER TABLE runs ADD COLUMN due_at_ms INTEGER;
+  ALTER TABLE runs ADD COLUMN attempt INTEGER NOT NULL DEFAULT 0;
+  `,
 ];
 
 /**

@@ -1,6 +1,6 @@
 import type { ErrorBody } from '../contract/error-codes.ts';
 import type { RunState } from '../contract/run.ts';
-import type { RunKind } from '../contract/api/run.schema.ts';
+import type { RunKind, RunStarter } from '../contract/api/run.schema.ts';
 import { encodeJson, integer, integerOrNull, jsonOrNull, text, textOrNull } from './row.ts';
 import type { Row, SqlExecutor, SqlValue } from './sqlite.ts';
 
@@ -18,7 +18,16 @@ export interface RunRecord {
   startedAtMs: number | null;
   finishedAtMs: number | null;
   error: ErrorBody | null;
+  startedBy: RunStarter;
+  /** When the schedule wanted it; null for a request. */
+  dueAtMs: number | null;
+  /** 0 for the first try, then the number of the repetition. */
+  attempt: number;
 }
+
+/** A run to be; one that says nothing else was requested. */
+export type NewRunRecord = Omit<RunRecord, 'number' | 'startedBy' | 'dueAtMs' | 'attempt'> &
+  Partial<Pick<RunRecord, 'startedBy' | 'dueAtMs' | 'attempt'>>;
 
 export interface RunFilter {
   jobId?: string | undefined;
@@ -39,11 +48,23 @@ export class Runs {
   }
 
   /** @throws CONFLICT when the job has a run that has not ended */
-  async add(run: Omit<RunRecord, 'number'>): Promise<void> {
+  async add(run: NewRunRecord): Promise<void> {
     await this.#sql.run(
-      `INSERT INTO runs (id, kind, job_id, repository_id, title, state, cancel_requested, created_at_ms)
-       VALUES (?, ?, ?, ?, ?, ?, 0, ?)`,
-      [run.id, run.kind, run.jobId, run.repositoryId, run.title, run.state, run.createdAtMs],
+      `INSERT INTO runs (id, kind, job_id, repository_id, title, state, cancel_requested, created_at_ms,
+                         started_by, due_at_ms, attempt)
+       VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?)`,
+      [
+        run.id,
+        run.kind,
+        run.jobId,
+        run.repositoryId,
+        run.title,
+        run.state,
+        run.createdAtMs,
+        run.startedBy ?? 'request',
+        run.dueAtMs ?? null,
+        run.attempt ?? 0,
+      ],
     );
   }
 
@@ -141,5 +162,8 @@ function toRun(row: Row): RunRecord {
     startedAtMs: integerOrNull(row, 'started_at_ms'),
     finishedAtMs: integerOrNull(row, 'finished_at_ms'),
     error: jsonOrNull(row, 'error'),
+    startedBy: text(row, 'started_by') as RunStarter,
+    dueAtMs: integerOrNull(row, 'due_at_ms'),
+    attempt: integer(row, 'attempt'),
   };
 }

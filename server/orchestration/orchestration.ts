@@ -7,6 +7,8 @@ import { JobService } from './jobs.ts';
 import { RepositoryService } from './repositories.ts';
 import { RunKeeper } from './run-keeper.ts';
 import { RunStarter } from './run-starter.ts';
+import { Scheduler } from './scheduler.ts';
+import { ScheduleService } from './schedules.ts';
 
 /** Everything that Dozo does on demand, above the catalogue and the queue. The API is a face of it. */
 export class Orchestration {
@@ -14,7 +16,9 @@ export class Orchestration {
   readonly hosts: HostService;
   readonly repositories: RepositoryService;
   readonly jobs: JobService;
+  readonly schedules: ScheduleService;
   readonly keeper: RunKeeper;
+  readonly #scheduler: Scheduler;
   readonly #starter: RunStarter;
   readonly #startedAtMs: number;
   readonly #version: string;
@@ -28,19 +32,23 @@ export class Orchestration {
     this.jobs = new JobService(context);
     this.#starter = new RunStarter(context);
     this.keeper = new RunKeeper(context, { repositories: this.repositories, hosts: this.hosts });
+    this.#scheduler = new Scheduler(context, { starter: this.#starter, keeper: this.keeper });
+    this.schedules = new ScheduleService(context, { onChange: () => this.#scheduler.wake() });
   }
 
   /** Takes up all runs that had not ended, and keeps going until `stop`. */
   start(): void {
     this.keeper.start();
+    this.#scheduler.start();
   }
 
   async stop(): Promise<void> {
+    await this.#scheduler.stop();
     await this.keeper.stop();
   }
 
-  async startJob(...args: Parameters<RunStarter['startJob']>): Promise<string> {
-    return this.#announce(await this.#starter.startJob(...args));
+  async startJob(...[jobId, input]: Parameters<RunStarter['startJob']>): Promise<string> {
+    return this.#announce(await this.#starter.startJob(jobId, input));
   }
 
   async startRestore(...args: Parameters<RunStarter['startRestore']>): Promise<string> {

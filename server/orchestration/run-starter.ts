@@ -1,13 +1,23 @@
 import type { z } from 'zod';
 import type { jobRunSchema } from '../contract/api/job.schema.ts';
 import type { ExportInput, RestoreInput } from '../contract/api/restore.schema.ts';
-import type { RunKind } from '../contract/api/run.schema.ts';
+import type { RunKind, RunStarter as RunStartedBy } from '../contract/api/run.schema.ts';
+import type { ErrorBody } from '../contract/error-codes.ts';
 import type { WorkerTask } from '../contract/task.ts';
 import type { HostRecord, MachineRecord, PointRecord, RepositoryRecord, Tables } from '../database/index.ts';
 import { AppError } from '../errors/index.ts';
 import { randomHex } from '../runtime/index.ts';
 import { found, type OrchestrationContext } from './context.ts';
 import { sealHostAddress } from './host-addresses.ts';
+
+/** What the schedule says about a run that it starts. */
+export interface RunOrigin {
+  startedBy: Exclude<RunStartedBy, 'request'>;
+  dueAtMs: number | null;
+  attempt: number;
+  /** What is dealt with by this run; null for a repetition. Written with the run, or neither is. */
+  done: { before: number; doneUntilMs: number; missedAtMs: number | null } | null;
+}
 
 interface NewPart {
   machineId: string | null;
@@ -24,6 +34,9 @@ interface NewRun {
   repositoryId: string;
   title: string;
   parts: NewPart[];
+  origin?: RunOrigin | undefined;
+  /** Why it could not begin: it is over at once. */
+  failure?: ErrorBody;
 }
 
 /**
@@ -37,8 +50,11 @@ export class RunStarter {
     this.#context = context;
   }
 
-  /** @throws NOT_FOUND, RUN_ALREADY_ACTIVE, MACHINE_NOT_FOUND */
-  async startJob(jobId: string, input: z.infer<typeof jobRunSchema>): Promise<string> {
+  /**
+   * @param origin absent for a request
+   * @throws NOT_FOUND, RUN_ALREADY_ACTIVE, MACHINE_NOT_FOUND; CONFLICT when the schedule changed meanwhile
+   */
+  async startJob(jobId: string, input: z.infer<typeof jobRunSchema>, origin?: RunOrigin): Promise<string> {
     return this.#start(async (tables) => {
       const job = found(await tables.jobs.load(jobId), 'job', jobId);
       await assertIdle(tables, jobId, job.name);
@@ -80,7 +96,20 @@ export class RunStarter {
           }),
         });
       }
-      return { kind: 'backup', jobId, repositoryId: repository.id, title: job.name, parts };
+      return { kind: 'backup', jobId, repositoryId: repository.id, title: job.name, parts, origin };
+    });
+  }
+
+  /**
+   * Records a run that the schedule wanted and that could not even begin.
+   * @throws NOT_FOUND, CONFLICT, RUN_ALREADY_ACTIVE
+   */
+  async recordFailedStart(jobId: string, origin: RunOrigin, error: ErrorBody): Promise<string> {
+    return this.#start(async (tables) => {
+      const job = found(await tables.jobs.load(jobId), 'job', jobId);
+      await assertIdle(tables, jobId, job.name);
+      const { name: title, repositoryId } = job;
+      return { kind: 'backup', jobId, repositoryId, title, parts: [], origin, failure: error };
     });
   }
 
@@ -214,7 +243,13 @@ export class RunStarter {
         startedAtMs: null,
         finishedAtMs: null,
         error: null,
+        ...(run.origin === undefined ? {} : pickOrigin(run.origin)),
       });
+      const done = run.origin?.done ?? null;
+      if (done !== null && run.jobId !== null) await assertDealtWith(tables, run.jobId, done);
+      if (run.failure !== undefined) {
+        await tables.runs.finish(runId, { state: 'failed', error: run.failure, atMs: nowMs });
+      }
       for (const [position, part] of run.parts.entries()) {
         const partId = randomHex(8);
         await tables.parts.add({ id: partId, runId, ...part, task: part.task(runId) }, position);
@@ -231,6 +266,15 @@ export class RunStarter {
     });
     return runId;
   }
+}
+
+function pickOrigin({ startedBy, dueAtMs, attempt }: RunOrigin): Pick<RunOrigin, 'startedBy' | 'dueAtMs' | 'attempt'> {
+  return { startedBy, dueAtMs, attempt };
+}
+
+async function assertDealtWith(tables: Tables, jobId: string, done: NonNullable<RunOrigin['done']>): Promise<void> {
+  if (await tables.schedules.markDone(jobId, done)) return;
+  throw new AppError('CONFLICT', 'The schedule of the job was changed meanwhile.', { details: { jobId } });
 }
 
 function newHold(): string {

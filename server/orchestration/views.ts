@@ -4,12 +4,21 @@ import type { MachineView } from '../contract/api/machine.schema.ts';
 import type { RepositoryView } from '../contract/api/repository.schema.ts';
 import type { RunPartView, RunView } from '../contract/api/run.schema.ts';
 import type { MachineProgress } from '../contract/run.ts';
-import type { HostRecord, JobRecord, RepositoryRecord, RunPartRecord, RunRecord, Tables } from '../database/index.ts';
+import type {
+  HostRecord,
+  JobRecord,
+  RepositoryRecord,
+  RunPartRecord,
+  RunRecord,
+  ScheduleRecord,
+  Tables,
+} from '../database/index.ts';
+import { nextStarts } from '../policy/index.ts';
 
 /** Records as the API shows them: nothing sealed, nothing internal. */
 export function viewRun(run: RunRecord): RunView {
   const { id, kind, jobId, repositoryId, title, state, cancelRequested } = run;
-  const { createdAtMs, startedAtMs, finishedAtMs, error } = run;
+  const { createdAtMs, startedAtMs, finishedAtMs, error, startedBy, dueAtMs, attempt } = run;
   return {
     id,
     kind,
@@ -22,6 +31,9 @@ export function viewRun(run: RunRecord): RunView {
     startedAtMs,
     finishedAtMs,
     error,
+    startedBy,
+    dueAtMs,
+    attempt,
   };
 }
 
@@ -110,16 +122,27 @@ function viewRepository(repository: RepositoryRecord, check: RunRecord | null): 
   };
 }
 
-export async function listJobViews(tables: Tables): Promise<JobView[]> {
+export async function listJobViews(tables: Tables, nowMs: number): Promise<JobView[]> {
   const runs = new Map((await tables.runs.listLastOfJobs()).map((run) => [run.jobId, run]));
-  return (await tables.jobs.list()).map((job) => viewJob(job, runs.get(job.id) ?? null));
+  const schedules = new Map((await tables.schedules.list()).map((record) => [record.jobId, record]));
+  return (await tables.jobs.list()).map((job) =>
+    viewJob(job, { run: runs.get(job.id) ?? null, schedule: schedules.get(job.id) ?? null, nowMs }),
+  );
 }
 
-function viewJob(job: JobRecord, run: RunRecord | null): JobView {
+function viewJob(
+  job: JobRecord,
+  known: { run: RunRecord | null; schedule: ScheduleRecord | null; nowMs: number },
+): JobView {
+  const { run, nowMs } = known;
   const isActive = run !== null && (run.state === 'waiting' || run.state === 'running');
+  const schedule = known.schedule?.schedule ?? null;
   return {
     ...job,
     activeRunId: isActive ? run.id : null,
     lastRun: run === null ? null : { runId: run.id, state: run.state, finishedAtMs: run.finishedAtMs },
+    schedule,
+    nextRunAtMs: schedule?.enabled === true ? (nextStarts(schedule, nowMs, 1)[0] ?? null) : null,
+    missedAtMs: known.schedule?.missedAtMs ?? null,
   };
 }

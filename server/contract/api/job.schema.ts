@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { idSchema, nameSchema, pathSchema, timeSchema } from './common.schema.ts';
 import { hostNameSchema } from './host.schema.ts';
+import { scheduleSchema } from './schedule.schema.ts';
 
 export const jobOptionsSchema = z.strictObject({
   quiesce: z.enum(['require', 'try', 'off']).default('try'),
@@ -54,6 +55,12 @@ export const jobSchema = z
     updatedAtMs: timeSchema,
     activeRunId: idSchema.nullable(),
     lastRun: z.object({ runId: idSchema, state: z.string(), finishedAtMs: timeSchema.nullable() }).nullable(),
+    /** Null: it runs on request only. Set with PUT /jobs/:id/schedule. */
+    schedule: scheduleSchema.nullable(),
+    /** Jitter comes on top; null: never by itself. */
+    nextRunAtMs: timeSchema.nullable(),
+    /** When the newest run was due that could not begin in time. */
+    missedAtMs: timeSchema.nullable(),
   })
   .meta({ id: 'Job' });
 export type JobView = z.infer<typeof jobSchema>;

@@ -4,6 +4,9 @@ import { errorBodySchema, idSchema, logLineSchema, pageQuerySchema, timeSchema }
 export const runStateSchema = z.enum(['waiting', 'running', 'success', 'warning', 'incomplete', 'failed', 'cancelled']);
 export const runKindSchema = z.enum(['backup', 'restore', 'export', 'check']);
 export type RunKind = z.infer<typeof runKindSchema>;
+/** `catch-up`: the schedule, too late; `retry`: the schedule, after a failure. */
+export const runStarterSchema = z.enum(['request', 'schedule', 'catch-up', 'retry']);
+export type RunStarter = z.infer<typeof runStarterSchema>;
 
 export const machineProgressSchema = z
   .object({
@@ -137,6 +140,11 @@ export const runSchema = z
     startedAtMs: timeSchema.nullable(),
     finishedAtMs: timeSchema.nullable(),
     error: errorBodySchema.nullable(),
+    startedBy: runStarterSchema,
+    /** When the schedule wanted it; null for a request. */
+    dueAtMs: timeSchema.nullable(),
+    /** 0 for the first try, then the number of the repetition. */
+    attempt: z.number(),
   })
   .meta({ id: 'Run' });
 export type RunView = z.infer<typeof runSchema>;

@@ -100,6 +100,19 @@ export const scheduleSchema = z
   .meta({ id: 'Schedule' });
 export type Schedule = z.infer<typeof scheduleSchema>;
 
+/** Of a job. */
+export const jobScheduleSchema = z
+  .object({
+    /** Null: it runs on request only. */
+    schedule: scheduleSchema.nullable(),
+    /** Ten, or fewer when there are no more. Jitter comes on top. */
+    nextRunsAtMs: z.array(timeSchema),
+    /** When the newest run was due that could not begin in time. */
+    missedAtMs: timeSchema.nullable(),
+  })
+  .meta({ id: 'JobSchedule' });
+export type JobScheduleView = z.infer<typeof jobScheduleSchema>;
+
 export const schedulePreviewInputSchema = z.strictObject({
   schedule: scheduleSchema,
   /** Now when absent. */

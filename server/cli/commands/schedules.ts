@@ -1,0 +1,102 @@
+import type { Command } from 'commander';
+import type { JobView } from '../../contract/api/job.schema.ts';
+import type { JobScheduleView, ScheduleRule } from '../../contract/api/schedule.schema.ts';
+import { AppError } from '../../errors/index.ts';
+import { doneOutput, showOutput, type CommandContext, type Output } from '../command-context.ts';
+import { findNamed } from '../find-named.ts';
+import { formatTime } from '../format.ts';
+import { oneOf, parseInteger } from '../parse-options.ts';
+import { collectRules, collectWindow } from '../parse-schedule.ts';
+import { cleanText } from '../table.ts';
+
+interface ScheduleOptions {
+  rule: ScheduleRule[];
+  zone?: string;
+  window?: string[];
+  atClose?: 'finish' | 'cancel';
+  jitter?: number;
+  catchUp: boolean;
+  retries?: number;
+  retryPause?: number;
+  disabled?: boolean;
+}
+
+export function addScheduleCommands(program: Command, context: CommandContext): void {
+  const schedules = program.command('schedules').description('when jobs run by themselves');
+  context.handle(context.leaf(schedules, 'show <job>', 'schedule and next runs'), async ({ api, args }) => {
+    const job = await findNamed<JobView>(api, 'jobs', args[0] ?? '');
+    return describe(await api.get<JobScheduleView>(`/jobs/${job.id}/schedule`));
+  });
+  const set = addRuleOptions(context.leaf(schedules, 'set <job>', 'let a job run by itself'));
+  context.handle<ScheduleOptions>(set, async ({ api, args, options }) => {
+    const job = await findNamed<JobView>(api, 'jobs', args[0] ?? '');
+    return describe(await api.put<JobScheduleView>(`/jobs/${job.id}/schedule`, readSchedule(options)));
+  });
+  context.handle(context.leaf(schedules, 'remove <job>', 'let a job run on request only'), async ({ api, args }) => {
+    const job = await findNamed<JobView>(api, 'jobs', args[0] ?? '');
+    await api.delete(`/jobs/${job.id}/schedule`);
+    return doneOutput({ removed: job.id }, `${cleanText(job.name)} runs on request only.`);
+  });
+  const preview = addRuleOptions(
+    context
+      .leaf(schedules, 'preview', 'the next runs of a schedule that is not saved')
+      .option('--count <number>', 'how many', parseInteger(1, 100), 10),
+  );
+  context.handle<ScheduleOptions & { count: number }>(preview, async ({ api, options }) => {
+    const answer = await api.post<{ runsAtMs: number[] }>('/schedules/preview', {
+      schedule: readSchedule(options),
+      count: options.count,
+    });
+    return { document: answer, text: answer.runsAtMs.map((atMs) => `${formatTime(atMs)}\n`).join('') };
+  });
+}
+
+function addRuleOptions(command: Command): Command {
+  return command
+    .option(
+      '--rule <rule>',
+      '"daily 22:00", "every 4h", "weekly mon,thu 22:00", "monthly last 22:00", "monthly second tue 22:00", ' +
+        '"once 2027-01-31T22:30", "cron 30 22 * * 1-5" (several times)',
+      collectRules,
+      [],
+    )
+    .option('--zone <zone>', 'time zone like Europe/Berlin; else that of this machine')
+    .option('--window <hours>', 'only then, like "mon-fri 20-24" (several times)', collectWindow)
+    .option('--at-close <what>', 'finish or cancel what is at work when the window closes', oneOf(['finish', 'cancel']))
+    .option('--jitter <minutes>', 'begin up to so much later', parseInteger(0, 240))
+    .option('--no-catch-up', 'leave out what was missed')
+    .option('--retries <number>', 'repetitions after a failure', parseInteger(0, 10))
+    .option('--retry-pause <minutes>', 'before the first repetition; doubles each time', parseInteger(1, 720))
+    .option('--disabled', 'keep the schedule, but do not run');
+}
+
+function readSchedule(options: ScheduleOptions): object {
+  if (options.rule.length === 0) throw new AppError('INPUT_INVALID', 'A schedule needs at least one --rule.');
+  if (options.atClose !== undefined && options.window === undefined) {
+    throw new AppError('INPUT_INVALID', '--at-close needs a --window.');
+  }
+  return {
+    enabled: options.disabled !== true,
+    timeZone: options.zone ?? Intl.DateTimeFormat().resolvedOptions().timeZone,
+    rules: options.rule.map((rule) => ({ rule })),
+    window: options.window === undefined ? null : { hours: options.window, atClose: options.atClose },
+    jitterMinutes: options.jitter,
+    catchUp: options.catchUp,
+    retry: { times: options.retries, pauseMinutes: options.retryPause },
+  };
+}
+
+function describe(view: JobScheduleView): Output {
+  const { schedule } = view;
+  if (schedule === null) return doneOutput(view, 'Runs on request only.');
+  return showOutput(view, [
+    ['enabled', schedule.enabled ? 'yes' : 'no'],
+    ['time zone', schedule.timeZone],
+    ['rules', schedule.rules.map(({ rule }) => JSON.stringify(rule)).join(' ')],
+    ['window', schedule.window === null ? 'always' : schedule.window.hours.join(' ')],
+    ['catch up', schedule.catchUp ? 'yes' : 'no'],
+    ['retries', `${schedule.retry.times}, from ${schedule.retry.pauseMinutes} minutes on`],
+    ['missed', formatTime(view.missedAtMs)],
+    ['next runs', view.nextRunsAtMs.map(formatTime).join(', ')],
+  ]);
+}
