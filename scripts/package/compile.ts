@@ -26,10 +26,11 @@ export function compileValkey(architecture: Architecture): string {
         ...['-n', '15', 'make', '-C', 'src', `-j${availableParallelism()}`, 'valkey-server'],
         ...['MALLOC=libc', 'BUILD_TLS=no', 'USE_SYSTEMD=no', 'CFLAGS=-O2', 'LDFLAGS=-static', ...tools],
       ],
-      // Of the build's identity, which Valkey tells; the machine's name and the time would be in it otherwise.
-      { cwd: build, env: { SOURCE_DATE_EPOCH: '1' } },
+      // Of the build's identity, which Valkey tells: otherwise the machine's name, the time and our own commit
+      // would be in it.
+      { cwd: build, env: { SOURCE_DATE_EPOCH: '1', GIT_DIR: '/nonexistent' } },
     );
-    execute(`${architecture.crossPrefix}strip`, ['-o', result, join(build, 'src/valkey-server')]);
+    strip(architecture, join(build, 'src/valkey-server'), result);
     rmSync(build, { recursive: true, force: true });
   });
 }
@@ -69,7 +70,7 @@ export function compileAddons(architecture: Architecture, addons: readonly Addon
         from = join(copy, built);
       }
       if (!existsSync(from)) throw new Error(`${from} is missing; run scripts/setup first`);
-      execute(`${architecture.crossPrefix}strip`, ['-o', result, from]);
+      strip(architecture, from, result);
       rmSync(copy, { recursive: true, force: true });
     });
     results.set(file, path);
@@ -79,6 +80,11 @@ export function compileAddons(architecture: Architecture, addons: readonly Addon
 
 export function isNative(architecture: Architecture): boolean {
   return process.arch === architecture.node;
+}
+
+/** Also without the build's identity: the folder of the build is in its hash. */
+function strip(architecture: Architecture, from: string, to: string): void {
+  execute(`${architecture.crossPrefix}strip`, ['-R', '.note.gnu.build-id', '-o', to, from]);
 }
 
 function cached(name: string, make: (result: string) => void): string {

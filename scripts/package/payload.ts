@@ -1,5 +1,5 @@
-import { chmodSync, copyFileSync, existsSync, globSync, mkdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { chmodSync, copyFileSync, globSync, mkdirSync, readFileSync, realpathSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { bundleServer } from '../build/bundle-server.ts';
 import { writeSbom } from './bill-of-materials.ts';
 import { compileAddons, compileValkey } from './compile.ts';
@@ -19,16 +19,25 @@ export interface PayloadFile {
 const OURS = 'scripts/package/payload';
 
 /** What both kinds of packages and both architectures share: bundles and window. Made once a build. */
-export async function buildShared(): Promise<PayloadFile[]> {
+export async function buildShared(options: { withWindow: boolean }): Promise<PayloadFile[]> {
   const server = join(CACHE, 'server');
   await bundleServer(
     ['server/cli/main.ts', ...globSync('server/app/*-main.ts').sort(), ...globSync('server/**/*-thread.ts').sort()],
     server,
   );
   const files = readFolder(server, 'server').filter(({ path }) => !path.endsWith('.map') && !path.endsWith('.node'));
-  if (existsSync('ui/vite.config.ts')) {
+  if (options.withWindow) {
     const window = join(CACHE, 'ui');
-    execute('vite', ['build', '--config', 'ui/vite.config.ts', '--logLevel', 'warn', '--outDir', window, '--emptyOutDir']);
+    execute('vite', [
+      'build',
+      '--config',
+      'ui/vite.config.ts',
+      '--logLevel',
+      'warn',
+      '--outDir',
+      window,
+      '--emptyOutDir',
+    ]);
     files.push(...readFolder(window, 'ui').filter(({ path }) => !path.endsWith('.map')));
   }
   return files;
@@ -91,11 +100,7 @@ export function sortByPath(files: readonly PayloadFile[]): PayloadFile[] {
 }
 
 /** Every file below a folder of the project. @param mode of a file by its path; 0644 without it */
-export function readFolder(
-  folder: string,
-  below: string,
-  mode: (path: string) => number = () => 0o644,
-): PayloadFile[] {
+export function readFolder(folder: string, below: string, mode: (path: string) => number = () => 0o644): PayloadFile[] {
   return globSync('**/*', { cwd: folder, withFileTypes: true })
     .filter((entry) => entry.isFile())
     .map((entry) => join(entry.parentPath, entry.name))
@@ -142,11 +147,4 @@ function readInto(path: string, from: string, mode: number): PayloadFile {
 
 function compare(left: string, right: string): number {
   return left < right ? -1 : left > right ? 1 : 0;
-}
-
-export function writeFileInto(folder: string, name: string, data: Buffer): string {
-  mkdirSync(folder, { recursive: true });
-  const path = join(folder, basename(name));
-  writeFileSync(path, data);
-  return path;
 }

@@ -16,7 +16,9 @@ export function fetchNode(architecture: Architecture): string {
     execute('npm', ['pack', `${name}@${NODE.version}`, '--silent', '--pack-destination', join(CACHE, 'sources')]);
   }
   checkHash(archive, 'sha512', Buffer.from(NODE.integrity[architecture.node].slice('sha512-'.length), 'base64'));
-  return unpacked(`${name}-${NODE.version}`, (folder) => execute('tar', ['-xzf', archive, '-C', folder, '--strip-components=1']));
+  return unpacked(`${name}-${NODE.version}`, (folder) =>
+    execute('tar', ['-xzf', archive, '-C', folder, '--strip-components=1']),
+  );
 }
 
 /** Valkey's source with Debian's patches. @returns its folder */
@@ -117,6 +119,8 @@ function apt(program: string, args: readonly string[], cwd: string): void {
   } catch (cause) {
     // The next attempt asks for fresh lists: the archive may have moved on since.
     rmSync(join(home, 'updated'), { force: true });
-    throw new Error('Debian does not give what scripts/package/pins.ts names; a newer version needs a new pin', { cause });
+    throw new Error('Debian does not give what scripts/package/pins.ts names; a newer version needs a new pin', {
+      cause,
+    });
   }
 }

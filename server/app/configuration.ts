@@ -21,6 +21,8 @@ export interface ServerConfiguration {
   workers: number;
   /** Tasks of runs that one worker process does at a time. */
   workerConcurrency: number;
+  /** Plain HTTP on 127.0.0.1 beside the port above, for the web server of the NAS; null: none. */
+  loopback?: { port: number; prefix: string | null } | null | undefined;
   /** Folder of the built window; null: none. */
   uiFolder: string | null;
 }
@@ -52,6 +54,7 @@ export function readServerConfiguration(environment: Environment): ServerConfigu
     redisPrefix: environment['DOZO_REDIS_PREFIX'] ?? 'dozo',
     workers: readInteger(environment, 'DOZO_WORKERS', { fallback: 1, min: 0, max: 16 }),
     workerConcurrency: readInteger(environment, 'DOZO_WORKER_CONCURRENCY', { fallback: 2, min: 1, max: 32 }),
+    loopback: readLoopback(environment),
     uiFolder: readUiFolder(environment),
   };
 }
@@ -90,6 +93,15 @@ function readTls(environment: Environment): ServerConfiguration['tls'] {
     throw invalid('DOZO_TLS_KEY', 'and DOZO_TLS_CERTIFICATE belong together');
   }
   return { kind: 'files', key, certificate };
+}
+
+function readLoopback(environment: Environment): ServerConfiguration['loopback'] {
+  const port = readInteger(environment, 'DOZO_LOOPBACK_PORT', { fallback: 0, min: 0, max: 65535 });
+  const prefix = environment['DOZO_LOOPBACK_PREFIX'] ?? '';
+  if (prefix !== '' && !/^(\/[a-z0-9_-]+)+$/.test(prefix)) {
+    throw invalid('DOZO_LOOPBACK_PREFIX', 'must be a path such as /dozo, without a slash at its end');
+  }
+  return port === 0 ? null : { port, prefix: prefix === '' ? null : prefix };
 }
 
 function readRedis(environment: Environment): ServerConfiguration['redis'] {

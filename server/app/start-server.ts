@@ -102,16 +102,23 @@ async function start(
   const authentication = new Authentication({ catalogue, clock });
   const adminPassword = await authentication.ensureAdministrator(configuration.adminPassword);
   const certificate = await loadTls(configuration, clock);
-  const http = await startHttpServer({
+  const faces = {
     services: { orchestration, authentication, downloads: createDiskDownloads(clock, logger) },
     logger,
     version: readVersion(),
+    uiFolder: configuration.uiFolder,
+  };
+  const http = await startHttpServer({
+    ...faces,
     bind: configuration.bind,
     port: configuration.port,
     tls: certificate,
-    uiFolder: configuration.uiFolder,
   });
   undo.push(() => http.close());
+  if (configuration.loopback !== null && configuration.loopback !== undefined) {
+    const loopback = await startHttpServer({ ...faces, bind: '127.0.0.1', tls: null, ...configuration.loopback });
+    undo.push(() => loopback.close());
+  }
   const isAnywhere = ['0.0.0.0', '::'].includes(configuration.bind);
   const name = isAnywhere
     ? 'localhost'

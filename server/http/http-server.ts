@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { createServer as createPlainServer, type Server } from 'node:http';
+import { createServer as createPlainServer, type RequestListener, type Server } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -23,6 +23,8 @@ export interface HttpServerOptions {
   tls: { key: string; certificate: string } | null;
   /** Folder of the built window; null: none is served. */
   uiFolder: string | null;
+  /** Path under which a web server in front leads here and which it leaves in place, such as `/dozo`. */
+  prefix?: string | null;
 }
 
 export interface HttpServer {
@@ -35,7 +37,8 @@ const CLOSE_GRACE_MS = 2_000;
 
 /** Listens. @throws CONFLICT when the port is taken */
 export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
-  const app = createApp(options);
+  const { prefix = null } = options;
+  const app = prefix === null ? createApp(options) : behindPrefix(createApp(options), prefix);
   const server: Server =
     options.tls === null
       ? createPlainServer(app)
@@ -111,6 +114,25 @@ function createApp(options: HttpServerOptions): Express {
     answerError(response, error, logger);
   });
   return app;
+}
+
+/**
+ * Takes the prefix off. The proxy of QTS also doubles the slash behind it and opens the window without one;
+ * relative addresses of the window need the name of its page.
+ */
+function behindPrefix(app: Express, prefix: string): RequestListener {
+  return (request, response) => {
+    const [path = '/', ...query] = (request.url ?? '/').split('?');
+    const isBelow = path === prefix || path.startsWith(`${prefix}/`);
+    const inner = `/${(isBelow ? path.slice(prefix.length) : path).replace(/^\/+/, '')}`;
+    if (inner === '/' && (request.method === 'GET' || request.method === 'HEAD')) {
+      // To another address than the one asked for: no loop, however often the slash is doubled.
+      response.writeHead(302, { Location: `${prefix}/index.html`, 'Cache-Control': 'no-store' }).end();
+      return;
+    }
+    request.url = [inner, ...query].join('?');
+    app(request, response);
+  };
 }
 
 type Session = Awaited<ReturnType<HttpServices['authentication']['identify']>>;

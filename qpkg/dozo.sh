@@ -1,0 +1,62 @@
+#!/bin/sh
+# The service of Dozo on QTS and QuTS hero. What lies in memory is made anew at each start.
+set -u
+PATH=/bin:/sbin:/usr/bin:/usr/sbin:/usr/local/sbin:/usr/local/bin
+export PATH
+conf=/etc/config/qpkg.conf
+get() { /sbin/getcfg Dozo "$1" -d "${2:-}" -f "$conf" 2>/dev/null; }
+
+DOZO_ROOT=$(get Install_Path)
+if [ -z "$DOZO_ROOT" ] || [ ! -d "$DOZO_ROOT" ]; then
+  echo "Dozo: its folder is not there; its volume may be locked." >&2
+  exit 1
+fi
+cd "$DOZO_ROOT" || exit 1
+DOZO_STATE=$(get State_Path "$(dirname "$(dirname "$DOZO_ROOT")")/.dozo_data")
+TMPDIR=$DOZO_STATE/tmp
+# The web server of the NAS leads /dozo here and leaves the prefix in place.
+DOZO_LOOPBACK_PORT=$(get Web_Port 15510)
+DOZO_LOOPBACK_PREFIX=/dozo
+DOZO_START_SECONDS=90
+QNAP_QPKG=Dozo
+export DOZO_ROOT DOZO_STATE TMPDIR DOZO_LOOPBACK_PORT DOZO_LOOPBACK_PREFIX DOZO_START_SECONDS QNAP_QPKG
+
+tell() { # 1 warning, 2 error; text
+  echo "$2" >&2
+  /sbin/log_tool -t "$1" -u System -p 127.0.0.1 -m localhost -a "[Dozo] $2" >/dev/null 2>&1
+}
+
+start() {
+  if [ "$(/sbin/getcfg Dozo Enable -u -d FALSE -f "$conf")" != TRUE ]; then
+    echo "Dozo is disabled in App Center." >&2
+    return 1
+  fi
+  # The runtime looks for its loader below this name, on whichever volume the package lies.
+  rm -f /var/dozo
+  ln -s "$DOZO_ROOT" /var/dozo || return 1
+  # A volume that is mounted late: without this we would write into memory.
+  volume=$(dirname "$DOZO_STATE")
+  [ -d "$volume" ] || {
+    tell 2 "The volume with the settings is not there: $volume"
+    return 1
+  }
+  mkdir -p "$TMPDIR" && chmod 700 "$DOZO_STATE" || return 1
+  words=$(/bin/sh "$DOZO_ROOT/bin/service" start 2>&1)
+  result=$?
+  [ -z "$words" ] || tell "$([ "$result" = 0 ] && echo 1 || echo 2)" "$words"
+  return "$result"
+}
+
+stop() { /bin/sh "$DOZO_ROOT/bin/service" stop; }
+
+case ${1:-} in
+  start) start ;;
+  stop) stop ;;
+  restart) stop && start ;;
+  status) /bin/sh "$DOZO_ROOT/bin/service" status ;;
+  remove) rm -f /var/dozo ;;
+  *)
+    echo "usage: dozo.sh start|stop|restart|status|remove" >&2
+    exit 1
+    ;;
+esac

@@ -1,0 +1,33 @@
+#!/bin/sh
+# Dozo @VERSION@ for QTS 5 and QuTS hero h5 on @MACHINE@. Run by App Center, or by root with: sh FILE
+# Behind this script lie two archives and a trailer of 100 bytes.
+PATH=/bin:/sbin:/usr/bin:/usr/sbin:/usr/local/sbin:/usr/local/bin
+export PATH
+script_len=@SCRIPT_LEN@
+refuse() {
+  echo "Dozo: $*" >&2
+  echo -1 > /tmp/update_process
+  /sbin/log_tool -t 2 -u System -p 127.0.0.1 -m localhost -a "[Dozo] $*" >/dev/null 2>&1
+  exit 1
+}
+[ "$(uname -m)" = "@MACHINE@" ] || refuse "This package is for @MACHINE@; this NAS has $(uname -m). Take the other one."
+grep -q /mnt/HDA_ROOT /proc/mounts || refuse "The system volume of the NAS is not there."
+if [ -n "${QINSTALL_PATH:-}" ]; then
+  parent=$QINSTALL_PATH
+  [ -d "$parent" ] || refuse "The chosen volume is not there: $parent"
+else
+  volume=$(/sbin/getcfg Public path -f /etc/config/smb.conf 2>/dev/null | sed -n 's|^\(/share/[^/][^/]*\)/.*$|\1|p')
+  [ -d "$volume" ] || volume=$(/sbin/getcfg SHARE_DEF defVolMP -f /etc/config/def_share.info 2>/dev/null)
+  [ -n "$volume" ] && [ -d "$volume" ] || refuse "There is no volume to install on. Make one in Storage & Snapshots first."
+  parent=$volume/.qpkg
+fi
+_EXTRACT_DIR=$parent/.tmp-Dozo
+rm -rf "$_EXTRACT_DIR"
+mkdir -p "$_EXTRACT_DIR" || refuse "Cannot write to $parent."
+dd if="${0}" bs=$script_len skip=1 2>/dev/null | tar -xO 2>/dev/null | tar -xzv -C $_EXTRACT_DIR || exit 1
+offset=$(/usr/bin/expr $script_len + @CONTROL_LEN@)
+dd if="${0}" bs=$offset skip=1 2>/dev/null | tar -x -C $_EXTRACT_DIR || refuse "The package cannot be unpacked: the volume may be full, or the file damaged."
+offset=$(/usr/bin/expr $offset + @DATA_LEN@)
+(cd "$_EXTRACT_DIR" && sh ./install.sh) || echo "Dozo: not installed." >&2
+rm -rf "$_EXTRACT_DIR"
+exit 10

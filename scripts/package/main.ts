@@ -1,0 +1,75 @@
+/**
+ * `npm run package [-- --arch x86_64|aarch64] [--out FOLDER] [--without-window]`: the packages for DSM and QTS, with their
+ * SHA-256 sums and bills of materials. The same commit gives the same bytes.
+ */
+import { createHash } from 'node:crypto';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { writeSbom } from './bill-of-materials.ts';
+import { execute } from './execute.ts';
+import { buildPayload, buildShared } from './payload.ts';
+import { ARCHITECTURES, type Architecture } from './pins.ts';
+import { QPKG_FOLDER, writeQpkg } from './qpkg.ts';
+import { installedBytes, SPK_FOLDER, writeSpk } from './spk.ts';
+
+const { values } = parseArgs({
+  options: {
+    arch: { type: 'string' },
+    out: { type: 'string', default: 'dist' },
+    // For tests of what surrounds it.
+    'without-window': { type: 'boolean', default: false },
+  },
+});
+const architectures = ARCHITECTURES.filter(({ machine }) => values.arch === undefined || values.arch === machine);
+if (architectures.length === 0) throw new Error(`there is no architecture ${values.arch}: x86_64 or aarch64`);
+findTools(architectures);
+
+const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
+const modifiedS = Number(execute('git', ['log', '-1', '--format=%ct']).trim());
+const shared = await buildShared({ withWindow: !values['without-window'] });
+mkdirSync(values.out, { recursive: true });
+const sums: string[] = [];
+for (const architecture of architectures) {
+  const { loader, spk, qpkg } = architecture;
+  for (const [name, folder, write] of [
+    [`Dozo-${spk}-${version}.spk`, SPK_FOLDER, writeSpk],
+    [`Dozo_${version}_${qpkg}.qpkg`, QPKG_FOLDER, writeQpkg],
+  ] as const) {
+    const payload = buildPayload(architecture, { interpreter: `${folder}/lib/${loader}`, shared, version });
+    const data = write({ architecture, version, payload, modifiedS });
+    save(name, data);
+    console.log(`${name}: ${toMib(data.length)} MiB, installed ${toMib(installedBytes(payload))} MiB`);
+  }
+  save(`Dozo-${version}-${architecture.machine}.cdx.json`, writeSbom(architecture, version));
+}
+writeFileSync(join(values.out, 'SHA256SUMS'), sums.join(''));
+
+function save(name: string, data: Buffer): void {
+  writeFileSync(join(values.out, name), data);
+  sums.push(`${createHash('sha256').update(data).digest('hex')}  ${name}\n`);
+}
+
+function toMib(bytes: number): string {
+  return (bytes / 2 ** 20).toFixed(1);
+}
+
+/** Says at once what a build would stop at after minutes. */
+function findTools(wanted: readonly Architecture[]): void {
+  const tools = [
+    ...['patchelf', 'make', 'patch', 'xz', 'dpkg-deb', 'apt-get'],
+    ...wanted.flatMap(({ crossPrefix }) => [`${crossPrefix}gcc`, `${crossPrefix}g++`, `${crossPrefix}strip`]),
+  ];
+  const missing = tools.filter((tool) => {
+    try {
+      execute('which', [tool]);
+      return false;
+    } catch {
+      return true;
+    }
+  });
+  if (missing.length === 0) return;
+  console.error(`package: missing here: ${missing.join(', ')}. On Debian 12: apt-get install patchelf patch xz-utils`);
+  console.error('  gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross');
+  process.exit(1);
+}
