@@ -18,6 +18,7 @@ interface Order {
 const line = await new Promise<string>((resolve) => createInterface({ input: process.stdin }).once('line', resolve));
 const order = JSON.parse(line) as Order;
 const host = await connectEsxi(order.address, { limits: QUICK_LIMITS });
+console.log('connected');
 const signal = new AbortController().signal;
 const frozen = await host.freeze({
   machine: order.machine,

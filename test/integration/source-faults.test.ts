@@ -353,6 +353,17 @@ test('takes up the snapshot of a run that was killed', async () => {
   await scene.assertClean();
 });
 
+test('sweeps a snapshot that the host was still making when the run was killed', async () => {
+  await scene.lab.set({ snapshotCreateMs: 3_000 });
+  const hold = `dozo-${randomHex(8)}`;
+  const child = await startChild({ name: 'raw', hold, nfs: false, read: false }, 'connected');
+  await new Promise((done) => setTimeout(done, 1_500));
+  await kill(child);
+  const report = await host.sweep([hold]);
+  assert.deepEqual(report, { removed: [{ hold, what: 'snapshot of raw' }], failed: [] });
+  await scene.assertClean();
+});
+
 for (const [what, nfs] of [
   ['on the host', false],
   ['on the NAS', true],

@@ -120,13 +120,15 @@ async function lateStatus(host: HostShell, job: string, signal: AbortSignal): Pr
 export async function endClone(host: HostShell, job: string): Promise<void> {
   const pid = (await host.readFileIfThere(`${job}.pid`))?.toString('utf8').trim() ?? '';
   if (!/^\d+$/.test(pid)) return;
+  // The second at the end: locks outlive their process for a moment, and a snapshot whose disk is still
+  // held would not be merged.
   const processes = await host.exec(shell`ps -c 2>/dev/null || ps`, { isRepeatable: true });
   // The random name of the hold in a command line proves that the process which wrote its number lives.
   // A datastore has two paths, by name and by UUID, so the end of the path must do.
   const target = `${job.split('/').slice(-2).join('/')}.vmdk`;
   if (!processes.stdout.toString('utf8').includes(target)) return;
   await host.exec(
-    shell`kill ${pid}; n=0; while kill -0 ${pid} 2>/dev/null && [ $n -lt 10 ]; do sleep 1; n=$((n+1)); done; kill -9 ${pid}`,
+    shell`kill ${pid}; n=0; while kill -0 ${pid} 2>/dev/null && [ $n -lt 10 ]; do sleep 1; n=$((n+1)); done; kill -9 ${pid} 2>/dev/null; sleep 1`,
   );
 }
 

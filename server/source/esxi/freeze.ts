@@ -37,6 +37,12 @@ const GROWTH_MAX_BYTES = 20 * GIB;
 export async function freezeMachine(context: EsxiContext, request: FreezeRequest): Promise<FrozenMachine> {
   const datastores = await loadDatastores(context);
   const machine = await findMachine(context.vsphere, datastores, request.machine);
+  if (machine.snapshots.some((snapshot) => snapshot.name === request.hold)) {
+    // An earlier attempt of the same run left it, and it was not whole enough to be resumed.
+    const { hold, signal } = request;
+    await removeHoldSnapshot(context, datastores, { machine, hold, deltas: [], signal });
+    return await freezeMachine(context, request);
+  }
   assertProtectable(machine);
   if (machine.powerState !== 'on') return await openAtRest(context, datastores, machine, request);
 
@@ -449,29 +455,20 @@ class EsxiFrozenMachine implements FrozenMachine {
 
   async #release(signal?: AbortSignal): Promise<void> {
     const { machine, request, taken } = this.#parts;
-    const results = await Promise.allSettled([
-      this.#clones.dispose(),
-      taken === null
-        ? Promise.resolve(false)
-        : removeHoldSnapshot(this.#context, this.#datastores, {
-            machine,
-            hold: request.hold,
-            deltas: taken.deltas,
-            ...(signal && { signal }),
-          }),
-    ]);
-    const [clones, snapshot] = results;
-    if (snapshot.status === 'rejected') throw toAppError(snapshot.reason);
-    if (clones.status === 'rejected') {
-      const { code, message } = toAppError(clones.reason);
-      request.note({
-        level: 'warning',
-        code: 'COPY_LEFT',
-        text: `A temporary copy may be left: ${message}`,
-        details: { code },
-      });
-      throw toAppError(clones.reason);
+    // Copies first: the host merges no layer that somebody reads. Then the snapshot, whatever became of them.
+    const copiesLeft = await this.#clones.dispose().then(
+      () => null,
+      (error: unknown) => toAppError(error),
+    );
+    if (taken !== null) {
+      const { hold } = request;
+      const options = { machine, hold, deltas: taken.deltas, ...(signal && { signal }) };
+      await removeHoldSnapshot(this.#context, this.#datastores, options);
     }
+    if (copiesLeft === null) return;
+    const text = `A temporary copy may be left: ${copiesLeft.message}`;
+    request.note({ level: 'warning', code: 'COPY_LEFT', text, details: { code: copiesLeft.code } });
+    throw copiesLeft;
   }
 
   async #assertFrozen(signal: AbortSignal): Promise<void> {

@@ -371,15 +371,42 @@ export async function hasRunningTask(
   machine: { hostId: string },
   signal?: AbortSignal,
 ): Promise<boolean> {
-  const options = { isRepeatable: true, ...(signal && { signal }) };
-  const list = await context.shell.exec(shell`vim-cmd vmsvc/get.tasklist ${machine.hostId}`, options);
-  for (const id of parseTaskIds(list.stdout.toString('utf8'))) {
-    const info = await context.shell.exec(shell`vim-cmd vimsvc/task_info ${id}`, options);
+  const list = await context.shell.exec(shell`vim-cmd vmsvc/get.tasklist ${machine.hostId}`, repeatable(signal));
+  return await isAnyRunning(context, parseTaskIds(list.stdout.toString('utf8')), signal);
+}
+
+const RECENT_TASKS = 8;
+
+/**
+ * Waits until the host makes no snapshot of any machine: one that a killed run ordered may not be
+ * listed yet, and would be overlooked.
+ */
+export async function waitForSnapshotTasks(context: EsxiContext, signal?: AbortSignal): Promise<void> {
+  const { clock, limits } = context;
+  const startedMs = clock.monotonicMs();
+  while (clock.monotonicMs() - startedMs < limits.snapshotTimeoutMs) {
+    const list = await context.shell.exec(shell`vim-cmd vimsvc/task_list`, repeatable(signal));
+    // Ended tasks are listed as well, oldest first; each question costs the host up to a second.
+    const ids = parseTaskIds(list.stdout.toString('utf8'))
+      .filter((id) => /createSnapshot/i.test(id))
+      .slice(-RECENT_TASKS);
+    if (!(await isAnyRunning(context, ids, signal))) return;
+    await clock.sleep(limits.pollIntervalMs, signal);
+  }
+}
+
+async function isAnyRunning(context: EsxiContext, ids: readonly string[], signal?: AbortSignal): Promise<boolean> {
+  for (const id of ids) {
+    const info = await context.shell.exec(shell`vim-cmd vimsvc/task_info ${id}`, repeatable(signal));
     const dump = parseDump(info.stdout.toString('utf8'));
     const state = dump !== null && typeof dump === 'object' && !Array.isArray(dump) ? dump['state'] : null;
     if (state === 'running' || state === 'queued') return true;
   }
   return false;
+}
+
+function repeatable(signal?: AbortSignal): { isRepeatable: true; signal?: AbortSignal } {
+  return signal === undefined ? { isRepeatable: true } : { isRepeatable: true, signal };
 }
 
 function removeFailed(machine: InventoryMachine, hold: string): AppError {

@@ -5,7 +5,7 @@ import { HOLD, holdFolder, loadDatastores, type EsxiContext } from './context.ts
 import { readFilesystems } from './filesystems.ts';
 import { listMachines } from './inventory.ts';
 import { unmountStaging } from './nfs-staging.ts';
-import { removeHoldSnapshot } from './snapshot-control.ts';
+import { removeHoldSnapshot, waitForSnapshotTasks } from './snapshot-control.ts';
 import { settleSwap } from './swap.ts';
 
 /** See `SourceHost.sweep`. Each thing is removed by itself: one that resists does not keep the others. */
@@ -16,6 +16,7 @@ export async function sweepHolds(
 ): Promise<SweepReport> {
   const report: SweepReport = { removed: [], failed: [] };
   const datastores = await loadDatastores(context);
+  if (holds.some((hold) => HOLD.test(hold))) await waitForSnapshotTasks(context, signal);
   const machines = await listMachines(context.vsphere, datastores);
   const filesystems = await readFilesystems(context.shell, signal);
   // Mounts of ours go as a whole, below.
@@ -53,12 +54,6 @@ export async function sweepHolds(
         async () => await removeCloneFolder(context.shell, holdFolder(root, hold)),
       );
     }
-    for (const machine of machines) {
-      if (!machine.snapshots.some((snapshot) => snapshot.name === hold)) continue;
-      await attempt(`snapshot of ${machine.identity.name}`, async () =>
-        removeHoldSnapshot(context, datastores, { machine, hold, deltas: [], ...(signal && { signal }) }),
-      );
-    }
     const mount = `/vmfs/volumes/${hold}`;
     if (filesystems.some((fs) => fs.name === hold) || (await context.shell.exists(mount))) {
       await attempt('NFS mount', async () => {
@@ -66,6 +61,12 @@ export async function sweepHolds(
         await unmountStaging(context.shell, mount, hold);
         return true;
       });
+    }
+    for (const machine of machines) {
+      if (!machine.snapshots.some((snapshot) => snapshot.name === hold)) continue;
+      await attempt(`snapshot of ${machine.identity.name}`, async () =>
+        removeHoldSnapshot(context, datastores, { machine, hold, deltas: [], ...(signal && { signal }) }),
+      );
     }
   }
   return report;
