@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import { describe, it } from 'node:test';
 import { CodecPool } from './codec-pool.ts';
 
@@ -50,6 +52,21 @@ describe('the codec pool', () => {
       await pool.close();
     });
   }
+
+  it('does not keep a process alive that forgot to close it', async () => {
+    const module = JSON.stringify(new URL('./codec-pool.ts', import.meta.url).href);
+    const script = `import { CodecPool } from ${module};
+      const pool = new CodecPool({ threads: 2, chunkSizeBytes: 65536, identity: { algorithm: 'sha256', identityKey: null } });
+      const slot = await pool.acquireSlot();
+      await pool.hash(slot, [10]);`;
+    const child = spawn(process.execPath, ['--input-type=module', '--eval', script], {
+      stdio: 'inherit',
+      timeout: 60_000,
+    });
+    const [status, signal] = (await once(child, 'exit')) as [number | null, string | null];
+
+    assert.deepEqual({ status, signal }, { status: 0, signal: null });
+  });
 
   it('fails the work of a thread that dies, and goes on with another', async () => {
     const pool = new CodecPool({ threads: 1, chunkSizeBytes: 65_536, identity });

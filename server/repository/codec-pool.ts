@@ -158,10 +158,11 @@ export class CodecPool {
     const workerData = this.#threadData();
     const worker = new Worker(siblingModule(import.meta.url, './codec-thread'), { workerData, name: 'dozo-codec' });
     const thread: Thread = { worker, jobs: new Map() };
-    worker.unref();
     worker.on('message', (answer: CodecAnswer) => this.#settle(thread, answer));
     worker.on('error', (error) => this.#replace(thread, error));
     worker.on('exit', () => this.#replace(thread, new Error('a codec thread ended')));
+    // After the listeners: the first one for messages makes a worker hold the process again.
+    worker.unref();
     this.#threads.push(thread);
   }
 

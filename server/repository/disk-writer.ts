@@ -113,6 +113,20 @@ export class ChunkingDiskWriter implements DiskWriter {
     await this.#spill();
   }
 
+  async read(offsetBytes: number, lengthBytes: number): Promise<Buffer> {
+    this.#assertRange(offsetBytes, lengthBytes);
+    const result = Buffer.alloc(lengthBytes);
+    let at = 0;
+    while (at < lengthBytes) {
+      const chunk = Math.floor((offsetBytes + at) / this.#chunkSizeBytes);
+      const start = offsetBytes + at - chunk * this.#chunkSizeBytes;
+      const length = Math.min(this.#lengthOf(chunk) - start, lengthBytes - at);
+      (await this.#current(chunk)).copy(result, at, start, start + length);
+      at += length;
+    }
+    return result;
+  }
+
   async finish(): Promise<{ rootHash: string; stats: WriteStats }> {
     const rootId = await this.settle();
     this.#finished = true;
@@ -181,6 +195,22 @@ export class ChunkingDiskWriter implements DiskWriter {
       }
       if (this.#underway.get(chunk) === delivery) await this.#deliver(chunk, delivery, partial.content);
     });
+  }
+
+  /** A chunk as it stands, with what was delivered of it. Not to be changed. */
+  async #current(chunk: number): Promise<Buffer> {
+    for (;;) {
+      this.#chunks.throwIfFailed();
+      while (this.#underway.has(chunk)) {
+        await Promise.all(this.#delivering);
+        await this.#chunks.drain();
+      }
+      const id = Buffer.from(await this.#tree.get(chunk));
+      const stored = id.equals(ZERO_ID) ? this.#zeros : await this.#chunks.readChunk(id);
+      const isStill = (await this.#tree.get(chunk)).equals(id);
+      // Nothing is awaited from here on: the partial chunk belongs to what was read before it.
+      if (isStill && !this.#underway.has(chunk)) return this.#partials.get(chunk)?.over(stored) ?? stored;
+    }
   }
 
   #nextDelivery(chunk: number): number {

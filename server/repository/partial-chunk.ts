@@ -44,4 +44,14 @@ export class PartialChunk {
     }
     before.copy(this.content, at, at);
   }
+
+  /** What `complete` would give, in a buffer of its own; the chunk stays partial. */
+  over(before: Buffer): Buffer {
+    const merged = Buffer.from(before.subarray(0, this.content.length));
+    for (let index = 0; index < this.#covered.length; index += 2) {
+      const from = this.#covered[index] as number;
+      this.content.copy(merged, from, from, this.#covered[index + 1] as number);
+    }
+    return merged;
+  }
 }

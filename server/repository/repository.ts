@@ -118,6 +118,11 @@ export interface DiskWriter extends DiskSink {
   /** Whether the checkpoint that this session started from held this disk, and what was delivered. */
   readonly resumed: boolean;
   stats(): WriteStats;
+  /**
+   * What the disk holds now: what was written, else the base. For the odd read of who writes: reading what was
+   * written in this session ends the pack that it lies in.
+   */
+  read(offsetBytes: number, lengthBytes: number): Promise<Buffer>;
   /** Completes partly delivered chunks from the base, stores the pages. */
   finish(): Promise<{ rootHash: string; stats: WriteStats }>;
 }

@@ -14,6 +14,7 @@ type Step =
   | { kind: 'checkpoint' }
   | { kind: 'reopen' };
 
+const THREADS = Number(process.env['DOZO_TEST_THREADS'] ?? 0);
 const DISK_BYTES_MAX = 300 * CHUNK;
 
 const step: fc.Arbitrary<Step> = fc.oneof(
@@ -48,14 +49,14 @@ const diskSize = fc.oneof(
 describe('random writes', () => {
   it('are what is read back, over several versions, sizes, checkpoints and interruptions', async () => {
     const storage = new MemoryStorage();
-    await (await createRepository({ storage, chunkSizeBytes: CHUNK, threads: 0 })).close();
+    await (await createRepository({ storage, chunkSizeBytes: CHUNK, threads: THREADS })).close();
     let run = 0;
     await fc.assert(
       fc.asyncProperty(
         fc.array(fc.tuple(diskSize, fc.array(step, { maxLength: 12 })), { minLength: 1, maxLength: 3 }),
         async (versions) => {
           run += 1;
-          let repository = await openRepository({ storage, threads: 0 });
+          let repository = await openRepository({ storage, threads: THREADS });
           let base: PointDisk | null = null;
           let expected = Buffer.alloc(0);
           for (const [index, [sizeBytes, steps]] of versions.entries()) {
@@ -81,7 +82,7 @@ describe('random writes', () => {
       { numRuns: Number(process.env['DOZO_TEST_RUNS'] ?? 12) },
     );
 
-    const repository = await openRepository({ storage, threads: 0 });
+    const repository = await openRepository({ storage, threads: THREADS });
     const report = await repository.check({ depth: 'hashes' });
     assert.deepEqual(report.damages, []);
     assert.ok(report.points >= 12, `${report.points} points were written`);
@@ -141,7 +142,7 @@ async function play(scene: {
       const hadCheckpoint = session.checkpointFacts !== null;
       await session.abort();
       await repository.close();
-      repository = await openRepository({ storage, threads: 0 });
+      repository = await openRepository({ storage, threads: THREADS });
       if (base !== null) {
         const points = await repository.listPoints();
         const same = points.find((point) => point.manifest?.disks[0]?.rootHash === rootOf(base as PointDisk));
