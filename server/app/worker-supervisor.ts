@@ -1,6 +1,7 @@
 import { fork, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import type { Clock, Logger } from '../runtime/index.ts';
+import { SMALL_PROCESS } from './small-process.ts';
 
 export interface WorkerSupervisorOptions {
   /** Module that a worker process runs. */
@@ -34,7 +35,8 @@ export function superviseWorker(options: WorkerSupervisorOptions): SupervisedWor
     while (!stopping.signal.aborted) {
       const startedMs = clock.monotonicMs();
       child = fork(module, [], {
-        env: { ...process.env, ...environment },
+        execArgv: [...process.execArgv, ...SMALL_PROCESS.execArgv],
+        env: { ...process.env, ...SMALL_PROCESS.environment, ...environment },
         // No pipes of ours: a worker that outlives a killed server must not write into a closed one.
         stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
       });
