@@ -89,7 +89,9 @@ async function takeReport(folder: string): Promise<BenchReport> {
       new WireFloor(host, disk, 'data'),
       new CompressFloor(host, disk, 'disk', store('floor-disk')),
       new CompressFloor(host, disk, 'data', store('floor-data')),
-      await DozoContender.create(host, disk, store('dozo'), { profileFolder: options.profile === undefined ? null : resolve(options.profile) }),
+      await DozoContender.create(host, disk, store('dozo'), {
+        profileFolder: options.profile === undefined ? null : resolve(options.profile),
+      }),
       resticPeer(host, disk, store('restic')),
       borgPeer(host, disk, store('borg')),
     ];

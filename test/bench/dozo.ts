@@ -1,6 +1,7 @@
 import { globSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { bundleServer } from '../../scripts/build/bundle-server.ts';
+import { SMALL_PROCESS } from '../../server/app/small-process.ts';
 import { randomHex } from '../../server/runtime/index.ts';
 import type { BenchDisk, BenchHost } from './bench-host.ts';
 import { STEPS, folderBytes, type Contender, type Step, type StepFacts } from './contender.ts';
@@ -18,7 +19,8 @@ export class DozoContender implements Contender {
     'connect, freeze the running machine, ask for changes, read over SSH, hash, deduplicate, compress, commit, thaw; ' +
     'restore: a new machine beside, every written byte read back and hashed on the host, then registered.';
   readonly steps = STEPS;
-  readonly env = {};
+  /** As the product starts its workers. */
+  readonly env = SMALL_PROCESS.environment;
   readonly #host: BenchHost;
   readonly #folder: string;
   readonly #original: string;
@@ -80,7 +82,7 @@ export class DozoContender implements Contender {
         ? ''
         : `--cpu-prof --cpu-prof-dir=${join(this.#profileFolder, `${String(this.#round)}-${step}`)} `;
     const target = step === 'restore' ? this.#host.localFolder : this.#repository;
-    return `node ${profile}${this.#task} ${this.#writeTask(this.#planTask(step))}\nsync -f ${target}`;
+    return `node ${SMALL_PROCESS.execArgv.join(' ')} ${profile}${this.#task} ${this.#writeTask(this.#planTask(step))}\nsync -f ${target}`;
   }
 
   #planTask(step: Step): DozoTask {
