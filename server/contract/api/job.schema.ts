@@ -8,7 +8,7 @@ export const jobOptionsSchema = z.strictObject({
   /** Read everything although a change map is there. */
   fullRead: z.boolean().default(false),
   /** Share of the areas said to be unchanged that is read and compared with the store. */
-  verifySample: z.number().min(0).max(1).default(0.001),
+  verifySample: z.number().min(0).max(1).default(0.0005),
   /** NFS folder of the NAS that hosts may mount for staging clones. */
   nfsStaging: z
     .strictObject({ server: hostNameSchema, share: z.string().min(1).max(1024), localPath: pathSchema })
