@@ -55,11 +55,12 @@ describe('the codec pool', () => {
 
   it('does not keep a process alive that forgot to close it', async () => {
     const module = JSON.stringify(new URL('./codec-pool.ts', import.meta.url).href);
-    const script = `import { CodecPool } from ${module};
+    const script = `import(${module}).then(async ({ CodecPool }) => {
       const pool = new CodecPool({ threads: 2, chunkSizeBytes: 65536, identity: { algorithm: 'sha256', identityKey: null } });
       const slot = await pool.acquireSlot();
-      await pool.hash(slot, [10]);`;
-    const child = spawn(process.execPath, ['--input-type=module', '--eval', script], {
+      await pool.hash(slot, [10]);
+      });`;
+    const child = spawn(process.execPath, ['--eval', script], {
       stdio: 'inherit',
       timeout: 60_000,
     });
