@@ -7,6 +7,7 @@ import { addJobCommands } from './commands/jobs.ts';
 import { addMachineCommands } from './commands/machines.ts';
 import { addPointCommands } from './commands/points.ts';
 import { addRepositoryCommands } from './commands/repositories.ts';
+import { addRetentionCommands } from './commands/retention.ts';
 import { addRestoreCommands } from './commands/restores.ts';
 import { addRunCommands } from './commands/runs.ts';
 import { addScheduleCommands } from './commands/schedules.ts';
@@ -54,6 +55,7 @@ function createProgram(context: CommandContext): Command {
   addRepositoryCommands(program, context);
   addJobCommands(program, context);
   addScheduleCommands(program, context);
+  addRetentionCommands(program, context);
   addRunCommands(program, context);
   addPointCommands(program, context);
   addRestoreCommands(program, context);

@@ -5,6 +5,7 @@ import { loadSettings, type OrchestrationContext } from './context.ts';
 import { HostService } from './hosts.ts';
 import { JobService } from './jobs.ts';
 import { RepositoryService } from './repositories.ts';
+import { RetentionService } from './retention.ts';
 import { RunKeeper } from './run-keeper.ts';
 import { RunStarter } from './run-starter.ts';
 import { Scheduler } from './scheduler.ts';
@@ -17,6 +18,7 @@ export class Orchestration {
   readonly repositories: RepositoryService;
   readonly jobs: JobService;
   readonly schedules: ScheduleService;
+  readonly retention: RetentionService;
   readonly keeper: RunKeeper;
   readonly #scheduler: Scheduler;
   readonly #starter: RunStarter;
@@ -31,6 +33,7 @@ export class Orchestration {
     this.repositories = new RepositoryService(context);
     this.jobs = new JobService(context);
     this.#starter = new RunStarter(context);
+    this.retention = new RetentionService(context);
     this.keeper = new RunKeeper(context, { repositories: this.repositories, hosts: this.hosts });
     this.#scheduler = new Scheduler(context, { starter: this.#starter, keeper: this.keeper });
     this.schedules = new ScheduleService(context, { onChange: () => this.#scheduler.wake() });

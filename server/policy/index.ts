@@ -1,2 +1,4 @@
 export { findDueRun, retryAtMs } from './due-run.ts';
-export { assertSchedule, isWindowOpen, nextStarts, opensAt } from './occurrences.ts';
+export { assertSchedule, isWindowOpen, nextStarts } from './occurrences.ts';
+export { judgePoints } from './retention.ts';
+export { simulateRetention } from './retention-simulation.ts';

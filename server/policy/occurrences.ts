@@ -48,7 +48,7 @@ export function lastOccurrence(schedule: Schedule, afterMs: number, untilMs: num
   return last;
 }
 
-/** When runs begin, jitter aside: as they are due, but not before the window is open. */
+/** When runs begin, jitter aside: as they are due, but not before the window is open. At most `count`. */
 export function nextStarts(schedule: Schedule, afterMs: number, count: number): number[] {
   const starts = new Set<number>();
   let fromMs = afterMs;

@@ -8,8 +8,25 @@ export const DAY_MS = 86_400_000;
  */
 const formats = new Map<string, Intl.DateTimeFormat>();
 
+/** Zones change their clocks at full quarters of an hour (UTC), so an offset holds that long at least. */
+const OFFSET_HOLDS_MS = 15 * MINUTE_MS;
+const OFFSETS_MAX = 20_000;
+const offsets = new Map<string, number>();
+
 /** Milliseconds that clocks of the zone are ahead of UTC at an instant. */
 function offsetMs(zone: string, instantMs: number): number {
+  const quarter = Math.floor(instantMs / OFFSET_HOLDS_MS);
+  const key = `${zone} ${quarter}`;
+  const known = offsets.get(key);
+  if (known !== undefined) return known;
+  const offset = askOffsetMs(zone, quarter * OFFSET_HOLDS_MS);
+  // Asking the system is slow, and the same days are asked for again and again.
+  if (offsets.size >= OFFSETS_MAX) offsets.clear();
+  offsets.set(key, offset);
+  return offset;
+}
+
+function askOffsetMs(zone: string, instantMs: number): number {
   let format = formats.get(zone);
   if (format === undefined) {
     format = new Intl.DateTimeFormat('en-u-ca-gregory-nu-latn', {

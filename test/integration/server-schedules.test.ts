@@ -51,6 +51,28 @@ describe('schedules of a server', { timeout: 180_000 }, () => {
     assert.equal((await lab.call('GET', `/runs?jobId=${ids.jobId}`)).runs.length, 1);
   });
 
+  it('tells which versions a rule would keep, and removes none', async () => {
+    const before = await lab.until(async () => {
+      const { points } = await lab.call('GET', '/points?refresh=true');
+      return points.length > 0 ? points : null;
+    }, 'a version');
+    const preview = await lab.call('POST', '/retention/preview', {
+      retention: { last: 1 },
+      repositoryId: ids.repositoryId,
+    });
+
+    assert.equal(preview.machines.length, 2);
+    assert.equal(preview.keptCount + preview.removedCount, before.length);
+    for (const { points } of preview.machines) assert.deepEqual(points[0].reasons, ['newest-complete', 'last']);
+    assert.equal((await lab.call('GET', '/points?refresh=true')).points.length, before.length);
+    const year = await lab.call('POST', '/retention/simulate', {
+      retention: { last: 1, months: 12 },
+      schedule: { timeZone: 'UTC', rules: [{ rule: { kind: 'daily', time: '22:00' } }] },
+    });
+    assert.equal(year.runCount, 365);
+    assert.ok(year.kept.length >= 12 && year.kept.length <= 13);
+  });
+
   it('goes back to requests only', async () => {
     await lab.call('DELETE', `/jobs/${ids.jobId}/schedule`);
 

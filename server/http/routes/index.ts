@@ -6,6 +6,7 @@ import { machineRoutes } from './machines.ts';
 import { pointRoutes } from './points.ts';
 import { repositoryRoutes } from './repositories.ts';
 import { restoreRoutes } from './restores.ts';
+import { retentionRoutes } from './retention.ts';
 import { runRoutes } from './runs.ts';
 import { sessionRoutes } from './session.ts';
 import { systemRoutes } from './system.ts';
@@ -19,6 +20,7 @@ export function listRoutes(): Route[] {
     ...machineRoutes,
     ...repositoryRoutes,
     ...jobRoutes,
+    ...retentionRoutes,
     ...runRoutes,
     ...pointRoutes,
     ...restoreRoutes,
