@@ -9,9 +9,10 @@ import { i18n, switchLanguage } from './i18n/index.ts';
 import './styles/app.scss';
 
 const preferences = readPreferences();
-await switchLanguage(preferences.language);
 const app = createApp(App);
 app.use(Quasar, { plugins: { Dark, Dialog, Notify }, iconSet, config: { dark: preferences.theme } });
 app.use(i18n);
+// After Quasar, which starts in English.
+await switchLanguage(preferences.language);
 app.use(router);
 app.mount('#app');

@@ -6,6 +6,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { checkDocs } from './docs.ts';
 import { checkImports } from './imports.ts';
+import { checkTexts } from './texts.ts';
 
 interface Part {
   name: string;
@@ -37,6 +38,7 @@ const parts: Part[] = [
   { name: 'imports', run: checkImports },
   { name: 'dead code', run: command('knip', '--no-progress') },
   { name: 'docs', run: checkDocs },
+  { name: 'texts', run: checkTexts },
 ];
 
 const wanted = process.argv.slice(2);

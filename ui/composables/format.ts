@@ -1,5 +1,11 @@
 import { currentLanguage } from '../i18n/index.ts';
 
+/** The reader's own kind of the language where the browser names one: British dates are not American. */
+function locale(): string {
+  const language = currentLanguage();
+  return navigator.languages.find((known) => known.split('-')[0] === language) ?? language;
+}
+
 const UNITS = ['B', 'KB', 'MB', 'GB', 'TB', 'PB'];
 
 /** As the NAS shows sizes: steps of 1024, up to three digits. */
@@ -15,27 +21,27 @@ export function formatBytes(bytes: number): string {
 }
 
 export function formatNumber(value: number, digits = 0): string {
-  return new Intl.NumberFormat(currentLanguage(), { maximumFractionDigits: digits }).format(value);
+  return new Intl.NumberFormat(locale(), { maximumFractionDigits: digits }).format(value);
 }
 
 export function formatShare(share: number): string {
-  return new Intl.NumberFormat(currentLanguage(), { style: 'percent', maximumFractionDigits: 1 }).format(share);
+  return new Intl.NumberFormat(locale(), { style: 'percent', maximumFractionDigits: 1 }).format(share);
 }
 
 export function formatTime(atMs: number): string {
-  return new Intl.DateTimeFormat(currentLanguage(), { dateStyle: 'medium', timeStyle: 'short' }).format(atMs);
+  return new Intl.DateTimeFormat(locale(), { dateStyle: 'medium', timeStyle: 'short' }).format(atMs);
 }
 
 export function formatClock(atMs: number): string {
-  return new Intl.DateTimeFormat(currentLanguage(), { timeStyle: 'medium' }).format(atMs);
+  return new Intl.DateTimeFormat(locale(), { timeStyle: 'medium' }).format(atMs);
 }
 
 export function formatDay(atMs: number): string {
-  return new Intl.DateTimeFormat(currentLanguage(), { dateStyle: 'full' }).format(atMs);
+  return new Intl.DateTimeFormat(locale(), { dateStyle: 'full' }).format(atMs);
 }
 
 export function formatWeekday(atMs: number): string {
-  return new Intl.DateTimeFormat(currentLanguage(), { weekday: 'short' }).format(atMs);
+  return new Intl.DateTimeFormat(locale(), { weekday: 'short' }).format(atMs);
 }
 
 export function formatDuration(seconds: number): string {
@@ -54,7 +60,7 @@ export function formatDuration(seconds: number): string {
         : [[whole, 'second']];
   return parts
     .map(([value, unit]) =>
-      new Intl.NumberFormat(currentLanguage(), { style: 'unit', unit, unitDisplay: 'short' }).format(value),
+      new Intl.NumberFormat(locale(), { style: 'unit', unit, unitDisplay: 'short' }).format(value),
     )
     .join(' ');
 }

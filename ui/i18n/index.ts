@@ -25,6 +25,7 @@ export async function switchLanguage(language: Language): Promise<void> {
   i18n.global.locale.value = language;
   // Quasar's own packs and its own type differ in one optional parameter.
   Lang.set(quasar.default as Parameters<typeof Lang.set>[0]);
+  // After Quasar, which writes a name of its own there.
   document.documentElement.lang = language;
 }
 

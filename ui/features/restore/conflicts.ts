@@ -51,7 +51,9 @@ export function findConflicts(plan: Plan): Conflict[] {
     else found.push({ level: 'ok', key: 'datastoreFits', values });
   }
   for (const { to } of plan.networks) {
-    if (!plan.known.includes(to)) found.push({ level: 'warning', key: 'networkMissing', values: { name: to } });
+    // Without an answer of the host nothing is claimed.
+    if (plan.known.length > 0 && !plan.known.includes(to))
+      found.push({ level: 'warning', key: 'networkMissing', values: { name: to } });
   }
   return found;
 }
