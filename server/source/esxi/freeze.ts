@@ -191,7 +191,13 @@ async function takeConsistently(
       } catch (error) {
         if (quiesce === 'require' || !isQuiesceTrouble(error)) throw error;
         refusal = String(error.details['words'] ?? error.message);
-        await removeHoldSnapshot(context, datastores, { machine, hold, deltas: [], signal });
+        await removeHoldSnapshot(context, datastores, {
+          machine,
+          hold,
+          deltas: [],
+          settleMs: settleMs(context),
+          signal,
+        });
       }
     } else {
       refusal = 'VMware Tools are not running in the guest';
@@ -248,6 +254,11 @@ function judge(
   };
 }
 
+/** Between an order and the task that it makes lie the start of `vim-cmd` and a busy host's queue. */
+function settleMs(context: EsxiContext): number {
+  return context.limits.snapshotSettleMs / 3;
+}
+
 /** After a failed freeze nothing may be left; what cannot be removed now is named in the error. */
 async function cleanUp(
   context: EsxiContext,
@@ -257,7 +268,8 @@ async function cleanUp(
   reason: unknown,
 ): Promise<void> {
   try {
-    await removeHoldSnapshot(context, datastores, { machine, hold: request.hold, deltas: [] });
+    const { hold } = request;
+    await removeHoldSnapshot(context, datastores, { machine, hold, deltas: [], settleMs: settleMs(context) });
   } catch (error) {
     const text = `After a failed freeze the snapshot ${request.hold} may still be on the host.`;
     const { code } = toAppError(error);

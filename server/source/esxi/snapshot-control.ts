@@ -252,7 +252,14 @@ const REMOVALS_MAX = 3;
 export async function removeHoldSnapshot(
   context: EsxiContext,
   datastores: DatastoreMap,
-  request: { machine: InventoryMachine; hold: string; deltas: readonly DatastorePath[]; signal?: AbortSignal },
+  request: {
+    machine: InventoryMachine;
+    hold: string;
+    deltas: readonly DatastorePath[];
+    /** Keep looking so long: a snapshot was just ordered, and the host may not have begun it yet. */
+    settleMs?: number;
+    signal?: AbortSignal;
+  },
 ): Promise<boolean> {
   const { clock, limits } = context;
   const { machine, hold, signal } = request;
@@ -263,9 +270,10 @@ export async function removeHoldSnapshot(
   let wasThere = false;
   for (let round = 0; ; round += 1) {
     signal?.throwIfAborted();
+    // In this order: a task that ends between the two questions has put its snapshot on the list.
+    const isBusy = await hasRunningTask(context, machine, signal);
     const listed = await listSnapshots(context, machine.hostId, datastores, signal);
     const ours = listed.find((snapshot) => snapshot.name === hold);
-    const isBusy = await hasRunningTask(context, machine, signal);
     const nowMs = clock.monotonicMs();
     if (isBusy) idleSinceMs = nowMs;
     if (ours !== undefined && !isBusy) {
@@ -281,7 +289,8 @@ export async function removeHoldSnapshot(
     if (ours === undefined && !isBusy) {
       const rest = await leftovers(context, datastores, machine, deltas, signal);
       const needsConsolidation = listed.some((snapshot) => snapshot.consolidationNeeded === true);
-      if (rest.length === 0 && !needsConsolidation) return wasThere;
+      const isSettled = clock.monotonicMs() - startedMs >= (request.settleMs ?? 0);
+      if (rest.length === 0 && !needsConsolidation && isSettled) return wasThere;
       if (clock.monotonicMs() - idleSinceMs > limits.removeIdleMs) {
         throw consolidationNeeded(machine, rest.map(formatDatastorePath));
       }
