@@ -1,0 +1,71 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { chromium, type Browser, type BrowserContext, type Page, type Request } from 'playwright-core';
+
+/** Debian's. */
+const CHROMIUM = process.env['DOZO_CHROMIUM'] ?? '/usr/bin/chromium';
+
+/** A browser with one page that remembers everything its console complained about. */
+export class Window {
+  readonly browser: Browser;
+  readonly context: BrowserContext;
+  readonly page: Page;
+  readonly complaints: string[] = [];
+  readonly #inFlight = new Set<Request>();
+
+  constructor(browser: Browser, context: BrowserContext, page: Page) {
+    this.browser = browser;
+    this.context = context;
+    this.page = page;
+    page.on('pageerror', (error) => this.complaints.push(`error: ${error.message}`));
+    page.on('console', (message) => {
+      if (message.type() === 'error' || message.type() === 'warning') this.complaints.push(message.text());
+    });
+    page.on('requestfinished', (request) => this.#inFlight.delete(request));
+    page.on('requestfailed', (request) => this.#inFlight.delete(request));
+    page.on('request', (request) => {
+      // The stream of events never ends.
+      if (!request.url().endsWith('/events')) this.#inFlight.add(request);
+      const { protocol, hostname } = new URL(request.url());
+      if (protocol.startsWith('http') && hostname !== '127.0.0.1') this.complaints.push(`request to ${request.url()}`);
+    });
+  }
+
+  /** Waits until nothing is loading any more and what came is drawn. */
+  async settle(): Promise<void> {
+    await this.page.locator('h1').first().waitFor({ state: 'attached' });
+    for (let quiet = 0; quiet < 3; quiet = this.#inFlight.size === 0 ? quiet + 1 : 0) {
+      await this.page.evaluate(() => new Promise((resolve) => setTimeout(resolve, 30)));
+    }
+    await this.page.locator('.q-spinner, .q-skeleton').waitFor({ state: 'detached' });
+  }
+
+  /** Keeps a picture of the page where DOZO_SCREENSHOTS names a folder. */
+  async picture(name: string): Promise<void> {
+    const folder = process.env['DOZO_SCREENSHOTS'];
+    if (folder === undefined) return;
+    await mkdir(folder, { recursive: true });
+    await this.page.screenshot({ path: join(folder, `${name}.png`), fullPage: true });
+  }
+
+  async close(): Promise<void> {
+    await this.browser.close();
+  }
+}
+
+export async function openWindow(language: string): Promise<Window> {
+  const browser = await chromium.launch({
+    executablePath: CHROMIUM,
+    args: ['--no-sandbox', '--disable-dev-shm-usage', '--disable-gpu'],
+  });
+  // The server's certificate is its own authority.
+  const context = await browser.newContext({
+    ignoreHTTPSErrors: true,
+    locale: language,
+    viewport: { width: 1280, height: 800 },
+    reducedMotion: 'reduce',
+  });
+  const page = await context.newPage();
+  page.setDefaultTimeout(30_000);
+  return new Window(browser, context, page);
+}
