@@ -3,8 +3,10 @@ import { join } from 'node:path';
 import { lockFolder, openCatalogue } from '../database/index.ts';
 import { Authentication, loadCertificate, readCertificate, startHttpServer } from '../http/index.ts';
 import { EventHub, Orchestration } from '../orchestration/index.ts';
+import { detectNas } from '../nas/index.ts';
 import { createSealer, loadKeyFile, startEmbeddedRedis, TaskQueue, type RedisAddress } from '../queue/index.ts';
 import { createLogger, siblingModule, systemClock, type Clock, type Logger } from '../runtime/index.ts';
+import { announceRuns } from './announce-runs.ts';
 import type { ServerConfiguration } from './configuration.ts';
 import { createDiskDownloads } from './disk-downloads.ts';
 import { readVersion } from './version.ts';
@@ -84,6 +86,10 @@ async function start(
     { catalogue, queue, sealer, events, clock, logger },
     { version: readVersion() },
   );
+  const nas = detectNas(logger);
+  logger.info({ nas: nas.name }, 'system');
+  const stopAnnouncing = announceRuns(events, nas);
+  undo.push(async () => stopAnnouncing());
   orchestration.start();
   undo.push(() => orchestration.stop());
 

@@ -1,0 +1,2 @@
+export { detectNas } from './detect-nas.ts';
+export type { Nas } from './nas.ts';
