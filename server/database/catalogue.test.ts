@@ -266,6 +266,7 @@ describe('catalogue', () => {
       createdAtMs: 1,
       usedAtMs: null,
       expiresAtMs: 100,
+      scope: 'monitor' as const,
     };
     await catalogue.sessions.add(session);
     await catalogue.sessions.add({ ...session, id: 's2', secretHash: 'for ever', expiresAtMs: null });

@@ -199,6 +199,10 @@ export const MIGRATIONS: readonly string[] = [
   ALTER TABLE runs ADD COLUMN due_at_ms INTEGER;
   ALTER TABLE runs ADD COLUMN attempt INTEGER NOT NULL DEFAULT 0;
   `,
+  `
+  -- What a token may do: everything, or look at the state of things only.
+  ALTER TABLE sessions ADD COLUMN scope TEXT NOT NULL DEFAULT 'full' CHECK (scope IN ('full', 'monitor'));
+  `,
 ];
 
 /**

@@ -1,3 +1,4 @@
+import type { TokenScope } from '../contract/api/session.schema.ts';
 import { integer, integerOrNull, text } from './row.ts';
 import type { Row, SqlExecutor } from './sqlite.ts';
 
@@ -12,6 +13,8 @@ export interface SessionRecord {
   createdAtMs: number;
   usedAtMs: number | null;
   expiresAtMs: number | null;
+  /** `monitor`: may look at the state of things, and nothing else. */
+  scope: TokenScope;
 }
 
 export class Sessions {
@@ -23,8 +26,9 @@ export class Sessions {
 
   async add(session: SessionRecord): Promise<void> {
     await this.#sql.run(
-      `INSERT INTO sessions (id, secret_hash, user_name, kind, name, created_at_ms, used_at_ms, expires_at_ms)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+      `INSERT INTO sessions (id, secret_hash, user_name, kind, name, created_at_ms, used_at_ms, expires_at_ms,
+                             scope)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
       [
         session.id,
         session.secretHash,
@@ -34,6 +38,7 @@ export class Sessions {
         session.createdAtMs,
         session.usedAtMs,
         session.expiresAtMs,
+        session.scope,
       ],
     );
   }
@@ -88,5 +93,6 @@ function toSession(row: Row): SessionRecord {
     createdAtMs: integer(row, 'created_at_ms'),
     usedAtMs: integerOrNull(row, 'used_at_ms'),
     expiresAtMs: integerOrNull(row, 'expires_at_ms'),
+    scope: text(row, 'scope') as TokenScope,
   };
 }

@@ -85,6 +85,7 @@ export class Authentication {
       userName: input.user,
       kind: 'token',
       name: input.name,
+      scope: input.scope,
       expiresAtMs: expiresInDays === null ? null : this.#clock.nowMs() + expiresInDays * DAY_MS,
     });
     return { token: secret, session };
@@ -145,6 +146,7 @@ export class Authentication {
     kind: SessionRecord['kind'];
     name: string;
     expiresAtMs: number | null;
+    scope?: SessionRecord['scope'];
   }): Promise<SessionRecord> {
     const nowMs = this.#clock.nowMs();
     const session: SessionRecord = {
@@ -156,6 +158,7 @@ export class Authentication {
       createdAtMs: nowMs,
       usedAtMs: nowMs,
       expiresAtMs: input.expiresAtMs,
+      scope: input.scope ?? 'full',
     };
     await this.#catalogue.sessions.add(session);
     return session;

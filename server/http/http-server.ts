@@ -145,6 +145,11 @@ async function admit(route: Route, services: HttpServices, request: Request): Pr
   }
   const session = await services.authentication.identify(request);
   if (session === null) throw loginRequired();
+  if (session.scope === 'monitor' && !route.forMonitors) {
+    throw new AppError('FORBIDDEN', 'This token reads metrics and the state of the server only.', {
+      hint: 'Make a token with the scope "full" for anything else.',
+    });
+  }
   return session;
 }
 

@@ -46,6 +46,8 @@ export interface Route {
   tag: string;
   /** `open` answers before login. */
   access: 'open' | 'session';
+  /** A token of the scope `monitor` is let in too. */
+  forMonitors: boolean;
   params: z.ZodObject | null;
   query: z.ZodObject | null;
   body: z.ZodType | null;
@@ -68,6 +70,7 @@ interface RouteDefinition<
   summary: string;
   tag: string;
   access?: 'open';
+  forMonitors?: true;
   params?: Params;
   query?: Query;
   body?: Body;
@@ -90,6 +93,7 @@ export function defineRoute<
     summary: definition.summary,
     tag: definition.tag,
     access: definition.access ?? 'session',
+    forMonitors: definition.forMonitors ?? false,
     params: definition.params ?? null,
     query: definition.query ?? null,
     body: definition.body ?? null,

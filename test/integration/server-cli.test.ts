@@ -42,6 +42,7 @@ async function json(
 const CALLED_OTHERWISE = new Set([
   'GET /runs/{id}/log',
   'GET /events',
+  'GET /metrics',
   'GET /points/{id}/disks/{key}/download',
   'POST /repositories/{id}/refresh',
 ]);

@@ -1,11 +1,11 @@
 import type { Command } from 'commander';
-import type { SessionView, TokenView } from '../../contract/api/session.schema.ts';
+import type { SessionView, TokenScope, TokenView } from '../../contract/api/session.schema.ts';
 import { AppError } from '../../errors/index.ts';
 import { askSecret, askYes } from '../ask.ts';
 import { createApi, doneOutput, listOutput, showOutput, type CommandContext } from '../command-context.ts';
 import { readFingerprint, type Connection } from '../connection.ts';
 import { formatTime } from '../format.ts';
-import { parseInteger } from '../parse-options.ts';
+import { oneOf, parseInteger } from '../parse-options.ts';
 import { forgetConnection, loadConnection, saveConnection, settingsPath } from '../settings-file.ts';
 
 interface LoginOptions {
@@ -93,16 +93,21 @@ export function addSessionCommands(program: Command, context: CommandContext): v
     .leaf(tokens, 'add <name>', 'make a token and print it, this once')
     .option('--user <name>', 'account', 'admin')
     .option('--days <number>', 'how long it holds; 0: for ever', parseInteger(0, 3660), 90)
+    .option('--scope <scope>', 'full, or monitor: reads metrics only', oneOf(['full', 'monitor']), 'full')
     .option('--password-stdin', 'the password is the first line of standard input; else DOZO_PASSWORD, else asked');
-  context.handle<{ user: string; days: number; passwordStdin?: boolean }>(add, async ({ api, args, options }) => {
-    const made = await api.post<TokenView & { token: string }>('/tokens', {
-      user: options.user,
-      password: await secret(`Password of ${options.user}: `, 'DOZO_PASSWORD', options.passwordStdin),
-      name: args[0],
-      expiresInDays: options.days === 0 ? null : options.days,
-    });
-    return { document: made, text: `${made.token}\n` };
-  });
+  context.handle<{ user: string; days: number; scope: TokenScope; passwordStdin?: boolean }>(
+    add,
+    async ({ api, args, options }) => {
+      const made = await api.post<TokenView & { token: string }>('/tokens', {
+        user: options.user,
+        password: await secret(`Password of ${options.user}: `, 'DOZO_PASSWORD', options.passwordStdin),
+        name: args[0],
+        expiresInDays: options.days === 0 ? null : options.days,
+        scope: options.scope,
+      });
+      return { document: made, text: `${made.token}\n` };
+    },
+  );
   context.handle(context.leaf(tokens, 'revoke <id>', 'end a token'), async ({ api, args }) => {
     await api.delete(`/tokens/${encodeURIComponent(args[0] ?? '')}`);
     return doneOutput({ revoked: args[0] }, 'Revoked.');

@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import type { Settings } from '../../contract/api/settings.schema.ts';
 import type { SystemView } from '../../contract/api/system.schema.ts';
 import { showOutput, type CommandContext } from '../command-context.ts';
+import { openAnswer } from '../connection.ts';
 import { readEvents } from '../event-reader.ts';
 import { formatTime } from '../format.ts';
 import { parseInteger } from '../parse-options.ts';
@@ -27,6 +28,12 @@ export function addSystemCommands(program: Command, context: CommandContext): vo
       ['runs', String(view.activeRuns)],
       ['open holds', String(view.openHolds)],
     ]);
+  });
+  context.handle(context.leaf(system, 'metrics', 'numbers for a monitor, as OpenMetrics text'), async (call) => {
+    const answer = await openAnswer(call.connection, { method: 'GET', path: '/metrics' });
+    answer.setEncoding('utf8');
+    for await (const piece of answer) context.terminal.output.write(piece as string);
+    return null;
   });
   const openapi = context
     .leaf(system, 'openapi', 'the description of the API')

@@ -103,6 +103,6 @@ function viewSession(session: SessionRecord): SessionView {
   return { user: session.userName, role: 'administrator', by: session.kind, expiresAtMs: session.expiresAtMs };
 }
 
-function viewToken({ id, name, createdAtMs, expiresAtMs, usedAtMs }: SessionRecord): TokenView {
-  return { id, name, createdAtMs, expiresAtMs, usedAtMs };
+function viewToken({ id, name, createdAtMs, expiresAtMs, usedAtMs, scope }: SessionRecord): TokenView {
+  return { id, name, createdAtMs, expiresAtMs, usedAtMs, scope };
 }

@@ -1,6 +1,8 @@
 import { z } from 'zod';
 import { settingsChangeSchema, settingsSchema } from '../../contract/api/settings.schema.ts';
 import { healthSchema, systemSchema } from '../../contract/api/system.schema.ts';
+import { collectMetrics } from '../metrics.ts';
+import { encodeMetrics, OPEN_METRICS_TYPE } from '../open-metrics.ts';
 import { defineRoute } from '../route.ts';
 
 const tag = 'system';
@@ -31,8 +33,22 @@ export const systemRoutes = [
     path: '/system',
     tag,
     summary: 'Version, queue, workers',
+    forMonitors: true,
     answer: systemSchema,
     handle: ({ services }) => services.orchestration.describeSystem(),
+  }),
+  defineRoute({
+    method: 'get',
+    path: '/metrics',
+    tag,
+    summary: 'Numbers for a monitor, in the OpenMetrics format; a token of the scope "monitor" is enough',
+    forMonitors: true,
+    contentType: OPEN_METRICS_TYPE,
+    handle: async ({ services, response }) => {
+      const text = encodeMetrics(await collectMetrics(services.orchestration));
+      response.setHeader('Content-Type', OPEN_METRICS_TYPE);
+      response.end(text);
+    },
   }),
   defineRoute({
     method: 'get',
