@@ -22,7 +22,11 @@ describe('a process killed with SIGKILL while it writes', () => {
       const committed = new Set<number>();
       for (let kill = 0; kill < KILLS; kill += 1) {
         // The committed numbers are known only as far as the child could print them.
-        for (const version of await writeAndKill(folder, await nextVersion(folder), (kill * 397) % 1300)) {
+        for (const version of await writeAndKill(
+          folder,
+          await nextVersion(folder),
+          kill === KILLS - 1 ? 'after a commit' : (kill * 397) % 1300,
+        )) {
           committed.add(version);
         }
         await assertVersions(folder, committed);
@@ -41,7 +45,7 @@ async function nextVersion(folder: string): Promise<number> {
   return length;
 }
 
-async function writeAndKill(folder: string, first: number, afterMs: number): Promise<number[]> {
+async function writeAndKill(folder: string, first: number, when: number | 'after a commit'): Promise<number[]> {
   const script = path.join(import.meta.dirname, 'repository-writer.ts');
   const child = spawn(process.execPath, [script, folder, String(first)], { stdio: ['ignore', 'pipe', 'pipe'] });
   let output = '';
@@ -51,7 +55,8 @@ async function writeAndKill(folder: string, first: number, afterMs: number): Pro
   const ended = new Promise<NodeJS.Signals | null>((resolve) => child.on('close', (_, signal) => resolve(signal)));
   // The time of the kill counts from the first write on, however long the start takes.
   await once(child.stdout, 'data');
-  await delay(afterMs);
+  if (typeof when === 'number') await delay(when);
+  else while (!/^\d+$/m.test(output)) await once(child.stdout, 'data');
   child.kill('SIGKILL');
   assert.equal(await ended, 'SIGKILL', errors);
   return output
