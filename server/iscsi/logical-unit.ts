@@ -93,7 +93,7 @@ export class LogicalUnit {
       else if (command.access === 'reserve') this.reservations.assertNotReserved(request.nexus);
       const wantedBytes = command.dataOutBytes?.(request.cdb) ?? 0;
       if (command.dataOutRule === 'exact' && request.announcedBytes !== wantedBytes)
-        throw new ScsiCheck(SENSE.invalidFieldInCdb);
+        throw new ScsiCheck(this.disk.writable ? SENSE.invalidFieldInCdb : SENSE.writeProtected);
       if (command.dataOutRule !== 'partial' && request.dataOut.length < wantedBytes)
         throw new ScsiCheck(SENSE.invalidInformationUnit);
       const dataIn = await command.run(this, request);

@@ -174,8 +174,8 @@ async function writeSame(unit: LogicalUnit, { cdb, dataOut }: ScsiRequest): Prom
   if ((flags & 0x16) !== 0) throw new ScsiCheck(SENSE.invalidFieldInCdb);
   const { blocks } = range(cdb);
   const where = checkedRange(unit, cdb, Number.MAX_SAFE_INTEGER);
-  if (blocks === 0 || blocks > WRITE_SAME_BLOCKS_MAX) throw new ScsiCheck(SENSE.invalidFieldInCdb);
   assertWritable(unit);
+  if (blocks === 0 || blocks > WRITE_SAME_BLOCKS_MAX) throw new ScsiCheck(SENSE.invalidFieldInCdb);
   const block = noData ? ZEROS.subarray(0, SECTOR_BYTES) : dataOut.subarray(0, SECTOR_BYTES);
   const isZero = block.equals(ZEROS.subarray(0, SECTOR_BYTES));
   const { offsetBytes, lengthBytes } = where;

@@ -1,4 +1,4 @@
-import type { LogicalUnit} from './logical-unit.ts';
+import type { LogicalUnit } from './logical-unit.ts';
 import { type ScsiReply, type ScsiRequest } from './logical-unit.ts';
 import { standardInquiry } from './device-pages.ts';
 import type { TargetAccess } from './login.ts';

@@ -164,6 +164,10 @@ export class MemoryRepository implements Repository {
     return {
       resumed,
       stats: () => stats,
+      read: async (offsetBytes, lengthBytes) => {
+        await Promise.resolve();
+        return Buffer.from(content.subarray(offsetBytes, offsetBytes + lengthBytes));
+      },
       write: async (offsetBytes, data) => {
         await Promise.resolve();
         this.fail('write');
