@@ -1,5 +1,8 @@
 import { globSync, readFileSync } from 'node:fs';
-import { parse, type TemplateChildNode } from 'vue/compiler-sfc';
+import { parse } from 'vue/compiler-sfc';
+
+type Template = NonNullable<ReturnType<typeof parse>['descriptor']['template']>;
+type TemplateChildNode = NonNullable<Template['ast']>['children'][number];
 
 const LANGUAGES = ['en', 'de', 'ja'];
 /**

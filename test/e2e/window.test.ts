@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
-import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import { firstDifference } from '../../scripts/demo-run/compare.ts';
 import { GIB, MIB } from '../../server/runtime/index.ts';
 import { startLabHost, type LabHost } from '../lab/lab-host.ts';
@@ -57,6 +57,11 @@ after(async () => {
   await lab?.close();
   await rm(folder, { recursive: true, force: true });
 });
+
+/** A name inside a sentence, in the marks that keep its direction to itself. */
+function isolated(name: string): string {
+  return `\u2068${name}\u2069`;
+}
 
 function button(name: string | RegExp) {
   return window.page.getByRole('button', { name, exact: true });
@@ -127,7 +132,7 @@ test('from the first opening to a protected machine, in clicks', async () => {
 test('a version comes back as a new machine, byte for byte', async () => {
   const { page } = window;
   await page.goto(`${product.url}/#/machines`);
-  await page.getByRole('checkbox', { name: `Select ${MACHINE}`, exact: true }).click();
+  await page.getByRole('checkbox', { name: `Select ${isolated(MACHINE)}`, exact: true }).click();
   await button('Restore').click();
   await page.getByText('Complete', { exact: true }).waitFor();
   await next();
@@ -172,7 +177,7 @@ test('a task goes only when its name is typed, and its versions stay', async () 
   await page.goto(`${product.url}/#/tasks`);
   await page.getByRole('heading', { name: HOSTILE, exact: true }).waitFor();
   assert.equal(await page.locator('#x').count(), 0, 'a name is text, not markup');
-  await page.getByRole('button', { name: `Actions for ${HOSTILE}`, exact: true }).click();
+  await page.getByRole('button', { name: `Actions for ${isolated(HOSTILE)}`, exact: true }).click();
   await page.getByText('Delete', { exact: true }).click();
   const dialog = page.getByRole('dialog');
   assert.equal(await dialog.getByRole('button', { name: 'Delete', exact: true }).isDisabled(), true);
@@ -212,8 +217,7 @@ test('every screen in three languages and two widths: whole, quiet, within its w
   };
   const english = JSON.parse(await readFile(join(import.meta.dirname, '../../ui/i18n/en.json'), 'utf8')) as object;
   const rawKey = new RegExp(`\\b(${Object.keys(english).join('|')})\\.[a-z][A-Za-z.]+\\b`);
-  const axe = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
-  const source = await readFile(axe, 'utf8');
+  const source = await readFile(fileURLToPath(import.meta.resolve('axe-core/axe.min.js')), 'utf8');
   const problems: string[] = [];
 
   for (const [language, dark] of [
@@ -237,9 +241,9 @@ test('every screen in three languages and two widths: whole, quiet, within its w
         const text = await page.locator('body').innerText();
         const key = rawKey.exec(text);
         if (key !== null) problems.push(`${label}: the key ${key[0]} is shown`);
-        const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+        const overflow = await page.evaluate<number>('document.documentElement.scrollWidth - innerWidth');
         if (overflow > 0) problems.push(`${label}: ${overflow} px too wide`);
-        assert.equal(await page.evaluate(() => document.documentElement.lang), language);
+        assert.equal(await page.evaluate<string>('document.documentElement.lang'), language);
         await window.picture(`${name}-${language}-${width}${dark ? '-dark' : ''}`);
         if (!(language === 'en' || width === 400)) continue;
         // The policy for contents lets no foreign script in; a debugger may.

@@ -12,22 +12,20 @@ import type { exportInputSchema, restoreInputSchema } from '../../server/contrac
 import type {
   backupResultSchema,
   checkResultSchema,
-  machineProgressSchema,
   restoreResultSchema,
   runDetailSchema,
   runLogSchema,
   runPageSchema,
-  transferStatsSchema,
 } from '../../server/contract/api/run.schema.ts';
 import type { newTokenSchema } from '../../server/contract/api/session.schema.ts';
 
 export type { ServerEvent } from '../../server/contract/api/event.schema.ts';
-export type { HostView, HostFactsView } from '../../server/contract/api/host.schema.ts';
+export type { HostView } from '../../server/contract/api/host.schema.ts';
 export type { JobView } from '../../server/contract/api/job.schema.ts';
 export type { MachineView } from '../../server/contract/api/machine.schema.ts';
 export type { PointView } from '../../server/contract/api/point.schema.ts';
 export type { RepositoryView } from '../../server/contract/api/repository.schema.ts';
-export type { RunKind, RunPartView, RunView } from '../../server/contract/api/run.schema.ts';
+export type { RunPartView, RunView } from '../../server/contract/api/run.schema.ts';
 export type { SessionView, TokenView } from '../../server/contract/api/session.schema.ts';
 export type { Settings } from '../../server/contract/api/settings.schema.ts';
 export type { SystemView } from '../../server/contract/api/system.schema.ts';
@@ -46,9 +44,7 @@ export type ExportInput = z.input<typeof exportInputSchema>;
 export type RunDetail = z.infer<typeof runDetailSchema>;
 export type RunLog = z.infer<typeof runLogSchema>;
 export type RunPage = z.infer<typeof runPageSchema>;
-export type MachineProgress = z.infer<typeof machineProgressSchema>;
 export type BackupResult = z.infer<typeof backupResultSchema>;
 export type RestoreResult = z.infer<typeof restoreResultSchema>;
 export type CheckResult = z.infer<typeof checkResultSchema>;
-export type TransferStats = z.infer<typeof transferStatsSchema>;
 export type NewToken = z.infer<typeof newTokenSchema>;

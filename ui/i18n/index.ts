@@ -20,13 +20,27 @@ const LOADERS = {
 
 export async function switchLanguage(language: Language): Promise<void> {
   const [messages, quasar, words] = await LOADERS[language]();
-  i18n.global.setLocaleMessage(language, messages.default as never);
+  i18n.global.setLocaleMessage(language, isolateNames(messages.default) as never);
   codes = words.default;
   i18n.global.locale.value = language;
   // Quasar's own packs and its own type differ in one optional parameter.
   Lang.set(quasar.default as Parameters<typeof Lang.set>[0]);
   // After Quasar, which writes a name of its own there.
   document.documentElement.lang = language;
+}
+
+/** Marks for what runs in a direction of its own: it cannot turn the sentence around it. */
+const FIRST_STRONG_ISOLATE = '\u2068';
+const POP_ISOLATE = '\u2069';
+
+function isolate(text: string): string {
+  return `${FIRST_STRONG_ISOLATE}${text}${POP_ISOLATE}`;
+}
+
+/** Puts the marks around each place of the catalogue that takes a name, since names come from strangers. */
+function isolateNames(messages: unknown): unknown {
+  if (typeof messages === 'string') return messages.replaceAll(/\{(?:name|machine|host|storage|disk)\}/g, isolate);
+  return Object.fromEntries(Object.entries(messages as object).map(([key, inner]) => [key, isolateNames(inner)]));
 }
 
 export function currentLanguage(): Language {
@@ -43,7 +57,7 @@ export function sentenceOf(code: string, detail: (name: string) => string | null
   const sentence = pattern.replaceAll(/\{(\w+)\}/g, (_whole, name: string) => {
     const value = detail(name);
     if (value === null) isWhole = false;
-    return value ?? '';
+    return isolate(value ?? '');
   });
   return isWhole ? sentence : null;
 }
