@@ -307,6 +307,7 @@ describe('a year of three jobs', () => {
   const START_MS = Date.parse('2026-12-31T12:00Z');
   const END_MS = Date.parse('2027-12-31T12:00Z');
   const STEP_MS = 30 * MINUTE_MS;
+  const LOOK_EVERY_MS = 180 * MINUTE_MS;
   /** The first one, a week, lies over the change of clocks in Berlin; the second is short. */
   const outages = [
     { fromMs: Date.parse('2027-03-24T10:00Z'), untilMs: Date.parse('2027-03-31T10:00Z') },
@@ -337,11 +338,13 @@ describe('a year of three jobs', () => {
     const seen = new Set<string>();
 
     for (let atMs = START_MS + STEP_MS; atMs <= END_MS; atMs += STEP_MS) {
+      let isAnyDue = false;
       for (const [index, clock] of clocks.entries()) {
         const shown = clock(atMs);
         const key = `${index} ${shown.date} ${shown.time}`;
         const due = isDue[index]?.(shown) === true && !seen.has(key);
         seen.add(key);
+        isAnyDue ||= due;
         const text = new Date(atMs).toISOString().slice(0, 16);
         if (isOff(atMs)) missed[index] ||= due;
         else if (due) expected[index]?.push(`${text} schedule`);
@@ -349,7 +352,10 @@ describe('a year of three jobs', () => {
         if (!isOff(atMs)) missed[index] = false;
       }
       if (isOff(atMs)) continue;
-      if (isOff(atMs - STEP_MS)) scene.restart();
+      const isBack = isOff(atMs - STEP_MS);
+      if (isBack) scene.restart();
+      // Between times that matter it is enough to look now and then: a run too many is seen then.
+      if (!isBack && !isAnyDue && atMs % LOOK_EVERY_MS !== 0) continue;
       scene.nowMs = atMs;
       await scene.scheduler.look();
     }
