@@ -8,10 +8,8 @@ const VENDOR = 'DOZO    ';
 const PRODUCT = 'Disk            ';
 const REVISION = '0001';
 
-/** Largest READ, WRITE or VERIFY. */
+/** Largest READ, WRITE, VERIFY or WRITE SAME. */
 export const TRANSFER_BLOCKS_MAX = (4 * MIB) / SECTOR_BYTES;
-/** Largest WRITE SAME: what it writes may have to be written out. */
-export const WRITE_SAME_BLOCKS_MAX = TRANSFER_BLOCKS_MAX;
 export const COMPARE_BLOCKS_MAX = 128;
 export const UNMAP_DESCRIPTORS_MAX = 256;
 const OPTIMAL_BLOCKS = (256 * KIB) / SECTOR_BYTES;
@@ -103,7 +101,7 @@ function blockLimits(writable: boolean): Buffer {
   limits.writeUInt32BE(0xffffffff, 16);
   limits.writeUInt32BE(UNMAP_DESCRIPTORS_MAX, 20);
   limits.writeUInt32BE(UNMAP_GRANULARITY_BLOCKS, 24);
-  limits.writeBigUInt64BE(BigInt(WRITE_SAME_BLOCKS_MAX), 32);
+  limits.writeBigUInt64BE(BigInt(TRANSFER_BLOCKS_MAX), 32);
   return limits;
 }
 

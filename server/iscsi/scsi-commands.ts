@@ -6,7 +6,6 @@ import {
   TRANSFER_BLOCKS_MAX,
   UNMAP_DESCRIPTORS_MAX,
   vitalProductData,
-  WRITE_SAME_BLOCKS_MAX,
 } from './device-pages.ts';
 import type { LogicalUnit, ScsiRequest } from './logical-unit.ts';
 import { encodeSense, ScsiCheck, SENSE } from './sense.ts';
@@ -175,7 +174,7 @@ async function writeSame(unit: LogicalUnit, { cdb, dataOut }: ScsiRequest): Prom
   const { blocks } = range(cdb);
   const where = checkedRange(unit, cdb, Number.MAX_SAFE_INTEGER);
   assertWritable(unit);
-  if (blocks === 0 || blocks > WRITE_SAME_BLOCKS_MAX) throw new ScsiCheck(SENSE.invalidFieldInCdb);
+  if (blocks === 0 || blocks > TRANSFER_BLOCKS_MAX) throw new ScsiCheck(SENSE.invalidFieldInCdb);
   const block = noData ? ZEROS.subarray(0, SECTOR_BYTES) : dataOut.subarray(0, SECTOR_BYTES);
   const isZero = block.equals(ZEROS.subarray(0, SECTOR_BYTES));
   const { offsetBytes, lengthBytes } = where;
