@@ -1,0 +1,19 @@
+/** One build for all suites: it takes longer than they do. */
+import { before } from 'node:test';
+import { buildPackages, type BuiltPackages } from './built-packages.ts';
+import { testQnap } from './qnap-suite.ts';
+import { testSynology } from './synology-suite.ts';
+
+let packages: BuiltPackages | null = null;
+before(() => {
+  packages = buildPackages();
+});
+
+function built(): BuiltPackages {
+  if (packages === null) throw new Error('the packages are not built');
+  return packages;
+}
+
+testSynology(built);
+testQnap('dash', built);
+testQnap('busybox', built);

@@ -1,0 +1,206 @@
+import assert from 'node:assert/strict';
+import { existsSync, lstatSync, readFileSync, renameSync } from 'node:fs';
+import { after, before, beforeEach, describe, it } from 'node:test';
+import { ARCHITECTURES } from '../../scripts/package/pins.ts';
+import { writeQpkg } from '../../scripts/package/qpkg.ts';
+import { readQpkg } from './archives.ts';
+import type { BuiltPackages } from './built-packages.ts';
+import { NasRoot, PRINT_MAPPED, readValues } from './nas-root.ts';
+
+/** QTS's tools for its configuration files, as far as a package uses them. */
+const GETCFG = `#!/bin/sh
+section=$1 key=$2 file=/etc/config/uLinux.conf default= upper=
+shift 2
+while [ $# -gt 0 ]; do
+  case $1 in
+    -d) default=$2; shift ;;
+    -f) file=$2; shift ;;
+    -u) upper=1 ;;
+  esac
+  shift
+done
+value=$(awk -v s="[$section]" -v k="$key" '/^\\[/ { on = ($0 == s) } on && index($0, k " = ") == 1 { print substr($0, length(k) + 4); exit }' "$file" 2>/dev/null)
+result=0
+[ -n "$value" ] || { value=$default; result=250; }
+[ -z "$upper" ] || value=$(echo "$value" | tr a-z A-Z)
+[ -z "$value" ] || echo "$value"
+exit $result
+`;
+const SETCFG = `#!/bin/sh
+section=$1 key=$2 value=$3 file=$5
+awk -v s="[$section]" -v k="$key" -v v="$value" '
+  /^\\[/ { if (on && !done) { print k " = " v; done = 1 } on = ($0 == s); if (on) seen = 1 }
+  on && index($0, k " = ") == 1 { if (!done) print k " = " v; done = 1; next }
+  { print }
+  END { if (!seen) print s; if (!done) print k " = " v }' "$file" > "$file.new" && mv "$file.new" "$file"
+`;
+const RMCFG = `#!/bin/sh
+awk -v s="[$1]" '/^\\[/ { on = ($0 == s) } !on { print }' "$3" > "$3.new" && mv "$3.new" "$3"
+`;
+const LOG_TOOL = `#!/bin/sh
+echo "$*" >> /etc/config/events
+`;
+
+const INSTALLED = 'share/CACHEDEV1_DATA/.qpkg/Dozo';
+const STATE = 'share/CACHEDEV1_DATA/.dozo_data';
+const INSTALL =
+  'rm -f /tmp/update_process; sh /share/CACHEDEV1_DATA/package.qpkg >/tmp/install.log 2>&1; echo exit=$?; echo progress=$(cat /tmp/update_process)';
+const HEALTH = 'echo health=$(wget -qO- http://127.0.0.1:15510/dozo//api/v1/health)';
+
+/** App Center, from the file to its removal. @param built gives the packages once they are made */
+export function testQnap(shell: 'dash' | 'busybox', built: () => BuiltPackages): void {
+  describe(`the package for QTS under ${shell}`, () => {
+    let qpkg: Buffer;
+    let version: string;
+    let root: NasRoot;
+    before(() => {
+      ({ qpkg, version } = built());
+      root = new NasRoot(shell);
+      root.write('sbin/getcfg', GETCFG, 0o755);
+      root.write('sbin/setcfg', SETCFG, 0o755);
+      root.write('sbin/rmcfg', RMCFG, 0o755);
+      root.write('sbin/log_tool', LOG_TOOL, 0o755);
+      root.write('etc/config/smb.conf', '[Public]\npath = /share/CACHEDEV1_DATA/Public\n');
+      root.write('etc/config/qpkg.conf', '[MyDozo]\nEnable = TRUE\n');
+      root.write('etc/default_config/uLinux.conf', '[System]\nVersion = 5.2.6\n');
+      for (const folder of ['share/CACHEDEV1_DATA/Public', 'mnt/HDA_ROOT', 'etc/init.d', 'etc/rcS.d', 'etc/rcK.d']) {
+        root.makeFolder(folder);
+      }
+      root.write('etc/rcS.d/QS190MyDozo', '');
+      root.write('etc/config/uLinux.conf', '[System]\nVersion = 5.2.6\n');
+    });
+    beforeEach(() => {
+      root.write('share/CACHEDEV1_DATA/package.qpkg', qpkg);
+    });
+    after(() => root.remove());
+
+    const nas = (...lines: string[]): Promise<string> =>
+      root.run(['mkdir -p /mnt/HDA_ROOT; mount -t tmpfs none /mnt/HDA_ROOT; cd /', ...lines].join('\n'));
+    const conf = (): string => readFileSync(root.path('etc/config/qpkg.conf'), 'utf8');
+
+    it('has the form that App Center reads', () => {
+      const { header, control, payload, tail } = readQpkg(qpkg);
+      assert.match(header, /^#!\/bin\/sh\n/);
+      assert.ok(header.endsWith('\nexit 1\n'));
+      assert.ok(/^[\n\x20-\x7e]*$/.test(header), 'plain ASCII');
+      assert.equal(header.split('\n').filter((line) => line.includes('if="${0}"') && line.includes('v -C')).length, 1);
+      assert.ok(qpkg.subarray(0, 16_384).includes('control.tar.gz'));
+      const sum = (BigInt(qpkg.length) * 3589n + 1_000_000_000n).toString().slice(0, 10);
+      assert.deepEqual(tail, {
+        model: ' '.repeat(10),
+        sum,
+        firmware: ' '.repeat(10),
+        name: 'Dozo'.padEnd(20),
+        version: version.padEnd(10),
+        flag: 'QNAPQPKG  ',
+      });
+      for (const { name, owner } of [...control, ...payload]) {
+        assert.match(name, /^\.\//);
+        assert.deepEqual(owner, [0, 0]);
+      }
+      const names = payload.map(({ name }) => name);
+      for (const name of ['./.qpkg_icon.gif', './.qpkg_icon_80.gif', './.qpkg_icon_gray.gif', './dozo.sh']) {
+        assert.ok(names.includes(name), name);
+      }
+    });
+
+    it('is refused on another processor, an old firmware and without a volume, and leaves nothing', async () => {
+      const refusals: [path: string, text: string, words: RegExp][] = [
+        ['bin/uname', '#!/bin/sh\necho aarch64\n', /this NAS has aarch64/],
+        ['etc/default_config/uLinux.conf', '[System]\nVersion = 4.5.4\n', /needs QTS .* this is 4\.5\.4/],
+        ['etc/config/smb.conf', '', /no volume/],
+      ];
+      for (const [path, text, words] of refusals) {
+        renameSync(root.path(path), root.path('kept'));
+        root.write(path, text, 0o755);
+        const output = await nas(INSTALL, 'cat /tmp/install.log');
+        renameSync(root.path('kept'), root.path(path));
+        assert.match(output, words);
+        assert.equal(readValues(output)['progress'], '-1');
+        assert.ok(!existsSync(root.path(INSTALLED)));
+        assert.doesNotMatch(conf(), /\[Dozo\]/);
+      }
+    });
+
+    it('installs, answers behind the proxy of QTS, and runs with nothing of the system', async () => {
+      const output = await nas(
+        INSTALL,
+        'cat /tmp/install.log',
+        HEALTH,
+        'wget -S -O /dev/null http://127.0.0.1:15510/dozo/ 2>&1 | sed -n "s/^ *Location: */window=/p" | tr -d "\\r"',
+        PRINT_MAPPED,
+        `P=$(cat /${STATE}/run/supervisor.pid); [ -d /proc/$P/cwd/bin ]; echo cwd=$?`,
+        'sh /etc/init.d/dozo.sh stop; echo stopped=$?; sh /etc/init.d/dozo.sh status; echo status=$?',
+        'sh /etc/init.d/dozo.sh start; echo started=$?',
+        HEALTH.replace('health', 'second'),
+      );
+      const values = readValues(output);
+      assert.deepEqual([values['exit'], values['progress'], values['cwd']], ['10', '3', '0'], output);
+      assert.match(values['health'] ?? '', /"ok"/, output);
+      assert.equal(values['window'], '/dozo/index.html', output);
+      assert.deepEqual([values['stopped'], values['status'], values['started']], ['0', '3', '0'], output);
+      assert.equal(values['second'], values['health']);
+      for (const path of (values['mapped'] ?? '/').trim().split(' ')) assert.match(path, new RegExp(`^/${INSTALLED}/`));
+      assert.match(conf(), new RegExp(`\\[Dozo\\][^[]*Version = ${version}\n`));
+      assert.match(conf(), /Enable = TRUE/);
+      assert.ok(lstatSync(root.path('etc/rcS.d/QS190Dozo')).isSymbolicLink());
+      assert.ok(existsSync(root.path('home/httpd/RSS/images/Dozo_gray.gif')));
+      assert.ok(!existsSync(root.path('share/CACHEDEV1_DATA/.qpkg/.tmp-Dozo')));
+      assert.ok(!existsSync(root.path(`${STATE}/data/redis/dump.rdb`)));
+    });
+
+    it('stays with the old version when the new file is damaged or does not start', async () => {
+      const key = readFileSync(root.path(`${STATE}/data/secret.key`));
+      const damaged = Buffer.from(qpkg);
+      damaged[qpkg.length >> 1] = (damaged[qpkg.length >> 1] ?? 0) ^ 1;
+      const architecture = ARCHITECTURES[0];
+      assert.ok(architecture);
+      const extras = /^(dozo\.sh|\.qpkg_icon.*|SHA256SUMS|bin\/verify\.mjs)$/;
+      const payload = readQpkg(qpkg)
+        .payload.filter(({ type }) => type === '0')
+        .map(({ name, mode, data }) => ({ path: name.slice(2), mode, data }))
+        .filter(({ path }) => !extras.test(path))
+        .map((file) =>
+          file.path === 'server/server-main.js' ? { ...file, data: Buffer.from('process.exit(7);') } : file,
+        );
+      const dead = writeQpkg({ architecture, version: '9.9.9', payload, modifiedS: 0 });
+      for (const file of shell === 'dash' ? [damaged, dead] : [damaged]) {
+        root.write('share/CACHEDEV1_DATA/package.qpkg', file);
+        const output = await nas(
+          'sh /etc/init.d/dozo.sh start; echo started=$?',
+          INSTALL,
+          'cat /tmp/install.log',
+          HEALTH,
+        );
+        const values = readValues(output);
+        assert.deepEqual([values['started'], values['exit'], values['progress']], ['0', '10', '-1'], output);
+        assert.match(values['health'] ?? '', /"ok"/, output);
+        assert.notEqual(readFileSync(root.path(`${INSTALLED}/server/server-main.js`), 'utf8'), 'process.exit(7);');
+        assert.match(conf(), new RegExp(`Version = ${version}\n`));
+        assert.ok(!existsSync(root.path('share/CACHEDEV1_DATA/.qpkg/.Dozo.new')));
+        assert.ok(!existsSync(root.path('share/CACHEDEV1_DATA/.qpkg/.Dozo.old')));
+      }
+      assert.deepEqual(readFileSync(root.path(`${STATE}/data/secret.key`)), key);
+    });
+
+    it('refuses to start when disabled, goes without a trace, and leaves data and neighbours alone', async () => {
+      const output = await nas(
+        'sh /sbin/setcfg Dozo Enable FALSE -f /etc/config/qpkg.conf',
+        'sh /etc/init.d/dozo.sh start; echo refused=$?',
+        'sh /sbin/setcfg Dozo Enable TRUE -f /etc/config/qpkg.conf',
+        'sh /etc/init.d/dozo.sh start; echo started=$?',
+        `sh /${INSTALLED}/.uninstall.sh; echo removed=$?`,
+        'echo left=$(grep -l -e bin/[n]ode -e bin/[v]alkey /proc/[0-9]*/cmdline 2>/dev/null)',
+      );
+      assert.deepEqual(readValues(output), { refused: '1', started: '0', removed: '0', left: '' }, output);
+      for (const name of [INSTALLED, 'etc/init.d/dozo.sh', 'home/httpd/RSS/images/Dozo.gif', 'var/dozo']) {
+        assert.ok(!existsSync(root.path(name)), name);
+      }
+      assert.ok(existsSync(root.path('etc/rcS.d/QS190MyDozo')));
+      assert.ok(existsSync(root.path(`${STATE}/data/catalogue.sqlite`)));
+      const events = readFileSync(root.path('etc/config/events'), 'utf8');
+      assert.match(events, /\[Dozo\] Version .* is installed/);
+      assert.doesNotMatch(events, /password/i);
+    });
+  });
+}

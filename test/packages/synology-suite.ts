@@ -1,0 +1,224 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { existsSync, globSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { readSpk, type Spk } from './archives.ts';
+import type { BuiltPackages } from './built-packages.ts';
+import { NasRoot, PRINT_MAPPED, readValues } from './nas-root.ts';
+
+/** As DSM numbers users of packages. */
+const USER = 108_668;
+const PACKAGE = '/var/packages/Dozo';
+const SCRIPTS = `${PACKAGE}/scripts`;
+const STATE = 'volume1/@appdata/Dozo/dozo';
+
+/** Package Center, from the file to its removal. @param built gives the packages once they are made */
+export function testSynology(built: () => BuiltPackages): void {
+  describe('the package for DSM', () => {
+    let spk: Spk;
+    let root: NasRoot;
+    before(() => {
+      spk = readSpk(built().spk);
+      root = new NasRoot('busybox');
+    });
+    after(() => root.remove());
+
+    /** What Package Center does with the files, and then with rights: all belongs to the package's user. */
+    function placeFiles(): void {
+      for (const name of ['volume1/@appstore/Dozo', 'volume1/@apptemp/Dozo', 'var/packages/Dozo']) {
+        rmSync(root.path(name), { recursive: true, force: true });
+        root.makeFolder(name);
+      }
+      root.makeFolder('volume1/@appdata/Dozo');
+      root.unpack(spk.payload, 'volume1/@appstore/Dozo');
+      root.unpack(
+        [...spk.members.values()].filter(({ name }) => /^(INFO|scripts|conf)/.test(name)),
+        'var/packages/Dozo',
+      );
+      for (const [link, target] of [
+        ['target', 'appstore'],
+        ['var', 'appdata'],
+        ['tmp', 'apptemp'],
+      ]) {
+        symlinkSync(`/volume1/@${target}/Dozo`, root.path(`var/packages/Dozo/${link}`));
+      }
+      execFileSync('chown', ['-hR', `${USER}:${USER}`, root.path('volume1')]);
+    }
+
+    function packageCenter(script: string, status: string, answers: Record<string, string> = {}): Promise<string> {
+      return root.run(script, {
+        user: USER,
+        env: {
+          SYNOPKG_PKGNAME: 'Dozo',
+          SYNOPKG_PKG_STATUS: status,
+          SYNOPKG_TEMP_LOGFILE: '/tmp/dialog',
+          SYNOPKG_PKGDEST_VOL: '/volume1',
+          SYNOPKG_PKGDEST: '/volume1/@appstore/Dozo',
+          SYNOPKG_PKGVAR: '/volume1/@appdata/Dozo',
+          SYNOPKG_PKGTMP: '/volume1/@apptemp/Dozo',
+          ...answers,
+        },
+      });
+    }
+
+    it('is what Package Center takes', () => {
+      const { info, members } = spk;
+      const mandatory = ['package', 'version', 'os_min_ver', 'description', 'arch', 'maintainer'];
+      for (const key of mandatory) assert.ok(info.has(key), key);
+      assert.match(info.get('version') ?? '', /^\d+(\.\d+){0,5}(-\d+)?$/);
+      assert.match(info.get('os_min_ver') ?? '', /^7\.2-\d+$/);
+      assert.equal(info.get('arch'), 'x86_64');
+      const bytes = spk.payload.reduce((sum, { data }) => sum + data.length, 0);
+      assert.ok(Math.abs(Number(info.get('extractsize')) * 1024 - bytes) < bytes / 10, 'extractsize');
+      assert.deepEqual(JSON.parse(read(members.get('conf/privilege'))), {
+        defaults: { 'run-as': 'package' },
+        username: 'Dozo',
+        groupname: 'Dozo',
+      });
+      assert.deepEqual(Object.keys(JSON.parse(read(members.get('conf/resource'))) as object).sort(), [
+        'data-share',
+        'port-config',
+        'sysnotify',
+        'web-config',
+      ]);
+      for (const name of ['preinst', 'postinst', 'preuninst', 'postuninst', 'preupgrade', 'postupgrade']) {
+        assert.equal(members.get(`scripts/${name}`)?.mode, 0o755, name);
+      }
+      for (const member of [...members.values(), ...spk.payload]) {
+        assert.deepEqual(member.owner, [0, 0]);
+        assert.equal(member.mode & 0o6022, 0, member.name);
+        assert.doesNotMatch(member.name, /^\.?\/|\.\.|\.map$/);
+      }
+      assert.equal(new Set([...members.values(), ...spk.payload].map(({ modifiedS }) => modifiedS)).size, 1);
+      assert.equal(pngSize(members.get('PACKAGE_ICON.PNG')), '64x64');
+      assert.equal(pngSize(members.get('PACKAGE_ICON_256.PNG')), '256x256');
+      for (const language of ['', '_jpn', '_ger']) {
+        for (const wizard of ['install', 'uninstall']) {
+          const pages: unknown = JSON.parse(read(members.get(`WIZARD_UIFILES/${wizard}_uifile${language}`)));
+          assert.ok(Array.isArray(pages) && pages.length > 0, `${wizard}${language}`);
+        }
+      }
+    });
+
+    it('has a window whose words and pictures are all there', () => {
+      const file = (name: string): string => read(spk.payload.find((member) => member.name === name));
+      const config = JSON.parse(file('desktop/config')) as Record<string, Record<string, { preloadTexts?: string[] }>>;
+      const application = config['Dozo.js']?.[spk.info.get('dsmappname') ?? ''];
+      assert.ok(application, 'dsmappname');
+      for (const language of ['enu', 'jpn', 'ger']) {
+        const words = file(`desktop/texts/${language}/strings`);
+        for (const reference of ['app:description', ...(application.preloadTexts ?? [])]) {
+          const [section = '', key = ''] = reference.split(':');
+          assert.match(words, new RegExp(`\\[${section}\\][^[]*^${key}="[^"]+"$`, 'm'), `${language} ${reference}`);
+        }
+      }
+      for (const size of [16, 24, 32, 48, 64, 72, 256]) {
+        const picture = spk.payload.find(({ name }) => name === `desktop/images/dozo_${size}.png`);
+        assert.equal(pngSize(picture), `${size}x${size}`);
+      }
+    });
+
+    it('installs, answers, comes back after kill -9 and stops, as its own user with nothing of the system', async () => {
+      placeFiles();
+      const output = await packageCenter(
+        [
+          `sh ${SCRIPTS}/preinst && sh ${SCRIPTS}/postinst; echo installed=$?`,
+          `S=${SCRIPTS}/start-stop-status`,
+          'sh $S prestart; sh $S start; echo started=$?; sh $S start; echo again=$?; sh $S status; echo status=$?',
+          'echo health=$(wget -qO- http://127.0.0.1:15510/api/v1/health)',
+          PRINT_MAPPED,
+          `echo kib=$(awk '/^Pss:/ { s += $2 } END { print s }' /proc/$(cat /${STATE}/run/server.pid)/smaps_rollup /proc/$(pidof valkey-server)/smaps_rollup)`,
+          `P=$(cat /${STATE}/run/server.pid); kill -9 $P`,
+          'n=0; while [ $n -lt 90 ]; do n=$((n + 1)); sleep 1; wget -qO /dev/null http://127.0.0.1:15510/api/v1/health && break; done',
+          `[ "$P" != "$(cat /${STATE}/run/server.pid)" ]; echo another=$?`,
+          'echo back=$(wget -qO- http://127.0.0.1:15510/api/v1/health)',
+          'sh $S stop; echo stopped=$?; sh $S status; echo after=$?',
+          'echo left=$(grep -l -e bin/[n]ode -e bin/[v]alkey /proc/[0-9]*/cmdline 2>/dev/null)',
+        ].join('\n'),
+        'INSTALL',
+        { dozo_password: 'correct horse battery' },
+      );
+      const values = readValues(output);
+      for (const name of ['installed', 'started', 'again', 'status', 'another', 'stopped']) {
+        assert.equal(values[name], '0', `${name}\n${output}`);
+      }
+      assert.equal(values['after'], '3');
+      assert.equal(values['left'], '');
+      assert.ok(Number(values['kib']) > 10_000 && Number(values['kib']) < 150 * 1024, `${values['kib']} KiB at rest`);
+      assert.match(values['health'] ?? '', /"ok"/);
+      assert.equal(values['back'], values['health']);
+      const mapped = (values['mapped'] ?? '').trim().split(' ');
+      assert.ok(mapped.length >= 6, output);
+      for (const path of mapped) assert.match(path, /^\/volume1\/@appstore\/Dozo\//);
+      assert.ok(!existsSync(root.path(`${STATE}/first-password`)), 'the answer of the wizard is gone');
+      assert.doesNotMatch(readFileSync(root.path(`${STATE}/log/server.log`), 'utf8'), /password/);
+    });
+
+    it('keeps its data through an upgrade, and moves away from a taken port', async () => {
+      const key = readFileSync(root.path(`${STATE}/data/secret.key`));
+      const old = await packageCenter(
+        ['preupgrade', 'preuninst', 'postuninst'].map((name) => `sh ${SCRIPTS}/${name}; echo ${name}=$?`).join('\n'),
+        'UPGRADE',
+        { dozo_delete: 'true', dozo_sure_delete: 'true' },
+      );
+      assert.deepEqual(readValues(old), { preupgrade: '0', preuninst: '0', postuninst: '0' });
+      placeFiles();
+      const output = await packageCenter(
+        [
+          `sh ${SCRIPTS}/preinst; sh ${SCRIPTS}/postinst; sh ${SCRIPTS}/postupgrade`,
+          'nc -l -p 5510 >/dev/null & sleep 1',
+          `sh ${SCRIPTS}/start-stop-status start; echo started=$?`,
+          `echo port=$(cat /${STATE}/port)`,
+          `sh ${SCRIPTS}/start-stop-status stop; echo stopped=$?`,
+        ].join('\n'),
+        'UPGRADE',
+      );
+      const values = readValues(output);
+      assert.deepEqual([values['started'], values['port'], values['stopped']], ['0', '5511', '0'], output);
+      assert.match(readFileSync(root.path('tmp/dialog'), 'utf8'), /port 5510 is used .* answers on 5511/);
+      assert.deepEqual(readFileSync(root.path(`${STATE}/data/secret.key`)), key);
+    });
+
+    it('starts after a power cut, and says what is wrong when its data belongs to somebody else', async () => {
+      writeFileSync(root.path(`${STATE}/run/supervisor.pid`), '1\n');
+      writeFileSync(root.path(`${STATE}/run/server.pid`), '999999\n');
+      const output = await packageCenter(
+        `sh ${SCRIPTS}/start-stop-status status; echo status=$?; sh ${SCRIPTS}/start-stop-status start; echo started=$?`,
+        '',
+      );
+      assert.deepEqual(readValues(output), { status: '1', started: '0' }, output);
+      execFileSync('chown', ['-hR', '5:5', root.path(STATE)]);
+      rmSync(root.path('tmp/dialog'), { force: true });
+      const refused = await packageCenter(`sh ${SCRIPTS}/start-stop-status start; echo started=$?`, 'START');
+      assert.equal(readValues(refused)['started'], '1');
+      assert.match(readFileSync(root.path('tmp/dialog'), 'utf8'), /cannot write to .*earlier installation/);
+      execFileSync('chown', ['-hR', `${USER}:${USER}`, root.path(STATE)]);
+    });
+
+    it('deletes its settings only when asked for twice, and backups never', async () => {
+      root.write('volume1/Dozo/main/pack', 'backup');
+      const remove = (answers: Record<string, string>): Promise<string> =>
+        packageCenter(`sh ${SCRIPTS}/preuninst; sh ${SCRIPTS}/postuninst; echo removed=$?`, 'UNINSTALL', answers);
+      for (const answers of [{}, { dozo_delete: 'true' }, { dozo_sure_delete: 'true' }]) {
+        assert.equal(readValues(await remove(answers as Record<string, string>))['removed'], '0');
+        assert.ok(existsSync(root.path(`${STATE}/data/catalogue.sqlite`)), JSON.stringify(answers));
+      }
+      await remove({ dozo_delete: 'true', dozo_sure_delete: 'true' });
+      assert.deepEqual(globSync('volume1/@appdata/Dozo/*', { cwd: root.folder }), []);
+      assert.equal(readFileSync(join(root.folder, 'volume1/Dozo/main/pack'), 'utf8'), 'backup');
+    });
+  });
+}
+
+function read(member: { data: Buffer } | undefined): string {
+  assert.ok(member, 'a member is missing');
+  return member.data.toString('utf8');
+}
+
+/** From the first chunk of a PNG. */
+function pngSize(member: { data: Buffer } | undefined): string {
+  assert.ok(member, 'a picture is missing');
+  assert.equal(member.data.toString('latin1', 1, 4), 'PNG');
+  return `${member.data.readUInt32BE(16)}x${member.data.readUInt32BE(20)}`;
+}
