@@ -238,6 +238,10 @@ test('every screen in three languages and two widths: whole, quiet, within its w
         const label = `${name} ${language} ${width}`;
         await page.goto(`${product.url}/#${path}`);
         await window.settle();
+        if (name === 'task-edit') {
+          const chosen = page.getByRole('checkbox', { name: MACHINE, exact: true });
+          assert.equal(await chosen.isChecked(), true, 'the task is opened as it is');
+        }
         const text = await page.locator('body').innerText();
         const key = rawKey.exec(text);
         if (key !== null) problems.push(`${label}: the key ${key[0]} is shown`);
