@@ -7,7 +7,7 @@ import { baseDescriptor, type Provisioning, writeDescriptor } from '../disks/des
 import { ChainError, DiskChain } from '../disks/disk-chain.ts';
 import type { Host } from '../hostd/host.ts';
 import type { Invocation } from './command.ts';
-import { StorageToolError } from './vmkfstools.ts';
+import { StorageToolError } from './storage-tool-error.ts';
 
 const writeAsync = promisify(write);
 const CHUNK_BYTES = 1024 * 1024;

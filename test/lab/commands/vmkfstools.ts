@@ -8,9 +8,7 @@ import { createBaseDisk, type Host } from '../hostd/host.ts';
 import { deleteLayer, extentPaths } from '../hostd/layer-forest.ts';
 import type { Command, Invocation } from './command.ts';
 import { cloneDisk } from './clone-disk.ts';
-
-/** Fails with the text that vmkfstools prints, status 255. */
-export class StorageToolError extends Error {}
+import { StorageToolError } from './storage-tool-error.ts';
 
 const FORMATS: Record<string, Provisioning> = {
   thin: 'thin',
