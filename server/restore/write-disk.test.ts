@@ -1,34 +1,43 @@
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { test } from 'node:test';
 
-import { joinChunks } from './write-disk.ts';
+import { PieceHasher } from './write-disk.ts';
 
-async function* chunks(...list: [number, string][]) {
-  await Promise.resolve();
-  for (const [offsetBytes, text] of list) yield { offsetBytes, data: Buffer.from(text) };
+/** Pieces as `[offset, content]`, found again by their hashes among all that follow each other. */
+function pieces(max: number, ...list: [number, string][]): [number, number, string][] {
+  const hasher = new PieceHasher(max);
+  for (const [offsetBytes, text] of list) hasher.add(offsetBytes, Buffer.from(text));
+  const { extents, digests, writtenBytes } = hasher.finish();
+  assert.equal(
+    writtenBytes,
+    list.reduce((sum, [, text]) => sum + text.length, 0),
+  );
+  return extents.map(({ offsetBytes, lengthBytes }, at) => [
+    offsetBytes,
+    lengthBytes,
+    digests[at]?.toString('hex') ?? '',
+  ]);
 }
 
-async function joined(max: number, ...list: [number, string][]): Promise<[number, string][]> {
-  const pieces: [number, string][] = [];
-  for await (const { offsetBytes, data } of joinChunks(chunks(...list), max))
-    pieces.push([offsetBytes, data.toString()]);
-  return pieces;
+function piece(offsetBytes: number, text: string): [number, number, string] {
+  return [offsetBytes, text.length, createHash('sha256').update(text).digest('hex')];
 }
 
-test('joins chunks that follow each other, and only those', async () => {
-  assert.deepEqual(await joined(100, [0, 'ab'], [2, 'cd'], [8, 'ef'], [10, 'g'], [4, 'hi']), [
-    [0, 'abcd'],
-    [8, 'efg'],
-    [4, 'hi'],
+test('hashes chunks that follow each other as one piece, and only those', () => {
+  assert.deepEqual(pieces(100, [0, 'ab'], [2, 'cd'], [8, 'ef'], [10, 'g'], [4, 'hi']), [
+    piece(0, 'abcd'),
+    piece(8, 'efg'),
+    piece(4, 'hi'),
   ]);
 });
 
-test('keeps joined pieces below the size, whatever the chunks', async () => {
-  assert.deepEqual(await joined(4, [0, 'ab'], [2, 'cd'], [4, 'e'], [5, 'fghij'], [10, 'k']), [
-    [0, 'abcd'],
-    [4, 'e'],
-    [5, 'fghij'],
-    [10, 'k'],
+test('keeps pieces below the size, unless a chunk is larger', () => {
+  assert.deepEqual(pieces(4, [0, 'ab'], [2, 'cd'], [4, 'e'], [5, 'fghij'], [10, 'k']), [
+    piece(0, 'abcd'),
+    piece(4, 'e'),
+    piece(5, 'fghij'),
+    piece(10, 'k'),
   ]);
-  assert.deepEqual(await joined(4), []);
+  assert.deepEqual(pieces(4), []);
 });

@@ -1,14 +1,14 @@
-import { webcrypto } from 'node:crypto';
+import { createHash, type Hash } from 'node:crypto';
 
 import type { Extent } from '../disk/index.ts';
 import { AppError } from '../errors/index.ts';
 import type { PointDisk } from '../repository/index.ts';
 import { MIB, formatBytes } from '../runtime/index.ts';
 
-/** Chunks that follow each other are joined to writes of this size: a write costs a round trip. */
-const WRITE_BYTES = 4 * MIB;
-/** Writes under way at a time; with the one being gathered, 20 MiB of memory. */
-const WRITES_AT_ONCE = 4;
+/** Bytes that follow each other and are proven by one hash, asked of the host. */
+const PIECE_BYTES_MAX = 4 * MIB;
+/** Bytes given to the target and not taken yet. */
+const UNDER_WAY_BYTES_MAX = 16 * MIB;
 /** The host is asked for the hashes of this much at a time: small enough for live progress. */
 const HASHED_AT_ONCE_BYTES = 256 * MIB;
 
@@ -49,23 +49,31 @@ export async function writeDisk(options: {
   // A failed write also ends the reading and the other writes.
   const stop = new AbortController();
   const signal = AbortSignal.any([options.signal, stop.signal]);
-  const written: WrittenDisk = { extents: [], digests: [], writtenBytes: 0 };
+  const pieces = new PieceHasher(PIECE_BYTES_MAX);
   const running = new Set<Promise<void>>();
+  let underWayBytes = 0;
   let failure: { cause: unknown } | null = null;
-  const start = (piece: Piece): void => {
-    const work = writePiece(piece, target, written, signal, wrote)
+  const start = (offsetBytes: number, data: Buffer): void => {
+    underWayBytes += data.length;
+    const work = target
+      .write(offsetBytes, data, signal)
+      .then(() => wrote(data.length))
       .catch((error: unknown) => {
         failure ??= { cause: error };
         stop.abort(error);
       })
-      .finally(() => running.delete(work));
+      .finally(() => {
+        underWayBytes -= data.length;
+        running.delete(work);
+      });
     running.add(work);
   };
   try {
-    for await (const piece of joinChunks(disk.stream({ signal }), WRITE_BYTES)) {
-      while (running.size >= WRITES_AT_ONCE) await Promise.race(running);
+    for await (const { offsetBytes, data } of disk.stream({ signal })) {
+      while (underWayBytes > UNDER_WAY_BYTES_MAX) await Promise.race(running);
       signal.throwIfAborted();
-      start(piece);
+      pieces.add(offsetBytes, data);
+      start(offsetBytes, data);
     }
   } catch (error) {
     failure ??= { cause: error };
@@ -74,7 +82,7 @@ export async function writeDisk(options: {
   await Promise.all(running);
   throwFailure(failure);
   await target.flush(signal);
-  return written;
+  return pieces.finish();
 }
 
 // A function of its own, since the compiler does not see the assignments in the callbacks above.
@@ -82,21 +90,44 @@ function throwFailure(failure: { cause: unknown } | null): void {
   if (failure !== null) throw failure.cause;
 }
 
-async function writePiece(
-  piece: Piece,
-  target: WritableDisk,
-  written: WrittenDisk,
-  signal: AbortSignal,
-  wrote: (bytes: number) => void,
-): Promise<void> {
-  const lengthBytes = piece.data.length;
-  // WebCrypto hashes in the thread pool, so the event loop stays free for the channels to the host.
-  const digest = Buffer.from(await webcrypto.subtle.digest('SHA-256', piece.data));
-  await target.write(piece.offsetBytes, piece.data, signal);
-  written.extents.push({ offsetBytes: piece.offsetBytes, lengthBytes });
-  written.digests.push(digest);
-  written.writtenBytes += lengthBytes;
-  wrote(lengthBytes);
+/**
+ * Hashes chunks as they come, those that follow each other on the disk as one piece up to a size. In this
+ * thread: handing the bytes to another one costs more than hashing them.
+ */
+export class PieceHasher {
+  readonly #bytesMax: number;
+  readonly #written: WrittenDisk = { extents: [], digests: [], writtenBytes: 0 };
+  #open: { extent: Extent; hash: Hash } | null = null;
+
+  constructor(bytesMax: number) {
+    this.#bytesMax = bytesMax;
+  }
+
+  add(offsetBytes: number, data: Buffer): void {
+    let open = this.#open;
+    const follows = open !== null && open.extent.offsetBytes + open.extent.lengthBytes === offsetBytes;
+    if (open === null || !follows || open.extent.lengthBytes + data.length > this.#bytesMax) {
+      this.#close();
+      open = { extent: { offsetBytes, lengthBytes: 0 }, hash: createHash('sha256') };
+      this.#open = open;
+    }
+    open.hash.update(data);
+    open.extent.lengthBytes += data.length;
+    this.#written.writtenBytes += data.length;
+  }
+
+  finish(): WrittenDisk {
+    this.#close();
+    return this.#written;
+  }
+
+  #close(): void {
+    const open = this.#open;
+    if (open === null) return;
+    this.#open = null;
+    this.#written.extents.push(open.extent);
+    this.#written.digests.push(open.hash.digest());
+  }
 }
 
 /**
@@ -143,33 +174,4 @@ function offsetAt(written: WrittenDisk, index: number): number {
 
 function lengthAt(written: WrittenDisk, index: number): number {
   return written.extents[index]?.lengthBytes ?? 0;
-}
-
-interface Piece {
-  offsetBytes: number;
-  data: Buffer;
-}
-
-/** Joins pieces that follow each other on the disk, up to a size; the order stays. */
-export async function* joinChunks(chunks: AsyncIterable<Piece>, bytesMax: number): AsyncGenerator<Piece> {
-  let gathered: Buffer[] = [];
-  let gatheredBytes = 0;
-  let offsetBytes = 0;
-  for await (const chunk of chunks) {
-    const follows = gatheredBytes > 0 && chunk.offsetBytes === offsetBytes + gatheredBytes;
-    if (gatheredBytes > 0 && (!follows || gatheredBytes + chunk.data.length > bytesMax)) {
-      yield { offsetBytes, data: join(gathered) };
-      gathered = [];
-      gatheredBytes = 0;
-    }
-    if (gatheredBytes === 0) offsetBytes = chunk.offsetBytes;
-    gathered.push(chunk.data);
-    gatheredBytes += chunk.data.length;
-  }
-  if (gatheredBytes > 0) yield { offsetBytes, data: join(gathered) };
-}
-
-function join(parts: Buffer[]): Buffer {
-  const [only] = parts;
-  return parts.length === 1 && only !== undefined ? only : Buffer.concat(parts);
 }

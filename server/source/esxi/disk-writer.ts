@@ -143,10 +143,12 @@ export class DiskWriter {
       if (isReached()) return;
       const { promise, resolve } = Promise.withResolvers<void>();
       this.#waiting.add(resolve);
-      signal?.addEventListener('abort', () => resolve(), { once: true });
+      const onAbort = (): void => resolve();
+      signal?.addEventListener('abort', onAbort, { once: true });
       // Runs that are still open never end by themselves.
       if (this.#queue.length === 0 && this.#underWay.size === 0) this.#sealAll();
       await promise;
+      signal?.removeEventListener('abort', onAbort);
       this.#waiting.delete(resolve);
     }
   }
