@@ -73,6 +73,7 @@ async function bench(): Promise<number> {
 }
 
 async function takeReport(folder: string): Promise<BenchReport> {
+  const machine = machineFacts();
   say(`making a disk of ${String(sizeBytes / 2 ** 20)} MiB in ${folder}`);
   const image = join(folder, 'disk.raw');
   const { fileBytes } = await makeDiskImage(image, sizeBytes, folder);
@@ -111,7 +112,7 @@ async function takeReport(folder: string): Promise<BenchReport> {
     const rows = summarize(measurements, SUBJECT);
     return {
       takenAt: new Date().toISOString(),
-      machine: machineFacts(),
+      machine,
       versions,
       disk: {
         sizeBytes,

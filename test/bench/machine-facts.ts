@@ -1,4 +1,4 @@
-import { cpus, release, totalmem } from 'node:os';
+import { cpus, loadavg, release, totalmem } from 'node:os';
 
 export interface MachineFacts {
   cpuModel: string;
@@ -6,6 +6,8 @@ export interface MachineFacts {
   memoryBytes: number;
   kernel: string;
   node: string;
+  /** Of the minute before the start: what others did on the machine. */
+  loadAverage: number;
 }
 
 export function machineFacts(): MachineFacts {
@@ -16,5 +18,6 @@ export function machineFacts(): MachineFacts {
     memoryBytes: totalmem(),
     kernel: release(),
     node: process.version,
+    loadAverage: loadavg()[0] ?? 0,
   };
 }

@@ -84,7 +84,8 @@ export function renderDocument(report: BenchReport): string {
   const gib = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
   return [
     `Taken on ${report.takenAt.slice(0, 10)} on one machine with ${machine.cpuModel}, ${String(machine.cpus)} cores, ` +
-      `${gib(machine.memoryBytes)} of memory, Linux ${machine.kernel}; medians of ${String(report.rounds)} rounds. ` +
+      `${gib(machine.memoryBytes)} of memory, Linux ${machine.kernel}; medians of ${String(report.rounds)} ` +
+      `${report.rounds === 1 ? 'round' : 'rounds'}; load average before the start ${machine.loadAverage.toFixed(1)}. ` +
       `The disk: ${gib(disk.sizeBytes)}, ext4, with ${gib(disk.fileBytes)} of files of the machine; ` +
       `${gib(disk.dataBytes)} of it lie in 64 KiB blocks that are not zero. Each round changed 4 KiB in ` +
       `${String(disk.changedBlocks)} of them.`,
