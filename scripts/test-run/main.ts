@@ -7,7 +7,7 @@ import { existsSync, globSync, readdirSync } from 'node:fs';
 import { run, type EventData } from 'node:test';
 
 /** One hung test file must not hold up the rest. */
-const FILE_TIMEOUT_MS = 10 * 60_000;
+const FILE_TIMEOUT_MS = 20 * 60_000;
 /** Kinds whose tests start hosts, servers and browsers: one file at a time on a small machine. */
 const HEAVY = new Set(['integration', 'fault', 'e2e', 'acceptance']);
 
