@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
@@ -75,6 +76,18 @@ export function unpacked(name: string, fill: (folder: string) => void): string {
   return folder;
 }
 
+const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
+
+/** The mirror that this machine gets Debian from; its security archive has other suites. */
+function debianMirror(): string {
+  const listed = execFileSync('apt-get', ['indextargets', '--format', '$(REPO_URI)', 'Created-By: Packages'], {
+    encoding: 'utf8',
+  });
+  const mirror = listed.split('\n').find((address) => address !== '' && !address.includes('security'));
+  if (mirror === undefined) throw new Error('apt knows no Debian mirror; run apt-get update first');
+  return mirror;
+}
+
 /**
  * apt with lists of its own: both architectures and the sources of Debian 13, without a change to the
  * machine's.
@@ -88,11 +101,12 @@ function apt(program: string, args: readonly string[], cwd: string): void {
       mkdirSync(join(home, folder), { recursive: true });
     }
     writeFileSync(join(home, 'status'), '');
+    const mirror = debianMirror();
     writeFileSync(
       join(home, 'sources.list'),
       [
-        'deb [arch=amd64,arm64 signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bookworm main',
-        'deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian trixie main',
+        `deb [arch=amd64,arm64 signed-by=${KEYRING}] ${mirror} bookworm main`,
+        `deb-src [signed-by=${KEYRING}] ${mirror} trixie main`,
         '',
       ].join('\n'),
     );
