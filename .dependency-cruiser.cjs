@@ -13,6 +13,7 @@ const ARROWS = {
   ssh: ['contract', 'errors', 'runtime'],
   vsphere: ['contract', 'errors', 'runtime'],
   nas: ['contract', 'errors', 'runtime'],
+  notification: ['contract', 'errors', 'runtime'],
   database: ['contract', 'errors', 'runtime'],
   queue: ['contract', 'errors', 'runtime'],
   repository: ['storage', 'disk', 'contract', 'errors', 'runtime'],
@@ -20,7 +21,7 @@ const ARROWS = {
   iscsi: ['disk', 'repository', 'contract', 'errors', 'runtime'],
   backup: ['source', 'disk', 'repository', 'policy', 'contract', 'errors', 'runtime'],
   restore: ['source', 'disk', 'repository', 'policy', 'contract', 'errors', 'runtime'],
-  orchestration: ['contract', 'errors', 'runtime', 'policy', 'database', 'queue'],
+  orchestration: ['contract', 'errors', 'runtime', 'policy', 'database', 'queue', 'notification'],
   http: ['contract', 'errors', 'runtime', 'policy', 'database', 'queue', 'orchestration', 'nas'],
   cli: ['contract', 'errors', 'runtime'],
 };
