@@ -38,6 +38,7 @@ export const ERROR_CODES = {
   HOST_LOGIN_REFUSED: { http: 502, retry: 'never' },
   HOST_KEY_CHANGED: { http: 502, retry: 'never' },
   HOST_CERTIFICATE_CHANGED: { http: 502, retry: 'never' },
+  HOST_PASSWORD_NEEDED: { http: 400, retry: 'permanent' },
   HOST_NOT_ADMINISTRATOR: { http: 502, retry: 'permanent' },
   HOST_LICENSE_REFUSES: { http: 502, retry: 'permanent' },
   HOST_LOCKDOWN: { http: 502, retry: 'permanent' },

@@ -66,6 +66,8 @@ for (const [fault, switches, code] of [
   ['SSH is off', { ssh: 'off' }, 'HOST_SSH_OFF'],
   ['SSH drops connections', { ssh: 'drop' }, 'HOST_SSH_DROPPED'],
   ['the host is in lockdown', { lockdown: 'lockdownStrict' }, 'HOST_LOCKDOWN'],
+  ['the account has no shell', { role: 'no-shell' }, 'HOST_NOT_ADMINISTRATOR'],
+  ['the account may do nothing', { role: 'shell-only' }, 'HOST_NOT_ADMINISTRATOR'],
   ['the host key changed', { sshHostKeyChanged: true }, 'HOST_KEY_CHANGED'],
   ['the certificate changed', { httpsCertificateChanged: true }, 'HOST_CERTIFICATE_CHANGED'],
 ] as const) {
@@ -81,6 +83,13 @@ test('tries a wrong password once', async () => {
   await assert.rejects(connectEsxi({ ...scene.address, password: 'wrong' }), { code: 'HOST_LOGIN_REFUSED' });
   assert.equal(await scene.lab.loginFailures(), 1);
   await scene.lab.unlockAccounts();
+});
+
+test('says that a password is needed beside a key', async () => {
+  const { connectEsxi } = await import('../../server/source/index.ts');
+  const { password, ...withoutPassword } = scene.address;
+  assert.ok(password !== undefined);
+  await assert.rejects(connectEsxi({ ...withoutPassword, privateKey: 'any' }), { code: 'HOST_PASSWORD_NEEDED' });
 });
 
 test('does not find a machine that is gone', async () => {

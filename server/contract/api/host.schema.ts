@@ -32,8 +32,9 @@ const connectionShape = {
   sshPort: portSchema.default(22),
   httpsPort: portSchema.default(443),
   user: z.string().min(1).max(100).default('root'),
+  /** Also beside a key: the inventory is asked over HTTPS, which takes passwords only. */
   password: z.string().min(1).max(1024).nullable().default(null),
-  /** OpenSSH private key, PEM text. */
+  /** OpenSSH private key, PEM text; for SSH. */
   privateKey: z.string().min(1).max(20000).nullable().default(null),
   ...hostPinsShape,
 };
@@ -42,7 +43,10 @@ function hasSecret(input: { password: string | null; privateKey: string | null }
   return input.password !== null || input.privateKey !== null;
 }
 
-const SECRET_MESSAGE = { message: 'either password or privateKey is needed', path: ['password'] };
+const SECRET_MESSAGE = {
+  message: 'a password is needed; a privateKey takes its place for SSH only',
+  path: ['password'],
+};
 
 export const hostInputSchema = z
   .strictObject({ name: nameSchema.nullable().default(null), ...connectionShape })

@@ -1,4 +1,4 @@
-import { AppError } from '../../errors/index.ts';
+import { AppError, isAppError } from '../../errors/index.ts';
 import { silentLogger, systemClock, type Clock, type Logger } from '../../runtime/index.ts';
 import { connectSsh, type SshConnection } from '../../ssh/index.ts';
 import { connectVsphere, type VsphereClient } from '../../vsphere/index.ts';
@@ -38,16 +38,16 @@ export interface ConnectEsxiOptions {
  * second try: a wrong password repeated locks the account. `facts` of the result go on changing while
  * the host is used (routes, what its licence refuses); remember them when closing.
  *
- * @throws HOST_* as `connectVsphere` and `connectSsh`; HOST_NOT_ESXI, HOST_NOT_ADMINISTRATOR;
- *   INPUT_INVALID without a password
+ * @throws HOST_* as `connectVsphere` and `connectSsh`; HOST_NOT_ESXI, HOST_NOT_ADMINISTRATOR,
+ *   HOST_PASSWORD_NEEDED
  */
 export async function connectEsxi(address: HostAddress, options: ConnectEsxiOptions = {}): Promise<SourceHost> {
   const { clock = systemClock, logger = silentLogger, signal } = options;
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
   const { password } = address;
   if (password === undefined || password === '') {
-    throw new AppError('INPUT_INVALID', `No password is given for ${address.user} on ${address.host}.`, {
-      hint: 'The interface of the host for inventories needs one, even where SSH uses a key.',
+    throw new AppError('HOST_PASSWORD_NEEDED', `No password is given for ${address.user} on ${address.host}.`, {
+      hint: 'Give it also where SSH uses a key: the inventory of the host is asked over HTTPS, which takes passwords only.',
       details: { host: address.host, user: address.user },
     });
   }
@@ -70,8 +70,20 @@ export async function connectEsxi(address: HostAddress, options: ConnectEsxiOpti
   } catch (error) {
     await shell?.close().catch(() => undefined);
     await vsphere.close().catch(() => undefined);
-    throw error;
+    throw shell === null ? explainRefusedShell(error, address) : error;
   }
+}
+
+/** HTTPS took the password a moment ago: an SSH service that refuses it refuses the account. */
+function explainRefusedShell(error: unknown, { host, user }: HostAddress): unknown {
+  if (!isAppError(error) || error.code !== 'HOST_LOGIN_REFUSED') return error;
+  const { offered } = error.details;
+  if (typeof offered === 'string' && !offered.includes('keyboard-interactive')) return error;
+  return new AppError('HOST_NOT_ADMINISTRATOR', `${host} knows ${user} and its password, but gives it no shell.`, {
+    hint: 'Use root, or give the account the role Administrator and shell access; look whether sshd_config forbids it.',
+    details: { host, user },
+    cause: error,
+  });
 }
 
 async function openShell(

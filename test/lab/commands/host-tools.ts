@@ -71,9 +71,13 @@ export const df: Command = async (host, call) => {
 export const auth: Command = async (host, call) => {
   const password = call.args.at(-1) ?? '';
   const answer = host.accounts.login(call.user, password);
-  return 'ok' in answer ? 0 : 1;
+  return 'ok' in answer && host.switches.role !== 'no-shell' ? 0 : 1;
 };
 
 /** PAM asks: may this account log in at all (also with a key)? */
 export const account: Command = async (host, call) =>
-  host.accounts.isLocked(call.user) || host.switches.lockdown !== 'lockdownDisabled' ? 1 : 0;
+  host.accounts.isLocked(call.user) ||
+  host.switches.lockdown !== 'lockdownDisabled' ||
+  host.switches.role === 'no-shell'
+    ? 1
+    : 0;

@@ -25,6 +25,10 @@ export const vimCmd: Command = async (host, call) => {
   const { vimCmdDelayMs } = host.switches;
   if (vimCmdDelayMs > 0) await delay(vimCmdDelayMs);
   while (host.switches.hang && !call.signal.aborted) await delay(50);
+  if (host.switches.role !== 'administrator') {
+    call.err('Permission to perform this operation was denied.\n');
+    return 1;
+  }
   const [name, ...args] = call.args;
   if (name === undefined || name === '-h' || name === 'help') {
     call.out(

@@ -374,6 +374,8 @@ export interface Switches {
   loginFailuresMax: number;
   lockoutMs: number;
   lockdown: 'lockdownDisabled' | 'lockdownNormal' | 'lockdownStrict';
+  /** no-shell: SOAP lets the account in, SSH refuses it; shell-only: SSH lets it in, vim-cmd does nothing for it. */
+  role: 'administrator' | 'no-shell' | 'shell-only';
   // --- host daemon
   /** Before vim-cmd answers anything. */
   vimCmdDelayMs: number;

@@ -14,6 +14,7 @@ export function defaultSwitches(profile: HostProfile): Switches {
     loginFailuresMax: 5,
     lockoutMs: 900_000,
     lockdown: 'lockdownDisabled',
+    role: 'administrator',
     vimCmdDelayMs: 0,
     hang: false,
     snapshotCreate: 'works',
