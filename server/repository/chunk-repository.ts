@@ -6,8 +6,9 @@ import type { Storage } from '../storage/index.ts';
 import { checkRepository } from './check.ts';
 import { CodecPool } from './codec-pool.ts';
 import { assertChunkSize, encodeHeader, readHeader, type RepositoryHeader } from './header.ts';
-import { addPassphraseSlot, unlockWithPassphrase } from './key-slot.ts';
-import { deriveKeys, type IdentityAlgorithm, type RepositoryKeys } from './keys.ts';
+import { publishSlot, type KeySecret } from './key-slot.ts';
+import { unlock } from './keyring.ts';
+import { deriveKeys, type IdentityAlgorithm } from './keys.ts';
 import {
   CHUNK_SIZE_BYTES_DEFAULT,
   HEADER_NAME,
@@ -39,14 +40,13 @@ const THREADS_MAX = 4;
 /** Manifests kept once read; they never change. */
 const POINTS_CACHED = 64;
 
-export interface RepositoryOptions {
+/** The secret opens an encrypted repository; for a new one, the passphrase makes it encrypted. */
+export interface RepositoryOptions extends KeySecret {
   storage: Storage;
   clock?: Clock;
   logger?: Logger;
   /** Threads that hash and compress; by default as many as processors, at most 4. 0: none, all in this thread. */
   threads?: number;
-  /** Opens an encrypted repository; for a new one: makes it encrypted, and its first key slot. */
-  passphrase?: string;
 }
 
 export interface CreateRepositoryOptions extends RepositoryOptions {
@@ -86,7 +86,8 @@ export async function createRepository(options: CreateRepositoryOptions): Promis
     await publishUnlessThere(storage, README_NAME, Buffer.from(readmeText(header.repositoryId)));
     if (masterKey !== null && passphrase !== undefined) {
       const { repositoryId, createdAtMs } = header;
-      await addPassphraseSlot(storage, { passphrase, label: 'first passphrase', createdAtMs, masterKey, repositoryId });
+      const secret = { passphrase };
+      await publishSlot(storage, { secret, label: 'first passphrase', createdAtMs, masterKey, repositoryId });
     }
     await storage.publish(HEADER_NAME, encodeHeader(header));
   } catch (error) {
@@ -112,33 +113,13 @@ async function publishUnlessThere(storage: Storage, name: string, data: Buffer):
 export async function openRepository(options: RepositoryOptions): Promise<Repository> {
   const { storage, clock = systemClock, logger = silentLogger } = options;
   const header = await readHeader(storage);
-  const keys = await unlock(storage, header, options.passphrase);
+  const keys = header.encryption === null ? null : (await unlock(storage, header, options)).keys;
   const identity = { algorithm: header.identity, identityKey: keys?.identityKey ?? null };
   const catalog = new PackCatalog({ storage, keys, identity, logger });
   await catalog.refresh();
   const threads = options.threads ?? Math.min(availableParallelism(), THREADS_MAX);
   const pool = new CodecPool({ threads, chunkSizeBytes: header.chunkSizeBytes, identity });
   return new ChunkRepository({ header, catalog, pool, clock, logger });
-}
-
-async function unlock(
-  storage: Storage,
-  { encryption, repositoryId }: RepositoryHeader,
-  passphrase: string | undefined,
-): Promise<RepositoryKeys | null> {
-  if (encryption === null) return null;
-  if (passphrase === undefined) {
-    throw new AppError('REPOSITORY_KEY_NEEDED', `The repository in ${storage.location} is encrypted.`, {
-      hint: 'Give its passphrase or its recovery key.',
-      details: { location: storage.location },
-    });
-  }
-  const keys = deriveKeys(await unlockWithPassphrase(storage, passphrase, repositoryId), repositoryId);
-  if (keys.keyId.toString('hex') === encryption.keyId) return keys;
-  throw new AppError('REPOSITORY_KEY_WRONG', `The key slots in ${storage.location} belong to another repository.`, {
-    hint: 'Put the folder keys back from a copy of this repository.',
-    details: { location: storage.location },
-  });
 }
 
 interface Parts {

@@ -1,21 +1,20 @@
 import { createCipheriv, createDecipheriv, randomBytes, scrypt } from 'node:crypto';
 import { z } from 'zod';
-import { AppError, isAppError } from '../errors/index.ts';
+import { AppError } from '../errors/index.ts';
 import type { Storage } from '../storage/index.ts';
 import { KEYS_FOLDER } from './layout.ts';
+import { parseRecoveryKey } from './recovery-key.ts';
+import { measuredScryptCost, SCRYPT_N_MAX } from './scrypt-cost.ts';
 import { decodeSealed, encodeSealed, type SealedSource } from './sealed-file.ts';
 
 /**
  * Key slots, section 11 of the format: each holds the master key locked with one secret, so that secrets
- * come and go without a byte of data being written again.
+ * come and go without a byte of data being written again. A slot is a file of its own that never changes.
  */
 
-/** 64 MiB of memory and some 0.2 s a guess on one core. */
-const SCRYPT = { n: 65_536, r: 8, p: 1 };
-/** What a file may make us spend: it may have been written by somebody else. */
-const SCRYPT_N_MAX = 1_048_576;
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
+const KEY_BYTES = 32;
 
 const hexOf = (bytes: number): z.ZodString => z.string().regex(new RegExp(`^[0-9a-f]{${bytes * 2}}$`));
 
@@ -27,6 +26,7 @@ const schema = z.object({
   kdf: z.discriminatedUnion('name', [
     z.object({
       name: z.literal('scrypt'),
+      // What a file may make us spend: it may have been written by somebody else.
       n: z.number().int().min(2).max(SCRYPT_N_MAX),
       r: z.number().int().min(1).max(16),
       p: z.number().int().min(1).max(16),
@@ -34,65 +34,67 @@ const schema = z.object({
     }),
     z.object({ name: z.literal('none') }),
   ]),
-  wrapped: hexOf(NONCE_BYTES + 32 + TAG_BYTES),
+  wrapped: hexOf(NONCE_BYTES + KEY_BYTES + TAG_BYTES),
 });
 
-type KeySlot = z.infer<typeof schema>;
+export type KeySlot = z.infer<typeof schema>;
 
-/** Publishes a slot that opens with the passphrase. */
-export async function addPassphraseSlot(
+/** What opens a repository: one of them. */
+export interface KeySecret {
+  passphrase?: string;
+  /** 24 words, as `encodeRecoveryKey` gives them and as people type them. */
+  recoveryKey?: string;
+  /** 32 bytes that a machine keeps for itself, for runs without anybody at the keyboard. */
+  machineKey?: Buffer;
+}
+
+/** Publishes a slot that opens with the secret. */
+export async function publishSlot(
   storage: Storage,
-  slot: { passphrase: string; label: string; createdAtMs: number; masterKey: Buffer; repositoryId: string },
-): Promise<void> {
-  const kdf = { name: 'scrypt' as const, ...SCRYPT, salt: randomBytes(16).toString('hex') };
-  const slotKey = await deriveSlotKey(slot.passphrase, kdf);
+  slot: { secret: KeySecret; label: string; createdAtMs: number; masterKey: Buffer; repositoryId: string },
+): Promise<KeySlot> {
+  const { kind, kdf, slotKey } = await lockFor(slot.secret);
   const nonce = randomBytes(NONCE_BYTES);
   const cipher = createCipheriv('aes-256-gcm', slotKey, nonce);
   cipher.setAAD(additionalData(slot.repositoryId));
   const wrapped = Buffer.concat([nonce, cipher.update(slot.masterKey), cipher.final(), cipher.getAuthTag()]);
   const body: KeySlot = {
     slotId: randomBytes(8).toString('hex'),
-    kind: 'passphrase',
+    kind,
     label: slot.label,
     createdAtMs: slot.createdAtMs,
     kdf,
     wrapped: wrapped.toString('hex'),
   };
   const bytes = encodeSealed('DOZOKEYS', Buffer.from(JSON.stringify(body)), { compress: false, keys: null });
-  await storage.publish(`${KEYS_FOLDER}/${body.slotId}.key`, bytes);
+  await storage.publish(slotName(body.slotId), bytes);
+  return body;
 }
 
-/**
- * The master key, from whichever slot the passphrase opens. A damaged slot does not hide the others.
- * @throws REPOSITORY_KEY_WRONG
- */
-export async function unlockWithPassphrase(
-  storage: Storage,
-  passphrase: string,
-  repositoryId: string,
-): Promise<Buffer> {
-  let damaged: AppError | null = null;
-  for await (const name of storage.listNames(KEYS_FOLDER)) {
-    let slot: KeySlot;
-    try {
-      slot = parseSlot(await storage.read(name), name);
-    } catch (error) {
-      if (!isAppError(error) || error.code !== 'REPOSITORY_KEY_WRONG') throw error;
-      damaged = error;
-      continue;
-    }
-    if (slot.kdf.name !== 'scrypt') continue;
-    const masterKey = unwrap(slot, await deriveSlotKey(passphrase, slot.kdf), repositoryId);
-    if (masterKey !== null) return masterKey;
+async function lockFor(secret: KeySecret): Promise<{ kind: KeySlot['kind']; kdf: KeySlot['kdf']; slotKey: Buffer }> {
+  if (secret.passphrase !== undefined) {
+    const kdf = { name: 'scrypt' as const, ...(await measuredScryptCost()), salt: randomBytes(16).toString('hex') };
+    return { kind: 'passphrase', kdf, slotKey: await derivePassphraseKey(secret.passphrase, kdf) };
   }
-  throw new AppError('REPOSITORY_KEY_WRONG', `The passphrase does not open the repository in ${storage.location}.`, {
-    hint:
-      damaged === null
-        ? 'Check the passphrase (upper and lower case, keyboard layout), or use the recovery key.'
-        : 'One of the key files is damaged. Put the folder keys back from a copy of the repository.',
-    details: { location: storage.location },
-    cause: damaged ?? undefined,
+  const kind = secret.recoveryKey === undefined ? 'machine' : 'recovery';
+  return { kind, kdf: { name: 'none' }, slotKey: randomSecretOf(secret) };
+}
+
+function randomSecretOf({ recoveryKey, machineKey }: KeySecret): Buffer {
+  if (recoveryKey !== undefined) return parseRecoveryKey(recoveryKey);
+  if (machineKey?.length === KEY_BYTES) return machineKey;
+  throw new AppError('REPOSITORY_KEY_WRONG', `A machine key has ${KEY_BYTES} bytes.`, {
+    hint: 'Unlock the repository with its passphrase or its recovery key.',
   });
+}
+
+/** The master key if the secret is this slot's; null if it is another's. */
+export async function openSlot(slot: KeySlot, secret: KeySecret, repositoryId: string): Promise<Buffer | null> {
+  if (secret.passphrase === undefined) {
+    return slot.kdf.name === 'none' ? unwrap(slot, randomSecretOf(secret), repositoryId) : null;
+  }
+  if (slot.kdf.name !== 'scrypt') return null;
+  return unwrap(slot, await derivePassphraseKey(secret.passphrase, slot.kdf), repositoryId);
 }
 
 /** @throws REPOSITORY_KEY_WRONG for a damaged slot */
@@ -111,6 +113,10 @@ export function parseSlot(bytes: Buffer, name: string): KeySlot {
   }
 }
 
+export function slotName(slotId: string): string {
+  return `${KEYS_FOLDER}/${slotId}.key`;
+}
+
 function unwrap(slot: KeySlot, slotKey: Buffer, repositoryId: string): Buffer | null {
   const wrapped = Buffer.from(slot.wrapped, 'hex');
   const decipher = createDecipheriv('aes-256-gcm', slotKey, wrapped.subarray(0, NONCE_BYTES));
@@ -127,14 +133,14 @@ function unwrap(slot: KeySlot, slotKey: Buffer, repositoryId: string): Buffer | 
   }
 }
 
-async function deriveSlotKey(
+async function derivePassphraseKey(
   passphrase: string,
   kdf: { n: number; r: number; p: number; salt: string },
 ): Promise<Buffer> {
   const { n, r, p } = kdf;
   return new Promise((resolve, reject) => {
     const options = { N: n, r, p, maxmem: 256 * n * r };
-    scrypt(passphrase.normalize('NFC'), Buffer.from(kdf.salt, 'hex'), 32, options, (error, key) => {
+    scrypt(passphrase.normalize('NFC'), Buffer.from(kdf.salt, 'hex'), KEY_BYTES, options, (error, key) => {
       if (error === null) resolve(key);
       else reject(error);
     });
