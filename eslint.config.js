@@ -10,6 +10,7 @@ const HOMES = {
   bullmq: ['server/queue/'],
   ioredis: ['server/queue/'],
   express: ['server/http/'],
+  otpauth: ['server/http/'],
   nodemailer: ['server/notification/'],
   commander: ['server/cli/'],
   'cli-progress': ['server/cli/'],
