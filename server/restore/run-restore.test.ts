@@ -7,6 +7,7 @@ import { MemoryRepository } from '../../test/fakes/memory-repository.ts';
 import { runBackup } from '../backup/index.ts';
 import type { LogLine, MachineProgress } from '../contract/run.ts';
 import { AppError } from '../errors/index.ts';
+import type { MachineSummary } from '../source/index.ts';
 import { KIB, MIB, silentLogger, systemClock } from '../runtime/index.ts';
 
 import { RESTORE_ARROWS, runRestore, type RestoreHooks, type RestoreTask } from './index.ts';
@@ -149,6 +150,32 @@ describe('a restore', () => {
     assert.equal(result.state, 'success');
     assert.ok(source.machines[0]?.diskAt('scsi0:0').content.equals(frozen.get('scsi0:0') ?? Buffer.alloc(0)));
   });
+
+  for (const kind of ['new', 'replace'] as const) {
+    test(`knows its own machine (${kind}) when it was cut after that stood`, async () => {
+      const { source, machine, back, frozen, lines } = await setUp();
+      const mode = kind === 'new' ? { kind, name: 'web-restored' } : { kind, identity: machine.identity };
+      const cut = (name: string) => {
+        if (name === 'finished') throw new Error('cut after finished');
+      };
+      await back({ mode }, { arrow: cut });
+      const stands = [...source.machines];
+      source.faults.createTarget = [new AppError('DATASTORE_FULL', 'Nothing may be written again.')];
+
+      const result = await back({ mode });
+
+      assert.equal(result.state, 'success', JSON.stringify(result.error));
+      assert.deepEqual(source.machines, stands);
+      assert.equal((result.machine as MachineSummary).hostId, stands.at(-1)?.hostId);
+      assert.ok(
+        stands
+          .at(-1)
+          ?.diskAt('scsi0:0')
+          .content.equals(frozen.get('scsi0:0') ?? Buffer.alloc(0)),
+      );
+      assert.ok(lines.some((line) => line.code === 'RESTORE_FINISHED_BEFORE'));
+    });
+  }
 
   test('ends on cancel with nothing left', async () => {
     const { source, back, assertOriginalUntouched } = await setUp();

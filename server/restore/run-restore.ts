@@ -101,7 +101,11 @@ class RestoreRun {
     this.#judgePoint(point);
     const machine = await readPointMachine(point);
     await this.#hooks.arrow?.('opened');
-    const target = await this.#prepare(machine);
+    const request = await this.#clear(machine);
+    const finished = await this.#deps.source.findRestored(request);
+    if (finished !== null) return this.#takeUp(finished);
+    this.#target = await this.#deps.source.createTarget(request);
+    const target = this.#target;
     await this.#hooks.arrow?.('prepared');
     await this.#write(point, target);
     // From here on the host's own order of steps keeps the original safe, also against a cancel.
@@ -129,8 +133,15 @@ class RestoreRun {
     });
   }
 
-  /** Clears what an interrupted attempt of this restore left, then begins the new machine. */
-  async #prepare(machine: PointMachine): Promise<MachineTarget> {
+  /** An earlier attempt was cut after its machine stood and before that was known here. */
+  #takeUp(finished: MachineSummary): MachineSummary {
+    const text = `"${finished.identity.name}" was finished, compared with the version, before the restore was interrupted.`;
+    this.#note({ level: 'info', code: 'RESTORE_FINISHED_BEFORE', text });
+    return finished;
+  }
+
+  /** Clears what an interrupted attempt of this restore left; gives what to ask of the host. */
+  async #clear(machine: PointMachine): Promise<TargetRequest> {
     const { source } = this.#deps;
     const { signal } = this.#hooks;
     this.#progress.enter('preparing');
@@ -146,7 +157,7 @@ class RestoreRun {
       target.mode.kind === 'new'
         ? target.mode
         : { kind: 'replace', machine: (target.mode.identity ?? machine.identity) as MachineIdentity };
-    this.#target = await source.createTarget({
+    return {
       hold: this.#task.hold,
       configuration: machine.configuration,
       mode,
@@ -159,8 +170,7 @@ class RestoreRun {
         this.#note(note);
       },
       signal,
-    });
-    return this.#target;
+    };
   }
 
   async #write(point: Point, target: MachineTarget): Promise<void> {

@@ -23,6 +23,11 @@ export interface SourceHost {
   resume(request: FreezeRequest): Promise<FrozenMachine | null>;
   /** Removes whatever the named holds left on the host. Touches nothing else. Idempotent. */
   sweep(holds: readonly string[], signal?: AbortSignal): Promise<SweepReport>;
+  /**
+   * The machine that an interrupted attempt of the same hold had finished, started where that was asked
+   * and is still to do; null when there is none. To be asked after a sweep of the hold.
+   */
+  findRestored(request: TargetRequest): Promise<MachineSummary | null>;
   /** Begins a restore; nothing the user can see is changed before `MachineTarget.finish`. */
   createTarget(request: TargetRequest): Promise<MachineTarget>;
   close(): Promise<void>;

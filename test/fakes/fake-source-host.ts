@@ -78,6 +78,8 @@ export class FakeMachine {
   excluded: { disk: MachineDisk; reason: NonNullable<MachineDisk['excluded']> }[] = [];
   powerState: MachineSummary['powerState'] = 'on';
   hostId: string;
+  /** The hold of the restore that made it. */
+  restoredBy: string | null = null;
 
   constructor(name: string, hostId = '1') {
     this.hostId = hostId;
@@ -274,6 +276,12 @@ export class FakeSourceHost implements SourceHost {
     return report;
   }
 
+  async findRestored(request: TargetRequest): Promise<MachineSummary | null> {
+    await Promise.resolve();
+    const restored = this.machines.find((machine) => machine.restoredBy === request.hold);
+    return restored === undefined ? null : summarize(restored);
+  }
+
   async createTarget(request: TargetRequest): Promise<MachineTarget> {
     await Promise.resolve();
     const fault = this.faults.createTarget.shift();
@@ -324,6 +332,7 @@ export class FakeSourceHost implements SourceHost {
           mode.kind === 'new' ? mode.name : configuration.neutral.name,
           String(this.machines.length + 1),
         );
+        machine.restoredBy = hold;
         if (original !== null) machine.identity = { ...original.identity };
         for (const disk of configuration.neutral.disks) {
           machine.addDisk(disk.key, disks.get(disk.key) ?? Buffer.alloc(0), disk);

@@ -18,7 +18,7 @@ import { CHANNELS_MAX, DEFAULT_LIMITS, loadDatastores, type EsxiContext, type So
 import { freezeMachine, resumeMachine } from './freeze.ts';
 import { HostShell } from './host-shell.ts';
 import { listDatastores, listMachines, listNetworks } from './inventory.ts';
-import { createTarget } from './machine-target.ts';
+import { createTarget, findRestored } from './machine-target.ts';
 import { probeHost } from './probe.ts';
 import { toSummary } from './summary.ts';
 import { sweepHolds } from './sweep.ts';
@@ -154,6 +154,10 @@ class EsxiHost implements SourceHost {
 
   async sweep(holds: readonly string[], signal?: AbortSignal): Promise<SweepReport> {
     return await sweepHolds(this.#context, holds, signal);
+  }
+
+  async findRestored(request: TargetRequest): Promise<MachineSummary | null> {
+    return await findRestored(this.#context, request);
   }
 
   async createTarget(request: TargetRequest): Promise<MachineTarget> {

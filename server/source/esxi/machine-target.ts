@@ -14,7 +14,7 @@ import { powerOn, registerMachine, unregisterMachine } from './registration.ts';
 import { commitSwap, machinesUsing, markerName, settleSwap, writeJournal, type SwapJournal } from './swap.ts';
 import { toSummary } from './summary.ts';
 import { classifyHostText, lastWords } from './vmkfstools.ts';
-import { rewriteVmx } from './vmx.ts';
+import { restoredByLine, rewriteVmx } from './vmx.ts';
 
 /** A folder being written and the place it goes to. Paths for the shell. */
 interface Placement {
@@ -56,6 +56,60 @@ export async function createTarget(context: EsxiContext, request: TargetRequest)
       context.logger.error({ error: String(left) }, 'a restore that could not begin was not cleaned up');
     });
     throw toAppError(error);
+  }
+}
+
+/** See `SourceHost.findRestored`. */
+export async function findRestored(context: EsxiContext, request: TargetRequest): Promise<MachineSummary | null> {
+  const datastores = await loadDatastores(context);
+  const machines = await listMachines(context.vsphere, datastores);
+  const byPath = new Map<string, InventoryMachine>();
+  for (const machine of machines.filter(({ identity }) => identity.path !== '')) {
+    const path = datastores.parse(machine.identity.path);
+    if (datastores.names.includes(path.datastore)) byPath.set(datastores.toShell(path), machine);
+  }
+  const paths = [...byPath.keys()];
+  for (let at = 0; at < paths.length; at += PATHS_PER_COMMAND) {
+    const some = paths.slice(at, at + PATHS_PER_COMMAND);
+    // Status 1: none has it; 2: one of them cannot be read, the others were searched all the same.
+    const { stdout } = await context.shell.exec(shell`grep -ilF -- ${restoredByLine(request.hold)} ${some}`, {
+      isRepeatable: true,
+      signal: request.signal,
+    });
+    for (const path of stdout.toString('utf8').split('\n')) {
+      const machine = byPath.get(path);
+      if (machine !== undefined) return await completeRestored(context, datastores, machine, request);
+    }
+  }
+  return null;
+}
+
+const PATHS_PER_COMMAND = 50;
+
+/** What may be left to do after the machine was committed: to start it. */
+async function completeRestored(
+  context: EsxiContext,
+  datastores: DatastoreMap,
+  machine: InventoryMachine,
+  request: TargetRequest,
+): Promise<MachineSummary> {
+  if (request.powerOn && machine.powerState === 'off') await startRestored(context, datastores, machine, request);
+  return toSummary(await readMachine(context.vsphere, machine.reference, datastores));
+}
+
+/** A machine that does not start is restored all the same. */
+async function startRestored(
+  context: EsxiContext,
+  datastores: DatastoreMap,
+  machine: InventoryMachine,
+  { identity, note, signal }: Pick<TargetRequest, 'identity' | 'note' | 'signal'>,
+): Promise<void> {
+  const { name } = machine.identity;
+  try {
+    await powerOn(context, datastores, machine, { identity, note: (entry) => note(entry), signal });
+  } catch (error) {
+    const text = `"${name}" was restored; it is not known whether it started: ${toAppError(error).message}`;
+    note({ level: 'error', code: 'RESTORE_POWER_ON_FAILED', text, details: { machine: name } });
   }
 }
 
@@ -291,14 +345,7 @@ class EsxiTarget implements MachineTarget {
     }
     const { identity, note } = this.#request;
     if (this.#request.powerOn) {
-      await powerOn(this.#context, this.#datastores, restored, {
-        identity,
-        note: (entry) => note(entry),
-        signal,
-      }).catch((error: unknown) => {
-        const text = `"${name}" was restored; it is not known whether it started: ${toAppError(error).message}`;
-        note({ level: 'error', code: 'RESTORE_POWER_ON_FAILED', text, details: { machine: name } });
-      });
+      await startRestored(this.#context, this.#datastores, restored, { identity, note, signal });
     }
     await settleSwap(this.#context, this.#datastores, main.root, hold).catch((error: unknown) => {
       const text = `"${name}" was restored; files of the replaced machine may be left: ${toAppError(error).message}`;
@@ -398,6 +445,7 @@ class EsxiTarget implements MachineTarget {
       extendedConfig: vmxf === undefined ? null : `${stem}.vmxf`,
       networks,
       identity,
+      hold: this.#request.hold,
     });
     const write = async (ending: string, content: Buffer): Promise<void> =>
       await host.writeFile(`${main.temporary}/${stem}.${ending}`, content, signal);

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { isAppError } from '../../errors/index.ts';
 import { Dictionary } from './dictionary.ts';
 import { parseVmsd } from './vmsd.ts';
-import { rewriteVmx, vmxDisks, vmxNetworkKeys } from './vmx.ts';
+import { restoredByLine, rewriteVmx, vmxDisks, vmxNetworkKeys } from './vmx.ts';
 
 const VMX = `.encoding = "UTF-8"
 config.version = "8"
@@ -78,6 +78,8 @@ test('keeps every value through encode and parse, however hostile', () => {
   );
 });
 
+const HOLD = 'dozo-0123456789abcdef';
+
 test('rewrites a machine with a new identity', () => {
   const vmx = Dictionary.parse(
     rewriteVmx(Buffer.from(VMX), {
@@ -87,8 +89,10 @@ test('rewrites a machine with a new identity', () => {
       extendedConfig: null,
       networks: { 'VM Network': 'Lab' },
       identity: 'new',
+      hold: HOLD,
     }),
   );
+  assert.ok(vmx.encode().toString().includes(restoredByLine(HOLD)));
   assert.equal(vmx.get('displayName'), 'new "name" |');
   assert.equal(vmx.get('scsi0:0.fileName'), 'new.vmdk');
   assert.equal(vmx.get('scsi0.virtualDev'), 'pvscsi');
@@ -121,6 +125,7 @@ test('keeps identity and addresses where asked', () => {
       extendedConfig: null,
       networks: {},
       identity: 'keep',
+      hold: HOLD,
     }),
   );
   assert.equal(vmx.get('uuid.bios'), '56 4d 8a 1e 3c 55 ba 10-9a 0f 11 22 33 44 55 66');
@@ -180,6 +185,7 @@ test('gives a value or a named error for any bytes', () => {
           extendedConfig: null,
           networks: {},
           identity: 'new',
+          hold: HOLD,
         });
       } catch (error) {
         assert.ok(isAppError(error));

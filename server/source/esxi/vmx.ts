@@ -59,6 +59,15 @@ export interface VmxRewrite {
   /** Old network name → new. */
   networks: Record<string, string>;
   identity: 'keep' | 'new';
+  /** The hold of the restore, written into the file: by it an interrupted restore knows its machine. */
+  hold: string;
+}
+
+const RESTORED_BY = 'dozo.restore';
+
+/** The line by which a `.vmx` says which restore made it. */
+export function restoredByLine(hold: string): string {
+  return `${RESTORED_BY} = "${hold}"`;
 }
 
 /** Keys that belong to a machine's past place or run, or to devices of the old host. */
@@ -78,6 +87,7 @@ export function rewriteVmx(stored: Buffer, rewrite: VmxRewrite): Buffer {
   vmx.deleteWhere((key) => VOLATILE.test(key) || DISK_CTK.test(key) || USB_HOST_DEVICE.test(key));
 
   vmx.set('displayName', rewrite.name);
+  vmx.set(RESTORED_BY, rewrite.hold);
   setOrDelete(vmx, 'nvram', rewrite.nvram);
   setOrDelete(vmx, 'extendedConfigFile', rewrite.extendedConfig);
   for (const { node } of disks) {
