@@ -5,10 +5,10 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import type { LabOptions, LabReady, MachineOptions } from './hostd/lab-options.ts';
-import type { ChangedAreas, ChangedAreasRequest, Fault, LabState, Switches } from './hostd/protocol.ts';
+import type { ChangedAreas, ChangedAreasRequest, Fault, IscsiState, LabState, Switches } from './hostd/protocol.ts';
 
 export type { DatastoreOptions, DiskOptions, LabOptions, MachineOptions, WriterOptions } from './hostd/lab-options.ts';
-export type { LabState, Switches } from './hostd/protocol.ts';
+export type { IscsiState, LabState, Switches } from './hostd/protocol.ts';
 
 /** A running lab host. Needs root, Debian's busybox, openssh-server, gcc and libc6-dev. */
 export interface LabHost {
@@ -55,6 +55,10 @@ export interface LabHost {
   localPath(absolutePath: string): string;
   /** Ends every SSH session at once; gives how many there were. */
   killSessions(): Promise<number>;
+  /** What software iSCSI and the firewall have in force. */
+  iscsi(): Promise<IscsiState>;
+  /** Loses the connections of all iSCSI sessions once; gives how many there were. */
+  cutIscsi(): Promise<number>;
   loginFailures(user?: string): Promise<number>;
   unlockAccounts(): Promise<void>;
   /** Any request of hostd/protocol.ts. @throws LabFault */
@@ -152,6 +156,10 @@ function labHost(
     localPath: (absolutePath) => join(options.directory, 'root', absolutePath),
     async killSessions() {
       return (await call<{ killed: number }>('POST', '/lab/sessions/kill')).killed;
+    },
+    iscsi: () => call<IscsiState>('GET', '/lab/iscsi'),
+    async cutIscsi() {
+      return (await call<{ cut: number }>('POST', '/lab/iscsi/cut')).cut;
     },
     async loginFailures(user = 'root') {
       return (await call<{ count: number }>('GET', `/lab/failures?user=${encodeURIComponent(user)}`)).count;

@@ -13,7 +13,7 @@ const writeAsync = promisify(write);
 const CHUNK_BYTES = 1024 * 1024;
 const NO_ROOM = 'Failed to clone disk: There is not enough space on the file system for the selected operation (13).';
 
-interface ClonePath {
+export interface ClonePath {
   target: string;
   local: string;
 }
@@ -74,7 +74,7 @@ export async function cloneDisk(
     });
     writeDescriptor(target.local, descriptor);
     releases.push(host.locks.hold(flat, 'exclusive'));
-    await copyBlocks(host, call, chain, { output, provisioning, volume });
+    await copyBlocks(host, call, chain, flatTarget(host, { output, provisioning, volume }));
     call.out(host.switches.cloneFailAtPercent === null ? '\rClone: 100% done.\n' : '\n');
     return 0;
   } finally {
@@ -84,7 +84,8 @@ export async function cloneDisk(
   }
 }
 
-function openSource(host: Host, source: ClonePath): DiskChain {
+/** Opens a chain for reading, as far as its locks let a clone. @throws StorageToolError */
+export function openSource(host: Host, source: ClonePath): DiskChain {
   const locked = () => new StorageToolError(`Failed to open '${source.target}': Failed to lock the file (16392).`);
   let chain;
   try {
@@ -118,15 +119,17 @@ function openSource(host: Host, source: ClonePath): DiskChain {
   return chain;
 }
 
-async function copyBlocks(
-  host: Host,
-  call: Invocation,
-  chain: DiskChain,
-  options: { output: number; provisioning: Provisioning; volume: Parameters<Host['datastores']['freeBytes']>[0] },
-): Promise<void> {
-  const { output, provisioning, volume } = options;
+/** Where the blocks of a chain go. */
+export interface BlockTarget {
+  /** Takes the bytes over before it resolves. */
+  write(offsetBytes: number, data: Buffer): Promise<void>;
+  /** What no layer of the chain has. */
+  leaveOut(offsetBytes: number, lengthBytes: number): Promise<void>;
+}
+
+/** Copies in whole blocks of the file system, as a thin disk allocates them. */
+export async function copyBlocks(host: Host, call: Invocation, chain: DiskChain, target: BlockTarget): Promise<void> {
   const runs = await chain.allocatedRuns(host.programs.map);
-  const zeros = Buffer.alloc(CHUNK_BYTES);
   const whole = Buffer.alloc(CHUNK_BYTES);
   const startedMs = performance.now();
   let shown = -1;
@@ -145,25 +148,18 @@ async function copyBlocks(
   let next = 0;
   for (const run of runs) {
     const end = run.offsetBytes + run.lengthBytes;
-    // Whole blocks of the file system, as a thin disk allocates them.
     for (
       let at = Math.max(next, Math.floor(run.offsetBytes / CHUNK_BYTES) * CHUNK_BYTES);
       at < end;
       at += CHUNK_BYTES
     ) {
       if (call.signal.aborted) return;
+      if (at > next) await target.leaveOut(next, at - next);
       const length = Math.min(CHUNK_BYTES, chain.sizeBytes - at);
       const buffer = whole.subarray(0, length);
       buffer.fill(0);
       await chain.readInto(buffer, at);
-      if (provisioning !== 'thin' || !buffer.equals(zeros.subarray(0, length))) {
-        if (host.datastores.full.includes(volume.name) || host.datastores.freeBytes(volume) < CHUNK_BYTES) {
-          throw new StorageToolError(NO_ROOM);
-        }
-        for (let written = 0; written < length;) {
-          written += (await writeAsync(output, buffer, written, length - written, at + written)).bytesWritten;
-        }
-      }
+      await target.write(at, buffer);
       next = at + CHUNK_BYTES;
       done += length;
       const rate = host.switches.cloneBytesPerSecond;
@@ -174,5 +170,27 @@ async function copyBlocks(
       show(at + length);
     }
   }
+  if (next < chain.sizeBytes && !call.signal.aborted) await target.leaveOut(next, chain.sizeBytes - next);
   show(chain.sizeBytes);
+}
+
+/** A flat file beside its descriptor, which grows until its datastore is full. */
+function flatTarget(
+  host: Host,
+  options: { output: number; provisioning: Provisioning; volume: Parameters<Host['datastores']['freeBytes']>[0] },
+): BlockTarget {
+  const { output, provisioning, volume } = options;
+  const zeros = Buffer.alloc(CHUNK_BYTES);
+  return {
+    write: async (offsetBytes, data) => {
+      if (provisioning === 'thin' && data.equals(zeros.subarray(0, data.length))) return;
+      if (host.datastores.full.includes(volume.name) || host.datastores.freeBytes(volume) < CHUNK_BYTES) {
+        throw new StorageToolError(NO_ROOM);
+      }
+      for (let written = 0; written < data.length;) {
+        written += (await writeAsync(output, data, written, data.length - written, offsetBytes + written)).bytesWritten;
+      }
+    },
+    leaveOut: () => Promise.resolve(),
+  };
 }

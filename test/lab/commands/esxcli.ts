@@ -1,13 +1,8 @@
-import type { Host } from '../hostd/host.ts';
-import type { Command, Invocation } from './command.ts';
+import type { Command } from './command.ts';
+import { FIREWALL } from './esxcli-firewall.ts';
+import { ISCSI } from './esxcli-iscsi.ts';
+import { EsxcliError, type Handler, type Result, type Row } from './esxcli-result.ts';
 import { addNfs, removeDatastore } from './nfs-mounts.ts';
-
-type Row = Record<string, string>;
-type Result =
-  { table: Row[]; columns: string[]; right?: string[] } | { blocks: Row[]; title?: string } | { text: string };
-
-/** Fails with a text, status 1. */
-class EsxcliError extends Error {}
 
 export const esxcli: Command = async (host, call) => {
   const words: string[] = [];
@@ -53,10 +48,9 @@ function flags(words: readonly string[]): Map<string, string> {
   return found;
 }
 
-const HANDLERS: Record<
-  string,
-  (host: Host, flags: Map<string, string>, call: Invocation) => Result | null | Promise<Result | null>
-> = {
+const HANDLERS: Record<string, Handler> = {
+  ...FIREWALL,
+  ...ISCSI,
   'system version get': ({ profile }) => ({
     blocks: [
       {
@@ -169,67 +163,7 @@ const HANDLERS: Record<
         };
       }),
   }),
-  'network firewall get': () => ({ blocks: [{ 'Default Action': 'DROP', Enabled: 'true', Loaded: 'true' }] }),
-  'network firewall ruleset list': (host) => ({
-    table: RULES.map(({ name, enabled }) => ({
-      Name: name,
-      Enabled: String(name === 'nfsClient' ? host.state().datastores.some(({ nfs }) => nfs !== null) : enabled),
-    })),
-    columns: ['Name', 'Enabled'],
-  }),
-  'network firewall ruleset rule list': () => ({
-    table: RULES.flatMap(({ name, rules }) =>
-      rules.map(([direction, begin, end]) => ({
-        Ruleset: name,
-        Direction: direction,
-        Protocol: 'TCP',
-        'Port Type': direction === 'Inbound' ? 'Dst' : 'Dst',
-        'Port Begin': String(begin),
-        'Port End': String(end),
-      })),
-    ),
-    columns: ['Ruleset', 'Direction', 'Protocol', 'Port Type', 'Port Begin', 'Port End'],
-    right: ['Port Begin', 'Port End'],
-  }),
-  'network firewall ruleset set': () => null,
-  'network firewall refresh': () => null,
-  'iscsi software get': () => ({ text: 'false\n' }),
-  'iscsi adapter list': () => ({ table: [], columns: ['Adapter', 'Driver', 'State', 'UID', 'Description'] }),
-  'storage core device list': () => ({ blocks: [] }),
 };
-
-const RULES: { name: string; enabled: boolean; rules: [string, number, number][] }[] = [
-  { name: 'sshServer', enabled: true, rules: [['Inbound', 22, 22]] },
-  { name: 'sshClient', enabled: false, rules: [['Outbound', 22, 22]] },
-  { name: 'nfsClient', enabled: false, rules: [['Outbound', 0, 65535]] },
-  { name: 'nfs41Client', enabled: false, rules: [['Outbound', 0, 65535]] },
-  { name: 'iSCSI', enabled: false, rules: [['Outbound', 3260, 3260]] },
-  {
-    name: 'NFC',
-    enabled: true,
-    rules: [
-      ['Inbound', 902, 902],
-      ['Outbound', 902, 902],
-    ],
-  },
-  {
-    name: 'vSphereClient',
-    enabled: true,
-    rules: [
-      ['Inbound', 902, 902],
-      ['Inbound', 443, 443],
-    ],
-  },
-  { name: 'webAccess', enabled: true, rules: [['Inbound', 80, 80]] },
-  {
-    name: 'httpClient',
-    enabled: false,
-    rules: [
-      ['Outbound', 80, 80],
-      ['Outbound', 443, 443],
-    ],
-  },
-];
 
 function render(result: Result, formatter: string): string {
   if ('text' in result) return result.text;

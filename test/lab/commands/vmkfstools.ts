@@ -7,6 +7,7 @@ import { mapFileSync } from '../disks/map-file.ts';
 import { createBaseDisk, type Host } from '../hostd/host.ts';
 import { deleteLayer, extentPaths } from '../hostd/layer-forest.ts';
 import type { Command, Invocation } from './command.ts';
+import { cloneToDevice } from './clone-device.ts';
 import { cloneDisk } from './clone-disk.ts';
 import { StorageToolError } from './storage-tool-error.ts';
 
@@ -245,7 +246,12 @@ async function clone(host: Host, call: Invocation, options: Map<string, string>,
   const typed = options.get('i') ?? '';
   const source: Paths = { target: typed, local: host.datastores.local(typed, call.folder) };
   const format = options.get('d') ?? 'zeroedthick';
-  if (/^rdmp?:/.test(format) || format === '2gbsparse') {
+  const mapping = /^(rdmp?):(.*)$/.exec(format);
+  if (mapping !== null) {
+    const kind = mapping[1] === 'rdm' ? 'virtual' : 'physical';
+    return cloneToDevice(host, call, { source, target: paths, kind, device: mapping[2] ?? '' });
+  }
+  if (format === '2gbsparse') {
     throw new StorageToolError('Failed to clone disk: The specified feature is not supported by this version (24).');
   }
   const provisioning = provisioningOf(call, options);

@@ -117,6 +117,8 @@ const ROUTES: Route[] = [
       return host.state();
     },
   ],
+  ['GET', /^\/lab\/iscsi$/, ({ host }) => host.iscsi.state()],
+  ['POST', /^\/lab\/iscsi\/cut$/, async ({ host }) => ({ cut: await host.iscsi.cut() })],
   [
     'POST',
     /^\/login$/,

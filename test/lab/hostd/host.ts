@@ -20,10 +20,12 @@ import { Accounts } from './accounts.ts';
 import { Datastores, type Volume } from './datastores.ts';
 import { diskNodes } from './devices.ts';
 import { HostFault } from './fault.ts';
+import { Firewall } from './firewall.ts';
 import { hostProfile, type HostProfile } from './host-profile.ts';
 import type { DiskOptions, LabOptions, MachineOptions } from './lab-options.ts';
 import { LockTable } from './lock-table.ts';
 import type { About, Edition, LabState, License, OpenAnswer, Switches } from './protocol.ts';
+import { SoftwareIscsi } from './software-iscsi.ts';
 import { defaultSwitches, mergeSwitches } from './switches.ts';
 import { TaskList } from './tasks.ts';
 import { type HostContext, VirtualMachine } from './virtual-machine.ts';
@@ -60,6 +62,8 @@ export class Host {
   readonly tasks: TaskList;
   readonly locks: LockTable;
   readonly accounts: Accounts;
+  readonly firewall = new Firewall();
+  readonly iscsi: SoftwareIscsi;
   readonly hostName: string;
   readonly uuid: string;
   readonly bootTimeMs = Date.now();
@@ -87,6 +91,13 @@ export class Host {
     this.locks = new LockTable(join(options.directory, 'run', 'locks'));
     this.tasks = new TaskList(() => this.changed());
     this.accounts = new Accounts({ [options.user ?? 'root']: options.password ?? '' }, () => this.#switches);
+    this.iscsi = new SoftwareIscsi({
+      firewall: this.firewall,
+      switches: () => this.#switches,
+      root,
+      hostName: this.hostName,
+      seed: digest,
+    });
     this.#context = {
       datastores: this.datastores,
       tasks: this.tasks,
@@ -397,8 +408,9 @@ export class Host {
     );
   }
 
-  close(): void {
+  async close(): Promise<void> {
     for (const vm of this.vms()) vm.halt();
+    await this.iscsi.close();
   }
 }
 

@@ -408,6 +408,21 @@ export interface Switches {
   frozenCloneBug: boolean;
   /** The next mount over NFS fails so. */
   nfsMount: 'works' | 'unreachable' | 'denied';
+  // --- software iSCSI
+  /** refuse: the adapter cannot be enabled. */
+  iscsiEnable: 'works' | 'refuse';
+  /** dead: logins fail, commands of devices wait until they time out. */
+  iscsiPath: 'works' | 'dead';
+  /** How long commands wait for a lost connection; a real host takes minutes. */
+  iscsiPathTimeoutMs: number;
+  /** What a rescan takes at least. */
+  iscsiRescanMs: number;
+  /** wrong: the initiator answers challenges with another secret than it was given. */
+  iscsiSecret: 'right' | 'wrong';
+  /** unknown: the command that sets CHAP for one target is not there. */
+  iscsiTargetChap: 'works' | 'unknown';
+  /** How vmkfstools -i brings unallocated areas to a mapped device; nobody has published it. */
+  rdmHoles: 'write-same' | 'zeros' | 'skip';
   // --- change tracking
   /** cut: the map says less than what changed (bug), overlap: areas overlap and are out of order, partial: short windows, as real for big maps. */
   changedAreas: 'works' | 'short' | 'overlap' | 'partial' | 'noTrack' | 'noEpoch' | 'cannotGetChanges';
@@ -438,4 +453,20 @@ export interface Switches {
   folderCutAfterBytes: number | null;
   /** PUT and DELETE of /folder on the free edition. */
   folderWrites: 'allow' | 'refuse';
+}
+
+/** What the software iSCSI adapter and the firewall have in force (`GET /lab/iscsi`). */
+export interface IscsiState {
+  enabled: boolean;
+  initiator: string;
+  /** Names of targets, by how the host knows them. */
+  statics: string[];
+  sessions: string[];
+  devices: string[];
+  detached: string[];
+  chap: string[];
+  adapterChap: boolean;
+  openRules: string[];
+  /** Sets of rules that do not allow every address. */
+  restrictedRules: string[];
 }

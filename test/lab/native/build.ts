@@ -27,6 +27,11 @@ export function buildNative(): NativePrograms {
   };
 }
 
+/** The initiator, on top of libiscsi's library and headers; compiled when a lab first logs in somewhere. */
+export function buildIscsi(): string {
+  return compile('lab-iscsi.c', ['-liscsi']);
+}
+
 function compile(name: string, flags: readonly string[]): string {
   const source = join(SOURCES, name);
   const digest = createHash('sha256').update(readFileSync(source)).update(flags.join(' ')).digest('hex').slice(0, 16);
