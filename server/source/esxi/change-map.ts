@@ -56,10 +56,12 @@ export function distrust(since: { changeToken: string; sizeBytes: number }, now:
     return full('CHANGES_TOKEN_UNREADABLE', 'The point in time stored with the last version is not readable.');
   }
   if (since.sizeBytes !== now.sizeBytes) {
-    return full('CHANGES_DISK_RESIZED', 'The disk has another size than in the last version.', {
-      beforeBytes: since.sizeBytes,
-      nowBytes: now.sizeBytes,
-    });
+    const details = { beforeBytes: since.sizeBytes, nowBytes: now.sizeBytes };
+    // Somebody wanted it so: nothing to warn of.
+    return {
+      ...full('CHANGES_DISK_RESIZED', 'The disk has another size than in the last version.', details),
+      level: 'info',
+    };
   }
   if (plainUuid(token.diskUuid) !== plainUuid(now.diskUuid)) {
     return full('CHANGES_DISK_REPLACED', 'The disk is another one than in the last version.');
