@@ -7,6 +7,8 @@ import type { ArrivalSink } from './arrival-sink.ts';
 
 /** Waits before a cut transfer is taken up again; the last repeats nothing: then the run fails. */
 const PAUSES_MS = [1000, 5000, 20_000];
+/** An attempt at a host that is away waits for it by itself; after this time in vain the run fails too. */
+const PATIENCE_MS = 10 * 60_000;
 
 /**
  * Has a plan deliver `extents` until all of them have arrived. A passing fault of the host or the
@@ -29,6 +31,7 @@ export async function deliverExtents(options: {
   const total: TransferReport = { readBytes: 0, wireBytes: 0 };
   let missing = sink.arrived.missingFrom(options.extents);
   let fruitless = 0;
+  let broughtAtMs = clock.monotonicMs();
   while (missing.length > 0) {
     signal.throwIfAborted();
     const arrivedBytes = sink.arrived.totalBytes;
@@ -39,9 +42,12 @@ export async function deliverExtents(options: {
     signal.throwIfAborted();
     const error = failure === null ? shortDelivery(missing) : toAppError(failure);
     if (error.retry !== 'transient') throw error;
-    if (sink.arrived.totalBytes > arrivedBytes) fruitless = 0;
+    if (sink.arrived.totalBytes > arrivedBytes) {
+      fruitless = 0;
+      broughtAtMs = clock.monotonicMs();
+    }
     const pauseMs = PAUSES_MS[fruitless];
-    if (pauseMs === undefined) throw error;
+    if (pauseMs === undefined || clock.monotonicMs() - broughtAtMs > PATIENCE_MS) throw error;
     fruitless += 1;
     options.retrying?.(error, totalBytes(missing));
     await clock.sleep(pauseMs, signal);

@@ -16,7 +16,7 @@ export interface HostEngine {
   repository: Repository;
   repositoryPath: string;
   lines: LogLine[];
-  back(machine: string, more?: BackOptions): Promise<BackupResult & { frozen: FrozenDisks }>;
+  back(machine: string, more?: BackOptions): Promise<BackupResult & { hold: string; frozen: FrozenDisks }>;
   restoreTask(pointId: string, target: Partial<RestoreTask['target']>, hold?: string): RestoreTask;
   restore(task: RestoreTask, hooks?: Partial<RestoreHooks>): Promise<RestoreResult>;
   /** Restores a version as a new machine, compares every disk with the frozen one, and deletes it. */
@@ -77,7 +77,7 @@ export async function openHostEngine(
         },
       };
       const result = await runBackup(deps, task, { ...hooks, ...more.hooks });
-      return { ...result, frozen: await scene.lab.frozenCopy(Number(hostId), hold) };
+      return { ...result, hold, frozen: await scene.lab.frozenCopy(Number(hostId), hold) };
     },
     restoreTask(pointId, target, hold = `dozo-${randomHex(8)}`) {
       return {

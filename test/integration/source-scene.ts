@@ -4,7 +4,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { DiskSink, Extent } from '../../server/disk/index.ts';
-import { randomHex } from '../../server/runtime/index.ts';
+import { randomHex, systemClock, type Clock } from '../../server/runtime/index.ts';
 import {
   connectEsxi,
   type ConnectEsxiOptions,
@@ -43,6 +43,9 @@ export const QUICK_LIMITS = {
   removeIdleMs: 1_500,
   freeFloorBytes: 64 * MIB,
 };
+
+/** Waits of minutes pass in seconds. */
+export const HURRIED_CLOCK: Clock = { ...systemClock, sleep: (ms, signal) => systemClock.sleep(ms / 100, signal) };
 
 export async function startScene(options: Omit<LabOptions, 'directory'>): Promise<SourceScene> {
   const directory = await mkdtemp(join(tmpdir(), 'dz'));

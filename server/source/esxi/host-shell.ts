@@ -3,8 +3,11 @@ import type { Clock, Logger } from '../../runtime/index.ts';
 import { shell, type ExecOptions, type ExecResult, type ShellCommand, type SshConnection } from '../../ssh/index.ts';
 import { classifyHostText, lastWords } from './vmkfstools.ts';
 
-/** Waits before each new attempt to connect, once a connection was lost. */
-const RECONNECT_DELAYS_MS = [0, 1_000, 3_000, 10_000, 30_000];
+/**
+ * Waits before each new attempt to connect, once a connection was lost: long enough together for a switch
+ * that restarts, or a host whose services do.
+ */
+const RECONNECT_DELAYS_MS = [0, 1_000, 3_000, 10_000, 30_000, 60_000, 120_000];
 /** Names end with NUL, since they may hold line breaks. */
 const LIST_FOLDER =
   'cd "$1" || exit 1; for f in * .[!.]* ..?*; do [ -e "$f" ] || [ -L "$f" ] || continue; printf "%s\\0" "$f"; done';
@@ -22,7 +25,7 @@ export class HostShell {
   #renewal: Promise<SshConnection> | null = null;
   #wireBytesBefore = 0;
   #isDead = false;
-  #isClosed = false;
+  readonly #closing = new AbortController();
 
   constructor(parts: {
     connection: SshConnection;
@@ -46,6 +49,11 @@ export class HostShell {
     return this.#connection.hostKey;
   }
 
+  /** Address of this machine as the host sees it. */
+  get localAddress(): string {
+    return this.#connection.localAddress;
+  }
+
   wireBytes(): number {
     return this.#wireBytesBefore + this.#connection.wireBytes();
   }
@@ -58,7 +66,7 @@ export class HostShell {
     signal?.throwIfAborted();
     if (broken !== this.#connection && !this.#isDead) return this.#connection;
     this.#renewal ??= this.#makeNew(this.#connection).finally(() => (this.#renewal = null));
-    return await this.#renewal;
+    return await unlessAborted(this.#renewal, signal);
   }
 
   async exec(command: ShellCommand, options: ExecOptions & { isRepeatable?: boolean } = {}): Promise<ExecResult> {
@@ -120,7 +128,7 @@ export class HostShell {
   }
 
   async close(): Promise<void> {
-    this.#isClosed = true;
+    this.#closing.abort();
     await this.#connection.close();
   }
 
@@ -132,8 +140,8 @@ export class HostShell {
     }
     let last: unknown;
     for (const delayMs of RECONNECT_DELAYS_MS) {
-      if (this.#isClosed) break;
-      await this.#clock.sleep(delayMs);
+      await this.#clock.sleep(delayMs, this.#closing.signal).catch(() => undefined);
+      if (this.#closing.signal.aborted) break;
       try {
         const connection = await this.#connect();
         this.#wireBytesBefore += broken.wireBytes();
@@ -144,10 +152,10 @@ export class HostShell {
       } catch (error) {
         last = error;
         // Anything but a passing fault, above all a refused login, must not be tried again.
-        if (!isAppError(error) || error.retry !== 'transient') break;
+        if (!mayPass(error)) break;
       }
     }
-    throw last === undefined ? lost() : toAppError(last);
+    throw last === undefined || isSshOff(last) ? lost(last) : toAppError(last);
   }
 }
 
@@ -186,8 +194,33 @@ async function isAlive(connection: SshConnection): Promise<boolean> {
   }
 }
 
-function lost(): AppError {
-  return new AppError('HOST_CONNECTION_LOST', 'The connection to the host was lost.', {
-    hint: 'Check the network and whether the host restarted; the next run goes on.',
+/** A service that was there a moment ago and refuses now is restarting, with its host or alone. */
+function mayPass(error: unknown): boolean {
+  return isAppError(error) && (error.retry === 'transient' || isSshOff(error));
+}
+
+function isSshOff(error: unknown): boolean {
+  return isAppError(error) && error.code === 'HOST_SSH_OFF';
+}
+
+/** Waits for work that others wait for as well, and that an abort therefore does not end. */
+async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return await work;
+  work.catch(() => undefined);
+  const { promise, reject } = Promise.withResolvers<never>();
+  const onAbort = (): void => reject(toAppError(signal.reason));
+  signal.addEventListener('abort', onAbort, { once: true });
+  try {
+    return await Promise.race([work, promise]);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
+}
+
+function lost(cause?: unknown): AppError {
+  const because = isSshOff(cause) ? ', and its SSH service refuses new ones' : '';
+  return new AppError('HOST_CONNECTION_LOST', `The connection to the host was lost${because}.`, {
+    hint: 'Check the network, and whether the host restarted without its SSH service; the next run goes on.',
+    cause,
   });
 }

@@ -1,0 +1,111 @@
+import assert from 'node:assert/strict';
+import { after, afterEach, before, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { MachineProgress } from '../../server/contract/run.ts';
+import type { SourceHost } from '../../server/source/index.ts';
+import type { Switches } from '../lab/lab-host.ts';
+import { openHostEngine, type HostEngine } from './host-engine.ts';
+import { HURRIED_CLOCK, MIB, startScene, type SourceScene } from './source-scene.ts';
+
+const NAME = 'web';
+let scene: SourceScene;
+let host: SourceHost;
+let engine: HostEngine;
+let healthy: Switches;
+
+before(async () => {
+  scene = await startScene({
+    edition: 'free',
+    datastores: [{ name: 'ds', type: 'VMFS-5', rawFrozenRead: 'allow' }],
+    vms: [
+      { name: NAME, datastore: 'ds', running: true, disks: [{ sizeBytes: 96 * MIB, fill: { percent: 95, seed: 1 } }] },
+    ],
+  });
+  healthy = (await scene.lab.state()).switches;
+  host = await scene.connect({ clock: HURRIED_CLOCK });
+  engine = await openHostEngine(scene, host, HURRIED_CLOCK);
+});
+afterEach(async () => {
+  await scene.lab.set(healthy);
+});
+after(async () => {
+  await engine.close();
+  await scene.close();
+});
+
+/** Takes the host off the network once so much has arrived; `gone` then tells how much of the disk that was. */
+function leaveAfter(bytes: number): { progress(step: MachineProgress): void; gone: Promise<number> } {
+  const { promise: gone, resolve } = Promise.withResolvers<number>();
+  let isGone = false;
+  const leave = async (doneBytes: number): Promise<void> => {
+    await scene.lab.set({ ssh: 'off', https: 'off' });
+    assert.ok((await scene.lab.killSessions()) > 0, 'the transfer was over before the host left');
+    resolve(doneBytes);
+  };
+  return {
+    gone,
+    progress: ({ doneBytes }) => {
+      if (isGone || doneBytes < bytes) return;
+      isGone = true;
+      void leave(doneBytes);
+    },
+  };
+}
+
+test('a run waits for a host that is away for a while, and goes on where it was', async () => {
+  const { progress, gone } = leaveAfter(8 * MIB);
+  const running = engine.back(NAME, { hooks: { progress } });
+  await gone;
+  // Some minutes by the run's clock, also for the waits between its attempts to connect.
+  await delay(1_500);
+  await scene.lab.set(healthy);
+
+  const result = await running;
+
+  assert.equal(result.state, 'success', JSON.stringify(result.error));
+  assert.ok(result.stats.readBytes < 2 * result.stats.nominalBytes);
+  await engine.assertRestores(result.pointId ?? '', result.frozen);
+  await scene.assertClean();
+});
+
+test('a run that is cancelled while its host is away ends at once', async () => {
+  const cancel = new AbortController();
+  const { progress, gone } = leaveAfter(8 * MIB);
+  const hold = 'dozo-0123456789abcdef';
+  const running = engine.back(NAME, { hold, hooks: { progress, signal: cancel.signal } });
+  await gone;
+  cancel.abort();
+
+  const result = await running;
+
+  assert.equal(result.state, 'cancelled');
+  assert.equal(result.holdReleased, false);
+  await scene.lab.set(healthy);
+  assert.deepEqual((await host.sweep([hold])).failed, []);
+  await scene.assertClean();
+});
+
+test('a run whose host stays away fails by name; the next one stores nothing twice', async () => {
+  await scene.lab.write(await scene.lab.vmId(NAME), { count: 600, blockBytes: 65536, seed: 9 });
+  const { progress, gone } = leaveAfter(8 * MIB);
+  const running = engine.back(NAME, { hooks: { progress, checkpointEveryBytes: 2 * MIB } });
+  const arrivedBytes = await gone;
+
+  const failed = await running;
+
+  assert.equal(failed.state, 'failed');
+  assert.equal(failed.error?.code, 'HOST_CONNECTION_LOST');
+  assert.equal(failed.holdReleased, false);
+  await scene.lab.set(healthy);
+  const swept = await host.sweep([failed.hold]);
+  assert.deepEqual(swept.failed, []);
+  await scene.assertClean();
+
+  const next = await engine.back(NAME);
+
+  assert.equal(next.state, 'success', JSON.stringify(next.error));
+  assert.ok(next.stats.duplicateBytes + next.stats.zeroBytes >= arrivedBytes, JSON.stringify(next.stats));
+  await engine.assertRestores(next.pointId ?? '', next.frozen);
+  await engine.assertStoreIsClean();
+  await scene.assertClean();
+});
