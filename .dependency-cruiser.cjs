@@ -17,10 +17,11 @@ const ARROWS = {
   database: ['contract', 'errors', 'runtime'],
   queue: ['contract', 'errors', 'runtime'],
   repository: ['storage', 'disk', 'contract', 'errors', 'runtime'],
-  source: ['vsphere', 'ssh', 'disk', 'contract', 'errors', 'runtime'],
-  iscsi: ['disk', 'repository', 'contract', 'errors', 'runtime'],
+  source: ['vsphere', 'ssh', 'iscsi', 'disk', 'contract', 'errors', 'runtime'],
+  iscsi: ['disk', 'contract', 'errors', 'runtime'],
   backup: ['source', 'disk', 'repository', 'policy', 'contract', 'errors', 'runtime'],
   restore: ['source', 'disk', 'repository', 'policy', 'contract', 'errors', 'runtime'],
+  'restore-tool': ['storage', 'repository', 'restore', 'contract', 'errors', 'runtime'],
   orchestration: ['contract', 'errors', 'runtime', 'policy', 'database', 'queue', 'notification'],
   http: ['contract', 'errors', 'runtime', 'policy', 'database', 'queue', 'orchestration', 'nas'],
   cli: ['contract', 'errors', 'runtime'],
@@ -35,6 +36,8 @@ module.exports = {
   allowed: [
     ...allowed,
     { from: { path: '^server/app/' }, to: { path: '^server/' } },
+    // Mails say what went wrong in the words of the window.
+    { from: { path: '^server/notification/' }, to: { path: '^ui/i18n/codes\\.(de|ja)\\.json$' } },
     { from: { path: '^ui/' }, to: { path: ['^ui/', '^server/contract/'] } },
     { from: { path: '^(test|scripts)/' }, to: {} },
     { from: { path: '\\.test\\.ts$' }, to: { path: '^(server|test)/' } },

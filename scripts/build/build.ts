@@ -1,10 +1,11 @@
 /**
  * Bundles the server, its workers and threads and the command line into a few files in
- * `dist/server`, with the native addons beside them, and the window into `dist/ui`. What is there
+ * `dist/server`, with the native addons beside them, the restore tool into one more, and the window into `dist/ui`. What is there
  * runs with the Node that Dozo ships and needs no node_modules.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, globSync } from 'node:fs';
+import { bundleRestoreTool } from './bundle-restore-tool.ts';
 import { bundleServer } from './bundle-server.ts';
 
 const OUT = 'dist/server';
@@ -17,6 +18,7 @@ const entries = [
 ].filter((name) => existsSync(name));
 
 const names = await bundleServer(entries, OUT);
+await bundleRestoreTool(`${OUT}/dozo-restore.js`);
 
 if (existsSync('ui/vite.config.ts')) {
   const result = spawnSync('vite', ['build', '--config', 'ui/vite.config.ts', '--logLevel', 'warn'], {

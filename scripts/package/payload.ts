@@ -1,5 +1,6 @@
 import { chmodSync, copyFileSync, globSync, mkdirSync, readFileSync, realpathSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { bundleRestoreTool } from '../build/bundle-restore-tool.ts';
 import { bundleServer } from '../build/bundle-server.ts';
 import { writeSbom } from './bill-of-materials.ts';
 import { compileAddons, compileValkey } from './compile.ts';
@@ -25,6 +26,7 @@ export async function buildShared(options: { withWindow: boolean }): Promise<Pay
     ['server/cli/main.ts', ...globSync('server/app/*-main.ts').sort(), ...globSync('server/**/*-thread.ts').sort()],
     server,
   );
+  await bundleRestoreTool(join(server, 'dozo-restore.js'));
   const files = readFolder(server, 'server').filter(({ path }) => !path.endsWith('.map') && !path.endsWith('.node'));
   if (options.withWindow) {
     const window = join(CACHE, 'ui');

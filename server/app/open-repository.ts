@@ -4,6 +4,7 @@ import { AppError } from '../errors/index.ts';
 import { createRepository, openRepository, type Repository } from '../repository/index.ts';
 import type { Clock, Logger } from '../runtime/index.ts';
 import { openLocalStorage } from '../storage/index.ts';
+import { placeRestoreTool } from './place-restore-tool.ts';
 
 interface Parts {
   clock: Clock;
@@ -45,7 +46,9 @@ export async function createInFolder(path: string, parts: Parts & { chunkSizeByt
     });
   }
   const storage = await openLocalStorage({ folder: path, clock, logger });
-  return createRepository({ storage, clock, logger, chunkSizeBytes });
+  const repository = await createRepository({ storage, clock, logger, chunkSizeBytes });
+  await placeRestoreTool(path, parts);
+  return repository;
 }
 
 async function makeFolder(path: string): Promise<void> {

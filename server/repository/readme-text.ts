@@ -7,9 +7,20 @@ DO NOT change, rename or delete single files here: every file is needed, and non
 changed after it was written. To copy or move the repository, copy the whole folder with any
 tool (rsync, cp, the file manager of the NAS); that is safe even while a backup runs.
 
-To bring machines back: install Dozo (on any NAS, or on a Linux PC), add this folder as an
+TO BRING MACHINES BACK WITHOUT DOZO, on any computer with Node 20.3 or later (nodejs.org),
+from this folder or from a copy of it:
+
+  node dozo-restore-<version>.js list
+  node dozo-restore-<version>.js verify
+  node dozo-restore-<version>.js restore <machine> <new folder> --format vmdk
+
+With --format raw or none the disks are plain images. The machine's configuration (.vmx) is
+written beside them. An encrypted repository asks for its passphrase or the 24 words of its
+recovery key; without either nobody can read it. The last dozo-restore file is the best one.
+
+To bring them back with Dozo: install it (on any NAS, or on a Linux PC), add this folder as an
 existing repository, and choose a version to restore. No database and no setting of the old
-installation is needed. If the repository is encrypted, its passphrase or recovery key is.
+installation is needed.
 
 What the files are:
   repository.dozo   what kind of repository this is

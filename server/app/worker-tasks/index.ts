@@ -5,6 +5,7 @@ import type { Processors, Sealer, TaskContext } from '../../queue/index.ts';
 import { runExport, runRestore } from '../../restore/index.ts';
 import type { Clock, Logger } from '../../runtime/index.ts';
 import { createInFolder } from '../open-repository.ts';
+import { placeRestoreTool } from '../place-restore-tool.ts';
 import { SharedRepositories } from '../shared-repositories.ts';
 import { checkFolder } from './check-folder.ts';
 import { probeHost, withHost } from './connect-host.ts';
@@ -43,6 +44,8 @@ export function createProcessors(parts: Parts): Processors {
       repositories.use(task.repository.path, (repository) =>
         withHost(parts, { address, facts }, context, async (source) => {
           const result = await runBackup({ repository, source, clock, logger }, task, hooksOf(context));
+          // Of this version, which may be newer than the repository.
+          await placeRestoreTool(task.repository.path, parts);
           return { ...result, facts: source.facts };
         }),
       ),
