@@ -1,7 +1,7 @@
 import { chmod, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { lockFolder, openCatalogue } from '../database/index.ts';
-import { Authentication, loadCertificate, readCertificate, startHttpServer } from '../http/index.ts';
+import { createPeople, loadCertificate, readCertificate, startHttpServer } from '../http/index.ts';
 import { EventHub, Orchestration } from '../orchestration/index.ts';
 import { detectNas } from '../nas/index.ts';
 import { createSealer, loadKeyFile, startEmbeddedRedis, TaskQueue, type RedisAddress } from '../queue/index.ts';
@@ -11,6 +11,9 @@ import type { ServerConfiguration } from './configuration.ts';
 import { createDiskDownloads } from './disk-downloads.ts';
 import { readVersion } from './version.ts';
 import { superviseWorker, type SupervisedWorker } from './worker-supervisor.ts';
+
+/** How long a second server waits before it says that there is a first one. */
+const ORPHANS_END_WITHIN_MS = 5_000;
 
 export interface RunningServer {
   /** Where the API and the window answer. */
@@ -64,7 +67,8 @@ async function start(
   const { dataFolder } = configuration;
   await mkdir(dataFolder, { recursive: true, mode: 0o700 });
   await chmod(dataFolder, 0o700);
-  undo.push(await lockFolder(lockPath(dataFolder)));
+  // The last worker of a killed server holds the lock while it ends that server's Redis.
+  undo.push(await lockFolder(lockPath(dataFolder), ORPHANS_END_WITHIN_MS));
 
   const keyFile = join(dataFolder, 'secret.key');
   const sealer = createSealer(await loadKeyFile(keyFile));
@@ -105,11 +109,11 @@ async function start(
     await Promise.all(workers.map((worker) => worker.stop()));
   });
 
-  const authentication = new Authentication({ catalogue, clock });
-  const adminPassword = await authentication.ensureAdministrator(configuration.adminPassword);
+  const people = createPeople({ catalogue, sealer, clock, logger });
+  const adminPassword = await people.accounts.ensureAdministrator(configuration.adminPassword);
   const certificate = await loadTls(configuration, clock);
   const faces = {
-    services: { orchestration, authentication, downloads: createDiskDownloads(clock, logger) },
+    services: { orchestration, ...people, downloads: createDiskDownloads(clock, logger) },
     logger,
     version: readVersion(),
     uiFolder: configuration.uiFolder,

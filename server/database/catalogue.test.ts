@@ -5,6 +5,7 @@ import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, beforeEach, describe, it } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { isAppError } from '../errors/index.ts';
 import { lockFolder, openCatalogue, type Catalogue } from './index.ts';
 import { migrate, MIGRATIONS } from './migrations.ts';
@@ -256,7 +257,13 @@ describe('catalogue', () => {
   });
 
   it('finds sessions by their secret until they expire', async () => {
-    await catalogue.users.add({ name: 'admin', role: 'administrator', passwordHash: 'h', createdAtMs: 1 });
+    await catalogue.users.add({
+      name: 'admin',
+      role: 'administrator',
+      source: 'local',
+      passwordHash: 'h',
+      createdAtMs: 1,
+    });
     const session = {
       id: 's1',
       secretHash: 'hash',
@@ -266,6 +273,8 @@ describe('catalogue', () => {
       createdAtMs: 1,
       usedAtMs: null,
       expiresAtMs: 100,
+      endsAtMs: null,
+      address: '192.0.2.1',
       scope: 'monitor' as const,
     };
     await catalogue.sessions.add(session);
@@ -273,14 +282,17 @@ describe('catalogue', () => {
     assert.deepEqual(await catalogue.sessions.find('hash', 99), session);
     assert.equal(await catalogue.sessions.find('hash', 100), null);
     assert.notEqual(await catalogue.sessions.find('for ever', 1e15), null);
+    await catalogue.sessions.add({ ...session, id: 's3', secretHash: 'used on', expiresAtMs: 1e15, endsAtMs: 50 });
+    assert.notEqual(await catalogue.sessions.find('used on', 49), null);
+    assert.equal(await catalogue.sessions.find('used on', 50), null);
     await catalogue.sessions.removeExpired(100);
     assert.deepEqual(
-      (await catalogue.sessions.listTokens('admin')).map(({ id }) => id),
+      (await catalogue.sessions.list('admin', 'token', 100)).map(({ id }) => id),
       ['s2'],
     );
     assert.equal(await catalogue.sessions.remove('s2', 'somebody else'), false);
     await catalogue.sessions.removeOthers('admin', null);
-    assert.deepEqual(await catalogue.sessions.listTokens('admin'), []);
+    assert.deepEqual(await catalogue.sessions.list('admin', 'token', 1), []);
   });
 
   it('replaces the versions of a repository as a whole', async () => {
@@ -467,9 +479,12 @@ describe('damage and death', () => {
     await once(child, 'exit');
     const release = await lockFolder(path);
     await assert.rejects(lockFolder(path), hasCode('SERVER_ALREADY_RUNNING'));
+    const waiting = lockFolder(path, 20_000);
+    // Long enough for it to be refused, were it not to wait.
+    await Promise.race([waiting, delay(300)]);
     await release();
     await (
-      await lockFolder(path)
+      await waiting
     )();
   });
 });

@@ -6,13 +6,14 @@ import { Sqlite } from './sqlite.ts';
  * Makes this process the only owner of a data folder. The lock is the kernel's (SQLite's own file
  * lock), so it ends with the process, however that ends, and nothing stale is left.
  * @param path of the lock file
+ * @param waitMs for the present owner to end; 0 only asks
  * @returns releases the lock
  * @throws SERVER_ALREADY_RUNNING
  */
-export async function lockFolder(path: string): Promise<() => Promise<void>> {
+export async function lockFolder(path: string, waitMs = 0): Promise<() => Promise<void>> {
   const database = await Sqlite.open(path);
   try {
-    await database.script('PRAGMA busy_timeout = 0; PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE;');
+    await database.script(`PRAGMA busy_timeout = ${waitMs}; PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE;`);
     await chmod(path, 0o600);
   } catch (error) {
     await database.close();
