@@ -1,0 +1,49 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { fingerprint, PowerCutLife, type LifeTally } from './power-cut-life.ts';
+import { PowerCutFileSystem } from './power-cut-file-system.ts';
+import { RandomSource } from './random-source.ts';
+
+/**
+ * Replay: DOZO_SEED=<the seed printed> DOZO_POWER_CUTS=10 node --test test/fault/power-cut.test.ts
+ * Long: DOZO_POWER_CUTS=100000
+ */
+const CUTS = Number(process.env['DOZO_POWER_CUTS'] ?? 1_000);
+const FIRST_SEED = Number(process.env['DOZO_SEED'] ?? 1);
+const CUTS_A_LIFE = 10;
+
+const files = new PowerCutFileSystem('/nas/share', new RandomSource(0));
+
+async function liveOnce(seed: number, tally: LifeTally): Promise<void> {
+  const random = new RandomSource(seed);
+  files.format(new RandomSource(seed + 0x5eed));
+  await new PowerCutLife(files, random, tally).live(CUTS_A_LIFE);
+}
+
+describe('a repository whose power fails again and again', () => {
+  before(() => files.install());
+  after(() => files.uninstall());
+
+  it('is the same for the same seed, so that a failure can be replayed', async () => {
+    const runs: string[] = [];
+    for (let turn = 0; turn < 2; turn += 1) {
+      await liveOnce(FIRST_SEED + 77, { cuts: 0, errors: 0, lies: 0, commits: 0, resumed: 0 });
+      runs.push(fingerprint(files));
+    }
+    assert.equal(runs[0], runs[1]);
+  });
+
+  it(`loses nothing that was committed in ${CUTS} failures`, async (t) => {
+    const tally: LifeTally = { cuts: 0, errors: 0, lies: 0, commits: 0, resumed: 0 };
+    for (let seed = FIRST_SEED; tally.cuts < CUTS; seed += 1) {
+      try {
+        await liveOnce(seed, tally);
+      } catch (error) {
+        throw new Error(`DOZO_SEED=${seed} DOZO_POWER_CUTS=${CUTS_A_LIFE} finds it again`, { cause: error });
+      }
+    }
+    t.diagnostic(JSON.stringify(tally));
+    assert.ok(tally.commits > tally.cuts / 4, 'versions were committed between the failures');
+    assert.ok(tally.errors > 0 && tally.resumed > 0, 'faults and resumed sessions were among them');
+  });
+});
