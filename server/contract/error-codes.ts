@@ -92,6 +92,10 @@ export const ERROR_CODES = {
   POINT_INCOMPLETE: { http: 409, retry: 'permanent' },
 
   // Bringing back
+  REPOSITORY_EVIDENCE_MISSING: { http: 409, retry: 'permanent' },
+  REPOSITORY_CLOCK_BACK: { http: 409, retry: 'permanent' },
+  REPOSITORY_COLLECTED: { http: 409, retry: 'transient' },
+  POINT_LOCKED: { http: 409, retry: 'permanent' },
   RESTORE_NAME_TAKEN: { http: 409, retry: 'permanent' },
   RESTORE_MACHINE_RUNNING: { http: 409, retry: 'permanent' },
   RESTORE_REGISTER_FAILED: { http: 502, retry: 'permanent' },

@@ -1,20 +1,25 @@
 import type { Extent } from '../disk/index.ts';
 import { normalizeExtents } from '../disk/index.ts';
 import { AppError, isAppError, toAppError } from '../errors/index.ts';
-import type { Logger } from '../runtime/index.ts';
+import { systemClock, type Logger } from '../runtime/index.ts';
 import { ChunkIndex } from './chunk-index.ts';
 import type { CodecPool } from './codec-pool.ts';
-import { readCondemned } from './condemned.ts';
+import { readCondemnedLists } from './condemned.ts';
+import { readDamagedCopies } from './damaged-copies.ts';
+import { readEvidence } from './evidence.ts';
 import { readHeader, type RepositoryHeader } from './header.ts';
 import { parseSlot } from './key-slot.ts';
 import { parseSegment } from './index-segment.ts';
 import {
   CONDEMNED_FOLDER,
+  DAMAGED_FOLDER,
+  EVIDENCE_FOLDER,
   HEADER_NAME,
   ID_BYTES,
   INDEX_FOLDER,
   isZeroId,
   KEYS_FOLDER,
+  MARKS_FOLDER,
   packIdOfName,
   packName,
   PACKS_FOLDER,
@@ -34,7 +39,8 @@ import {
   type PackTable,
 } from './pack-format.ts';
 import { levelCount, loadPage } from './page-tree.ts';
-import { parsePoint, type PointContent } from './point-file.ts';
+import { isFence, parsePoint, type PointContent } from './point-file.ts';
+import { PointMarks } from './point-marks.ts';
 import type { CheckOptions, CheckReport, Damage } from './repository.ts';
 import { parseSession } from './session-file.ts';
 
@@ -69,6 +75,8 @@ class Check {
   readonly #pool: CodecPool;
   readonly #header: RepositoryHeader;
   readonly #options: CheckOptions;
+  readonly #marks: PointMarks;
+  readonly #purged = new Set<string>();
   readonly #damages: Damage[] = [];
   /** Packs that are there, by number: rows known to be damaged. */
   readonly #badRows = new Map<number, Map<number, string>>();
@@ -95,6 +103,7 @@ class Check {
       identity: catalog.identity,
       logger,
     });
+    this.#marks = new PointMarks({ storage: catalog.storage, keys: catalog.keys, clock: systemClock });
     this.#pool = context.pool;
     this.#header = context.header;
     this.#options = options;
@@ -274,9 +283,18 @@ class Check {
         parseSlot(await storage.read(name), name);
       });
     }
-    for await (const name of storage.listNames(CONDEMNED_FOLDER)) {
+    await this.#guard(CONDEMNED_FOLDER, async () => {
+      await readCondemnedLists(storage, keys);
+    });
+    await this.#guard(EVIDENCE_FOLDER, async () => {
+      await readEvidence(storage, keys);
+    });
+    await this.#guard(MARKS_FOLDER, async () => {
+      for (const [pointId, fate] of await this.#marks.loadAll()) if (fate.purged) this.#purged.add(pointId);
+    });
+    for await (const name of storage.listNames(DAMAGED_FOLDER)) {
       await this.#guard(name, async () => {
-        await readCondemned(storage, name, keys);
+        await readDamagedCopies(storage, name, keys);
       });
     }
   }
@@ -286,9 +304,11 @@ class Check {
     for await (const name of this.#catalog.storage.listNames(POINTS_FOLDER)) names.push(name);
     for (const name of names.sort()) {
       const pointId = pointIdOfName(name);
-      if (pointId === null) continue;
+      // A collector removes what such a point needed once its file is gone; it may be between the two.
+      if (pointId === null || this.#purged.has(pointId)) continue;
       try {
-        this.#points.push(parsePoint(await this.#catalog.storage.read(name), name, this.#catalog.keys));
+        const bytes = await this.#catalog.storage.read(name);
+        if (!isFence(bytes)) this.#points.push(parsePoint(bytes, name, this.#catalog.keys));
       } catch (error) {
         if (!isAppError(error) || !isDamage(error)) throw error;
         const affects = [{ pointId, machineName: '', diskKey: '', extents: [] }];

@@ -4,6 +4,7 @@ import { AppError, isAppError } from '../errors/index.ts';
 import { randomHex, silentLogger, systemClock, type Clock, type Logger } from '../runtime/index.ts';
 import type { Storage } from '../storage/index.ts';
 import { checkRepository } from './check.ts';
+import { collectGarbage } from './collector.ts';
 import { CodecPool } from './codec-pool.ts';
 import { assertChunkSize, encodeHeader, readHeader, type RepositoryHeader } from './header.ts';
 import { publishSlot, type KeySecret } from './key-slot.ts';
@@ -20,17 +21,23 @@ import {
 } from './layout.ts';
 import { PackCatalog } from './pack-catalog.ts';
 import { StoredDisk } from './point-disk.ts';
-import { parsePoint, type PointContent } from './point-file.ts';
+import { isFence, parsePoint, type PointContent } from './point-file.ts';
+import { PointMarks } from './point-marks.ts';
 import { readmeText } from './readme-text.ts';
 import type {
   CheckOptions,
   CheckReport,
+  CollectOptions,
+  CollectReport,
+  DeleteRequest,
+  KeptRepository,
   Point,
   PointDisk,
+  PointFate,
   PointListing,
   PointManifest,
-  Repository,
   RepositoryStats,
+  TrashedPoint,
   WriteSession,
 } from './repository.ts';
 import { startSession } from './write-session.ts';
@@ -60,7 +67,7 @@ export interface CreateRepositoryOptions extends RepositoryOptions {
  * Makes an empty repository in an empty store.
  * @throws REPOSITORY_EXISTS, INPUT_INVALID, storage errors
  */
-export async function createRepository(options: CreateRepositoryOptions): Promise<Repository> {
+export async function createRepository(options: CreateRepositoryOptions): Promise<KeptRepository> {
   const { storage, clock = systemClock, chunkSizeBytes = CHUNK_SIZE_BYTES_DEFAULT, identity = 'sha256' } = options;
   assertChunkSize(chunkSizeBytes);
   const header: RepositoryHeader = {
@@ -110,7 +117,7 @@ async function publishUnlessThere(storage: Storage, name: string, data: Buffer):
  * the size of the index.
  * @throws REPOSITORY_NOT_FOUND, REPOSITORY_FORMAT_UNKNOWN, REPOSITORY_KEY_NEEDED, REPOSITORY_KEY_WRONG, storage errors
  */
-export async function openRepository(options: RepositoryOptions): Promise<Repository> {
+export async function openRepository(options: RepositoryOptions): Promise<KeptRepository> {
   const { storage, clock = systemClock, logger = silentLogger } = options;
   const header = await readHeader(storage);
   const keys = header.encryption === null ? null : (await unlock(storage, header, options)).keys;
@@ -130,26 +137,47 @@ interface Parts {
   logger: Logger;
 }
 
-class ChunkRepository implements Repository {
+class ChunkRepository implements KeptRepository {
   readonly id: string;
   readonly location: string;
   readonly chunkSizeBytes: number;
   readonly #parts: Parts;
+  readonly #marks: PointMarks;
   readonly #points = new Map<string, PointContent>();
 
   constructor(parts: Parts) {
+    const { storage, keys } = parts.catalog;
     this.#parts = parts;
+    this.#marks = new PointMarks({ storage, keys, clock: parts.clock });
     this.id = parts.header.repositoryId;
     this.location = parts.catalog.storage.location;
     this.chunkSizeBytes = parts.header.chunkSizeBytes;
   }
 
   async listPoints(): Promise<PointListing[]> {
+    const fates = await this.#marks.loadAll();
+    return this.#listWhere((pointId) => isShown(fates.get(pointId)));
+  }
+
+  async listTrash(): Promise<TrashedPoint[]> {
+    const fates = await this.#marks.loadAll();
+    const listings = await this.#listWhere(
+      (pointId) => fates.get(pointId)?.purged === false && !isShown(fates.get(pointId)),
+    );
+    return listings.flatMap((listing) => {
+      const deleted = fates.get(listing.pointId)?.deleted ?? null;
+      if (deleted === null) return [];
+      const { atMs: deletedAtMs, keepUntilMs, reason } = deleted;
+      return [{ ...listing, deletedAtMs, keepUntilMs, reason }];
+    });
+  }
+
+  async #listWhere(isWanted: (pointId: string) => boolean): Promise<PointListing[]> {
     const { storage } = this.#parts.catalog;
     const listings: PointListing[] = [];
     for await (const { name, sizeBytes } of storage.list(POINTS_FOLDER)) {
       const pointId = pointIdOfName(name);
-      if (pointId === null) continue;
+      if (pointId === null || !isWanted(pointId)) continue;
       try {
         const { manifest } = await this.#content(pointId);
         listings.push({ pointId, sizeBytes, manifest, damage: null });
@@ -162,7 +190,34 @@ class ChunkRepository implements Repository {
     return listings.sort((a, b) => (orderOf(a) < orderOf(b) ? -1 : 1));
   }
 
+  async listFates(): Promise<Map<string, PointFate>> {
+    return this.#marks.loadAll();
+  }
+
+  async deletePoint(pointId: string, request: DeleteRequest): Promise<PointFate> {
+    return this.#marks.delete(pointId, request);
+  }
+
+  async restorePoint(pointId: string): Promise<PointFate> {
+    return this.#marks.restore(pointId);
+  }
+
+  async lockPoint(pointId: string, untilMs: number): Promise<PointFate> {
+    return this.#marks.lock(pointId, untilMs);
+  }
+
+  async collect(options: CollectOptions): Promise<CollectReport> {
+    const { catalog, pool, header, clock, logger } = this.#parts;
+    return collectGarbage({ catalog, pool, header, clock, logger, marks: this.#marks }, options);
+  }
+
   async openPoint(pointId: string): Promise<Point> {
+    if (!isShown(await this.#marks.load(pointId))) {
+      throw new AppError('POINT_NOT_FOUND', `Version ${pointId} is in the trash.`, {
+        hint: 'Bring it back from the trash first, or choose another version.',
+        details: { pointId },
+      });
+    }
     return new StoredPoint(await this.#content(pointId), this.#parts);
   }
 
@@ -184,6 +239,7 @@ class ChunkRepository implements Repository {
     } catch (error) {
       throw isAppError(error) && error.code === 'NOT_FOUND' ? notFound(error) : error;
     }
+    if (isFence(bytes)) throw notFound();
     const content = parsePoint(bytes, name, catalog.keys);
     this.#points.set(pointId, content);
     const oldest = this.#points.keys().next().value;
@@ -295,6 +351,10 @@ class StoredPoint implements Point {
       pool,
     });
   }
+}
+
+function isShown(fate: PointFate | undefined): boolean {
+  return fate === undefined || (fate.deleted === null && !fate.purged);
 }
 
 /** A trouble of one version's file, as opposed to one of the store. */

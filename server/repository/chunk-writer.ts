@@ -1,12 +1,12 @@
 import { randomBytes } from 'node:crypto';
-import { AppError, isAppError, toAppError } from '../errors/index.ts';
+import { AppError, assert, isAppError, toAppError } from '../errors/index.ts';
 import type { Logger } from '../runtime/index.ts';
 import { encodeChunk } from './chunk-codec.ts';
 import type { CodecPool, CodecSlot } from './codec-pool.ts';
 import { encodeSegment, parseSegment, SEGMENT_TARGET_BYTES } from './index-segment.ts';
 import { identify } from './keys.ts';
-import { ID_BYTES, indexName, PACK_ROWS_MAX } from './layout.ts';
-import type { PackCatalog } from './pack-catalog.ts';
+import { ID_BYTES, indexName, PACK_ROWS_MAX, ZERO_ID } from './layout.ts';
+import type { ChunkPlace, PackCatalog } from './pack-catalog.ts';
 import type { PackKind, PackTable } from './pack-format.ts';
 import { PackWriter, type PackAddition } from './pack-writer.ts';
 
@@ -51,12 +51,17 @@ export class ChunkWriter {
   readonly #publishing = new Set<Promise<void>>();
   readonly #unindexed: PackTable[] = [];
   readonly #working = new Set<Promise<void>>();
+  readonly #avoid: ReadonlySet<number>;
+  /** Packs that what this session makes will need: those it found chunks in, and its own. */
+  readonly builtOn = new Set<number>();
   #batch: Batch | null = null;
   #opening: Promise<void> | null = null;
   #failure: Error | null = null;
   #writingIndex: Promise<void> = Promise.resolve();
 
-  constructor(options: { catalog: PackCatalog; pool: CodecPool; logger: Logger }) {
+  /** @param options.avoid packs whose copies do not count: a collector is emptying them */
+  constructor(options: { catalog: PackCatalog; pool: CodecPool; logger: Logger; avoid?: ReadonlySet<number> }) {
+    this.#avoid = options.avoid ?? new Set();
     this.#catalog = options.catalog;
     this.#pool = options.pool;
     this.#logger = options.logger;
@@ -160,13 +165,26 @@ export class ChunkWriter {
 
   /** Null: the chunk is new, and is from now on this session's to store. */
   async #knownFate(id: Buffer, job: ChunkJob): Promise<ChunkFate | null> {
-    if ((await job.currentId()).equals(id) && (this.#isPending(id) || this.#catalog.mayHave(id)))
-      return { kind: 'unchanged' };
+    if ((await job.currentId()).equals(id) && (this.#isPending(id) || this.buildOn(id))) return { kind: 'unchanged' };
     if (this.#isPending(id)) return { kind: 'duplicate' };
     this.#pending.add(keyOf(id));
-    if ((await this.#catalog.locate(id, 'build')) === null) return null;
+    const place = await this.#locate(id);
+    if (place === null) return null;
     this.#pending.delete(keyOf(id));
+    this.builtOn.add(place.pack);
     return { kind: 'duplicate' };
+  }
+
+  /** Notes that the chunk is needed where it lies. False: no sound copy is known. */
+  buildOn(id: Buffer): boolean {
+    const packs = this.#catalog.soundPacks(id);
+    for (const pack of packs) this.builtOn.add(pack);
+    return packs.length > 0;
+  }
+
+  async #locate(id: Buffer): Promise<ChunkPlace | null> {
+    for await (const place of this.#catalog.places(id, 'build')) if (!this.#avoid.has(place.pack)) return place;
+    return null;
   }
 
   #isPending(id: Buffer): boolean {
@@ -182,7 +200,8 @@ export class ChunkWriter {
     if (this.#isPending(id)) return { id, stored: Promise.resolve({ storedBytes: 0 }) };
     if (this.#catalog.mayHave(id)) {
       const copy = Buffer.from(content);
-      const stored = this.#catalog.locate(id, 'build').then(async (place) => {
+      const stored = this.#locate(id).then(async (place) => {
+        if (place !== null) this.builtOn.add(place.pack);
         if (place !== null || this.#isPending(id)) return { storedBytes: 0 };
         return this.#storeMeta(id, copy);
       });
@@ -239,7 +258,7 @@ export class ChunkWriter {
   async #publish(pack: PackWriter): Promise<void> {
     try {
       const table = await pack.publish();
-      this.#catalog.add(table, null);
+      this.builtOn.add(this.#catalog.add(table, null));
       for (let row = 0; row < table.rowCount; row += 1) this.#pending.delete(keyOf(table.row(row).id));
       this.#unindexed.push(table);
       if (this.#unindexed.length >= UNINDEXED_PACKS_MAX) await this.#writeIndex();
@@ -335,6 +354,22 @@ export class ChunkWriter {
       await this.publishPacks();
     }
     return this.#catalog.readChunk(id);
+  }
+
+  /** Stores a chunk again whose copies are all about to go or known to be damaged. */
+  async storeAgain(id: Buffer, content: Buffer, kind: PackKind): Promise<void> {
+    if (kind === 'meta') {
+      await this.addMeta(content).stored;
+      return;
+    }
+    await this.add(content, {
+      lengthBytes: content.length,
+      currentId: () => Promise.resolve(ZERO_ID),
+      done: (stored) => {
+        assert(stored.equals(id), 'a proven chunk keeps its identity');
+        return Promise.resolve();
+      },
+    });
   }
 
   /** Ends the writer; a file that is not published goes away. */

@@ -13,6 +13,12 @@ export const SESSIONS_FOLDER = 'sessions';
 export const KEYS_FOLDER = 'keys';
 /** Lists of packs that the collector is about to remove: writers must not build on them. */
 export const CONDEMNED_FOLDER = 'condemned';
+/** What was decided about points: deleted, brought back, locked, gone for good. */
+export const MARKS_FOLDER = 'marks';
+/** Which points there were at the last collection. */
+export const EVIDENCE_FOLDER = 'evidence';
+/** Copies of chunks that a check found damaged: nothing builds on them. */
+export const DAMAGED_FOLDER = 'damaged';
 
 export const ID_BYTES = 32;
 export const PACK_ID_BYTES = 16;

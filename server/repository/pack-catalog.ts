@@ -6,7 +6,9 @@ import { decodeChunk, type ChunkIdentity } from './chunk-codec.ts';
 import { ChunkIndex } from './chunk-index.ts';
 import { parseSegment } from './index-segment.ts';
 import { derivePackKey, type RepositoryKeys } from './keys.ts';
-import { CONDEMNED_FOLDER, INDEX_FOLDER, packIdOfName, packName, PACKS_FOLDER } from './layout.ts';
+import { readCondemnedLists, type CondemnedList } from './condemned.ts';
+import { listDamagedCopies, readDamagedCopies, type DamagedCopies } from './damaged-copies.ts';
+import { INDEX_FOLDER, packIdOfName, packName, PACKS_FOLDER } from './layout.ts';
 import {
   locatePackTable,
   PACK_ROW_BYTES,
@@ -16,7 +18,6 @@ import {
   type PackRow,
   type PackTable,
 } from './pack-format.ts';
-import { readCondemned } from './condemned.ts';
 
 /** Enough for the tables of some hundred GiB of disk in the order in which they were written. */
 const TABLE_CACHE_BYTES = 8 * 1024 * 1024;
@@ -34,6 +35,10 @@ export interface PackEntry {
   condemned: boolean;
   /** A chunk of it was found damaged: what is delivered again is stored again, beside it. */
   suspect: boolean;
+  /** The last listing did not have it: a collector removed it. */
+  gone: boolean;
+  /** Rows that a check found damaged. */
+  badRows: ReadonlySet<number> | null;
 }
 
 /** A chunk's place, confirmed in the pack's table. */
@@ -59,7 +64,10 @@ export class PackCatalog {
   readonly #numbers = new Map<string, number>();
   readonly #segments = new Set<string>();
   readonly #tables = new ByteCache<number, PackTable>(TABLE_CACHE_BYTES);
+  readonly #damagedCopies = new Map<string, DamagedCopies>();
+  #condemnedLists: readonly CondemnedList[] = [];
   #refreshing: Promise<void> | null = null;
+  #nextRefresh: Promise<void> | null = null;
 
   constructor(options: { storage: Storage; keys: RepositoryKeys | null; identity: ChunkIdentity; logger: Logger }) {
     this.storage = options.storage;
@@ -82,39 +90,104 @@ export class PackCatalog {
     return entry;
   }
 
-  /**
-   * Takes in what other writers have published since. Segments are listed before packs: a pack of a
-   * listed segment that is not there any more was removed, not merely unseen. Packs without a
-   * readable segment (a crash between the two, a damaged segment) give their own tables.
-   */
-  async refresh(): Promise<void> {
-    this.#refreshing ??= this.#refresh().finally(() => {
-      this.#refreshing = null;
-    });
-    return this.#refreshing;
+  /** Lists of packs to be removed, as of the last look. */
+  get condemnedLists(): readonly CondemnedList[] {
+    return this.#condemnedLists;
   }
 
+  /** Names of the records about damaged copies, as of the last look. */
+  get damagedRecords(): ReadonlyMap<string, DamagedCopies> {
+    return this.#damagedCopies;
+  }
+
+  /**
+   * Takes in what others have published or removed since. Everything is looked at after the call: a look
+   * that was under way may have missed what the caller must see, so it is not shared.
+   */
+  async refresh(): Promise<void> {
+    if (this.#refreshing === null) return this.#beginRefresh();
+    this.#nextRefresh ??= this.#refreshing
+      .catch(() => undefined)
+      .then(() => {
+        this.#nextRefresh = null;
+        return this.#beginRefresh();
+      });
+    return this.#nextRefresh;
+  }
+
+  #beginRefresh(): Promise<void> {
+    const refreshing = this.#refresh().finally(() => {
+      this.#refreshing = null;
+    });
+    this.#refreshing = refreshing;
+    return refreshing;
+  }
+
+  /**
+   * Segments are listed before packs: a pack of a listed segment that is not there any more was removed,
+   * not merely unseen. Packs without a readable segment (a crash between the two, a damaged segment) give
+   * their own tables.
+   */
   async #refresh(): Promise<void> {
     const segments: string[] = [];
+    const listed = new Set<string>();
     let segmentBytes = 0;
     for await (const { name, sizeBytes } of this.storage.list(INDEX_FOLDER)) {
-      if (!name.endsWith('.index') || this.#segments.has(name)) continue;
+      if (!name.endsWith('.index')) continue;
+      listed.add(name);
+      if (this.#segments.has(name)) continue;
       segments.push(name);
       segmentBytes += sizeBytes;
     }
+    this.#dropSegments([...this.#segments].filter((name) => !listed.has(name)));
+    const seen = new Uint8Array(this.#packs.length);
     const present = new Set<string>();
     for await (const name of this.storage.listNames(PACKS_FOLDER)) {
       const packId = packIdOfName(name);
-      if (packId !== null && !this.#numbers.has(packId)) present.add(packId);
+      if (packId === null) continue;
+      const number = this.#numbers.get(packId);
+      if (number === undefined) present.add(packId);
+      else if (number < seen.length) seen[number] = 1;
     }
-    const condemned = new Set<string>();
-    for await (const name of this.storage.listNames(CONDEMNED_FOLDER)) {
-      for (const packId of await readCondemned(this.storage, name, this.keys)) condemned.add(packId);
-    }
+    for (const [number, flag] of seen.entries()) this.pack(number).gone = flag === 0;
+    const lists = await readCondemnedLists(this.storage, this.keys);
     this.index.reserve(Math.floor(segmentBytes / PACK_ROW_BYTES));
     for (const name of segments) await this.#loadSegment(name, present);
     for (const packId of present) await this.#loadPack(packId);
+    const condemned = new Set(lists.flatMap((list) => list.packs));
     for (const entry of this.#packs) entry.condemned = condemned.has(entry.packId);
+    this.#condemnedLists = lists;
+    await this.#loadDamagedCopies();
+  }
+
+  async #loadDamagedCopies(): Promise<void> {
+    const names = new Set(await listDamagedCopies(this.storage));
+    for (const name of this.#damagedCopies.keys()) if (!names.has(name)) this.#damagedCopies.delete(name);
+    for (const name of names) {
+      if (this.#damagedCopies.has(name)) continue;
+      try {
+        const copies = await readDamagedCopies(this.storage, name, this.keys);
+        if (copies !== null) this.#damagedCopies.set(name, copies);
+        this.damages.delete(name);
+      } catch (error) {
+        // What it names is found again by the next check, and by whoever reads it.
+        if (!isAppError(error) || error.code !== 'REPOSITORY_INDEX_DAMAGED') throw error;
+        this.#note(name, error);
+      }
+    }
+    const bad = new Map<string, Set<number>>();
+    for (const { copies } of this.#damagedCopies.values()) {
+      for (const { pack, rows } of copies) bad.set(pack, new Set([...(bad.get(pack) ?? []), ...rows]));
+    }
+    for (const entry of this.#packs) entry.badRows = bad.get(entry.packId) ?? null;
+  }
+
+  /** Forgets segments that were removed; copies in them count no more. */
+  #dropSegments(names: readonly string[]): void {
+    if (names.length === 0) return;
+    const dropped = new Set(names);
+    for (const name of names) this.#segments.delete(name);
+    for (const entry of this.#packs) if (entry.copy !== null && dropped.has(entry.copy.segment)) entry.copy = null;
   }
 
   async #loadSegment(name: string, present: Set<string>): Promise<void> {
@@ -175,6 +248,8 @@ export class PackCatalog {
       copy,
       condemned: false,
       suspect: false,
+      gone: false,
+      badRows: null,
     });
     this.#numbers.set(table.packId, number);
     this.index.insertTable(number, table);
@@ -187,7 +262,7 @@ export class PackCatalog {
 
   /** Packs that no readable segment holds: the next writer gives them one. */
   packsWithoutCopy(): PackEntry[] {
-    return this.#packs.filter((entry) => entry.copy === null && !entry.condemned);
+    return this.#packs.filter((entry) => entry.copy === null && !entry.condemned && !entry.gone);
   }
 
   #setCopy(packId: string, copy: PackEntry['copy']): void {
@@ -230,7 +305,12 @@ export class PackCatalog {
 
   /** False: certainly not stored. True: almost certainly; `locate` proves it. */
   mayHave(id: Buffer): boolean {
-    return this.index.candidates(id).some(({ pack }) => this.#isSound(pack));
+    return this.index.candidates(id).some(({ pack, row }) => this.#isSound(pack, row));
+  }
+
+  /** Packs that may hold a sound copy; none: certainly not stored. */
+  soundPacks(id: Buffer): number[] {
+    return this.index.candidates(id).flatMap(({ pack, row }) => (this.#isSound(pack, row) ? [pack] : []));
   }
 
   /**
@@ -243,15 +323,15 @@ export class PackCatalog {
     return null;
   }
 
-  #isSound(number: number): boolean {
-    const { condemned, suspect } = this.pack(number);
-    return !condemned && !suspect;
+  #isSound(number: number, row: number): boolean {
+    const { condemned, suspect, gone, badRows } = this.pack(number);
+    return !condemned && !suspect && !gone && badRows?.has(row) !== true;
   }
 
   /** Every confirmed copy of the chunk. */
   async *places(id: Buffer, use: 'read' | 'build'): AsyncIterable<ChunkPlace> {
     for (const { pack, row } of this.index.candidates(id)) {
-      if (use === 'build' && !this.#isSound(pack)) continue;
+      if (use === 'build' && !this.#isSound(pack, row)) continue;
       let table: PackTable;
       try {
         table = await this.table(pack);
@@ -261,6 +341,12 @@ export class PackCatalog {
       }
       if (table.hasId(row, id)) yield { pack, row, form: table.row(row) };
     }
+  }
+
+  /** The content of one copy, proven; null: this copy cannot be used. @throws storage errors but of one file */
+  async readPlace(id: Buffer, place: ChunkPlace): Promise<Buffer | null> {
+    const result = await this.#readAt(id, place);
+    return Buffer.isBuffer(result) ? result : null;
   }
 
   /**
@@ -279,21 +365,28 @@ export class PackCatalog {
 
   async #tryRead(id: Buffer): Promise<Buffer | AppError | null> {
     let failure: AppError | null = null;
-    for await (const { pack, row, form } of this.places(id, 'read')) {
-      const name = packName(this.pack(pack).packId);
-      try {
-        const stored = await this.storage.read(name, { offsetBytes: form.offsetBytes, lengthBytes: form.storedLength });
-        const content = decodeChunk(stored, { ...form, row }, this.packKey(pack), this.identity);
-        if (typeof content !== 'string') return content;
-        this.pack(pack).suspect = true;
-        failure = chunkDamaged(id, name, content);
-      } catch (error) {
-        if (!isAppError(error)) throw error;
-        if (error.code === 'NOT_FOUND') this.pack(pack).suspect = true;
-        failure = error.code === 'NOT_FOUND' ? chunkMissing(id, name) : error;
-      }
+    for await (const place of this.places(id, 'read')) {
+      const result = await this.#readAt(id, place);
+      if (Buffer.isBuffer(result)) return result;
+      failure = result;
     }
     return failure;
+  }
+
+  async #readAt(id: Buffer, { pack, row, form }: ChunkPlace): Promise<Buffer | AppError> {
+    const name = packName(this.pack(pack).packId);
+    try {
+      const stored = await this.storage.read(name, { offsetBytes: form.offsetBytes, lengthBytes: form.storedLength });
+      const content = decodeChunk(stored, { ...form, row }, this.packKey(pack), this.identity);
+      if (typeof content !== 'string') return content;
+      this.pack(pack).suspect = true;
+      return chunkDamaged(id, name, content);
+    } catch (error) {
+      if (!isAppError(error)) throw error;
+      if (error.code !== 'NOT_FOUND') return error;
+      this.pack(pack).gone = true;
+      return chunkMissing(id, name);
+    }
   }
 
   packKey(number: number): Buffer | null {

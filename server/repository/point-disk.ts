@@ -4,7 +4,7 @@ import { ByteCache } from './byte-cache.ts';
 import type { ChunkWriter } from './chunk-writer.ts';
 import type { CodecPool } from './codec-pool.ts';
 import { ID_BYTES, isZeroId, PAGE_BYTES, PAGE_IDS, ZERO_ID } from './layout.ts';
-import { chunkMissing, type PackCatalog } from './pack-catalog.ts';
+import type { PackCatalog } from './pack-catalog.ts';
 import { levelCount, loadPage, pageCount, PageTree } from './page-tree.ts';
 import type { PointDisk } from './repository.ts';
 import { streamChunks, type WantedChunk } from './chunk-stream.ts';
@@ -249,14 +249,33 @@ export class StoredDisk implements PointDisk {
     return page;
   }
 
+  /** Every page and every chunk, each page before what it names; what is all zero costs nothing. */
+  async *parts(): AsyncIterable<{ id: Buffer; kind: 'page' | 'chunk' }> {
+    yield* this.#partsOf(this.#levels - 1, 0);
+  }
+
+  async *#partsOf(level: number, index: number): AsyncIterable<{ id: Buffer; kind: 'page' | 'chunk' }> {
+    const page = await this.page(level, index);
+    if (page === null) return;
+    yield { id: await this.pageId(level, index), kind: 'page' };
+    for (let slot = 0; slot < PAGE_IDS; slot += 1) {
+      const id = slotOf(page, slot);
+      if (isZeroId(id)) continue;
+      if (level === 0) yield { id, kind: 'chunk' };
+      else yield* this.#partsOf(level - 1, index * PAGE_IDS + slot);
+    }
+  }
+
   /**
-   * Proves that every page can be read and that every chunk is known: whoever builds on this disk takes
-   * over what it does not deliver.
+   * Proves that every page can be read and that a copy of every chunk is there to be built on. What has
+   * none that stays (a collector is about to move it, a check found it damaged) but can be read is stored again.
    * @throws REPOSITORY_CHUNK_MISSING, REPOSITORY_CHUNK_DAMAGED
    */
-  async assertStored(): Promise<void> {
-    for await (const { id } of this.chunks(0, this.chunkCount)) {
-      if (!this.catalog.mayHave(id)) throw chunkMissing(id);
+  async takeOver(chunks: ChunkWriter): Promise<void> {
+    for await (const { id, kind } of this.parts()) {
+      if (chunks.buildOn(id)) continue;
+      const content = await this.catalog.readChunk(id);
+      await chunks.storeAgain(Buffer.from(id), content, kind === 'page' ? 'meta' : 'data');
     }
   }
 

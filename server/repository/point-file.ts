@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { AppError } from '../errors/index.ts';
+import type { JsonFileKind } from './json-file.ts';
 import type { RepositoryKeys } from './keys.ts';
 import { pointIdOfName } from './layout.ts';
 import type { PointManifest, WriteStats } from './repository.ts';
@@ -19,6 +20,23 @@ export interface PointContent {
   files: PointFile[];
   sessionId: string;
   chunkSizeBytes: number;
+}
+
+/**
+ * Lies under a point's name in its place: a collector gave the session up that would have published it.
+ * Whoever is first under the name has decided.
+ */
+const fenceSchema = z.object({ pointId: z.string(), sessionId: z.string(), atMs: z.number() });
+
+export const FENCE: JsonFileKind<z.infer<typeof fenceSchema>> = {
+  kind: 'DOZOFENC',
+  schema: fenceSchema,
+  code: 'REPOSITORY_MANIFEST_DAMAGED',
+  hint: 'Nothing to do: it stands for a run that never ended.',
+};
+
+export function isFence(bytes: Buffer): boolean {
+  return bytes.toString('latin1', 0, FENCE.kind.length) === FENCE.kind;
 }
 
 const ROOT_DOMAIN = 'dozo point 1\n';

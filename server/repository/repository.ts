@@ -22,6 +22,89 @@ export interface Repository {
   close(): Promise<void>;
 }
 
+/** A repository as it is opened: with what only its keeper does. */
+export interface KeptRepository extends Repository {
+  /**
+   * Moves a point to the trash: hidden from `listPoints` and `openPoint` at once, its data stays until a
+   * collection after `keepUntilMs`.
+   * @throws POINT_NOT_FOUND, POINT_LOCKED
+   */
+  deletePoint(pointId: string, request: DeleteRequest): Promise<PointFate>;
+  /** Takes a deletion back. @throws POINT_NOT_FOUND when the collector had it already */
+  restorePoint(pointId: string): Promise<PointFate>;
+  /**
+   * No path deletes the point before `untilMs`. A lock is only ever lengthened.
+   * @throws POINT_NOT_FOUND, CONFLICT while it is in the trash
+   */
+  lockPoint(pointId: string, untilMs: number): Promise<PointFate>;
+  /** Points in the trash, oldest first. */
+  listTrash(): Promise<TrashedPoint[]>;
+  /** Points that something was decided about, by id: locks and deletions. */
+  listFates(): Promise<Map<string, PointFate>>;
+  /**
+   * Ends deletions whose time is over and removes what no point needs any more. Safe beside writers,
+   * readers and other collections, and after a cut anywhere; the next one goes on.
+   * @throws REPOSITORY_EVIDENCE_MISSING, REPOSITORY_CLOCK_BACK, REPOSITORY_FORMAT_UNKNOWN and what a point
+   *   that cannot be read throws, all before anything is removed; CANCELLED
+   */
+  collect(options: CollectOptions): Promise<CollectReport>;
+}
+
+export interface DeleteRequest {
+  /** Until then it can be brought back. */
+  keepUntilMs: number;
+  /** One sentence for people: who or what wanted it. */
+  reason: string;
+}
+
+/** What was decided about a point. */
+export interface PointFate {
+  /** In the trash. */
+  deleted: { atMs: number; keepUntilMs: number; reason: string } | null;
+  /** Gone for good. */
+  purged: boolean;
+  /** May be over. */
+  lockedUntilMs: number | null;
+}
+
+export interface TrashedPoint extends PointListing {
+  deletedAtMs: number;
+  keepUntilMs: number;
+  reason: string;
+}
+
+export interface CollectOptions {
+  /** How long to wait for sessions at work, in all; after it the report says `waiting`. 0: not at all. */
+  patienceMs: number;
+  /** A session that published nothing for so long is dead and is kept from committing. */
+  sessionSilenceMs?: number;
+  /** Packs of which at least this share of the chunks is needed stay as they are; 0 to 1. */
+  liveShareMin?: number;
+  signal?: AbortSignal;
+  progress?(done: { stage: CollectStage; done: number; total: number }): void;
+}
+
+export type CollectStage = 'marking' | 'rewriting' | 'waiting' | 'removing';
+
+export interface CollectReport {
+  /** `waiting`: sessions that began before the announcement are at work; the next collection goes on. */
+  state: 'done' | 'waiting';
+  waitingFor: string[];
+  /** Deletions whose time was over. */
+  purgedPoints: string[];
+  /** Points that stay, those in the trash included. */
+  keptPoints: number;
+  /** Sessions that were taken for dead. */
+  fencedSessions: string[];
+  packs: number;
+  removedPacks: number;
+  /** Bytes of the files removed, and of those written in their place. */
+  removedBytes: number;
+  writtenBytes: number;
+  /** Chunks that points need and that are in no pack. */
+  missingChunks: number;
+}
+
 export interface PointListing {
   pointId: string;
   sizeBytes: number;

@@ -9,7 +9,18 @@ import { FORMAT_VERSION } from './layout.ts';
  * The frame around every small file (header, key slot, index, point, session): section "Sealed file"
  * of the format. Its last 32 bytes are the SHA-256 of all before, so no changed bit goes unnoticed.
  */
-export type SealedKind = 'DOZOHEAD' | 'DOZOKEYS' | 'DOZOINDX' | 'DOZOPONT' | 'DOZOSESS' | 'DOZOCOND';
+export type SealedKind =
+  | 'DOZOHEAD'
+  | 'DOZOKEYS'
+  | 'DOZOINDX'
+  | 'DOZOPONT'
+  | 'DOZOFENC'
+  | 'DOZOSESS'
+  | 'DOZOCOND'
+  | 'DOZOVERD'
+  | 'DOZOMARK'
+  | 'DOZOEVID'
+  | 'DOZODAMG';
 
 export const SEALED_HEADER_BYTES = 64;
 const HASH_BYTES = 32;

@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { z } from 'zod';
-import { isAppError } from '../errors/index.ts';
+import { AppError, isAppError } from '../errors/index.ts';
 import type { Storage } from '../storage/index.ts';
 import type { RepositoryKeys } from './keys.ts';
 import { SESSIONS_FOLDER } from './layout.ts';
@@ -14,6 +14,8 @@ const schema = z.object({
   pointId: z.string(),
   sequence: z.number().int().nonnegative(),
   writtenAtMs: z.number(),
+  /** Its writer has stopped in order: only another one would go on, and look anew first. */
+  ended: z.boolean().optional(),
   facts: z.unknown(),
   disks: z.array(
     z.object({
@@ -75,4 +77,48 @@ export function parseSession(bytes: Buffer, name: string, keys: RepositoryKeys |
   } catch {
     return null;
   }
+}
+
+export interface FoundSession {
+  folder: string;
+  names: string[];
+  /** The one with the highest number. */
+  newest: SessionRecord;
+  records: SessionRecord[];
+}
+
+/**
+ * All sessions with all their records. Looked at again while records vanish: a writer replaces its own.
+ * @throws REPOSITORY_INDEX_DAMAGED when one cannot be read, REPOSITORY_FORMAT_UNKNOWN
+ */
+export async function readAllSessions(storage: Storage, keys: RepositoryKeys | null): Promise<FoundSession[]> {
+  for (;;) {
+    const folders = new Map<string, string[]>();
+    for await (const name of storage.listNames(SESSIONS_FOLDER)) {
+      if (!name.endsWith('.session')) continue;
+      const folder = name.slice(0, name.lastIndexOf('/'));
+      folders.set(folder, [...(folders.get(folder) ?? []), name]);
+    }
+    try {
+      const found: FoundSession[] = [];
+      for (const [folder, names] of folders) {
+        const records: SessionRecord[] = [];
+        for (const name of names.sort()) records.push(await readRecord(storage, name, keys));
+        const newest = records.at(-1);
+        if (newest !== undefined) found.push({ folder, names, newest, records });
+      }
+      return found;
+    } catch (error) {
+      if (!isAppError(error) || error.code !== 'NOT_FOUND') throw error;
+    }
+  }
+}
+
+async function readRecord(storage: Storage, name: string, keys: RepositoryKeys | null): Promise<SessionRecord> {
+  const record = parseSession(await storage.read(name), name, keys);
+  if (record !== null) return record;
+  throw new AppError('REPOSITORY_INDEX_DAMAGED', `${name} is damaged: a field is missing or of another kind.`, {
+    hint: 'Remove this file: the interrupted run that it is of starts over.',
+    details: { name },
+  });
 }

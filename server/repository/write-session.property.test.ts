@@ -56,7 +56,7 @@ describe('random writes', () => {
         fc.array(fc.tuple(diskSize, fc.array(step, { maxLength: 12 })), { minLength: 1, maxLength: 3 }),
         async (versions) => {
           run += 1;
-          let repository = await openRepository({ storage, threads: THREADS });
+          let repository: Repository = await openRepository({ storage, threads: THREADS });
           let base: PointDisk | null = null;
           let expected = Buffer.alloc(0);
           for (const [index, [sizeBytes, steps]] of versions.entries()) {

@@ -3,10 +3,11 @@ import type { Clock, Logger } from '../runtime/index.ts';
 import { ChunkWriter } from './chunk-writer.ts';
 import { ChunkingDiskWriter } from './disk-writer.ts';
 import { isZeroId, makePointId, pointName, ZERO_ID } from './layout.ts';
+import { settleVerdict } from './condemned.ts';
 import type { CodecPool } from './codec-pool.ts';
 import type { PackCatalog } from './pack-catalog.ts';
 import { StoredDisk } from './point-disk.ts';
-import { encodePoint, type PointFile } from './point-file.ts';
+import { encodePoint, isFence, type PointFile } from './point-file.ts';
 import type { CommitRequest, DiskWriter, PointDisk, PointManifest, WriteSession, WriteStats } from './repository.ts';
 import { publishSession, readSession, type SessionRecord } from './session-file.ts';
 
@@ -102,6 +103,7 @@ class Session implements WriteSession {
   readonly #chunks: ChunkWriter;
   readonly #disks = new Map<string, SessionDisk>();
   #names: string[];
+  #latest: SessionRecord;
   #sequence: number;
   #state: 'open' | 'committed' | 'aborted' = 'open';
   #checkpointing: Promise<void> = Promise.resolve();
@@ -109,6 +111,7 @@ class Session implements WriteSession {
   constructor(context: SessionContext, start: SessionRecord, names: string[], resumed: boolean) {
     this.#context = context;
     this.#start = start;
+    this.#latest = start;
     this.#names = names;
     this.#resumed = resumed;
     this.#sequence = start.sequence;
@@ -127,11 +130,13 @@ class Session implements WriteSession {
     const record = this.#resumed ? this.#start.disks.find((disk) => disk.key === key) : undefined;
     // A checkpoint on another base would mix two versions wherever nothing is delivered any more.
     const resumed = record !== undefined && record.sizeBytes === sizeBytes && record.baseRootHash === baseRootHash;
+    const rootId = resumed ? Buffer.from(record.rootHash, 'hex') : baseRoot;
+    if (resumed) await this.#storedDisk(key, sizeBytes, rootId).takeOver(this.#chunks);
     const writer = new ChunkingDiskWriter({
       key,
       sizeBytes,
       chunkSizeBytes: this.#context.chunkSizeBytes,
-      rootId: resumed ? Buffer.from(record.rootHash, 'hex') : baseRoot,
+      rootId,
       resumed,
       stats: resumed ? record.stats : emptyStats(sizeBytes),
       chunks: this.#chunks,
@@ -147,9 +152,14 @@ class Session implements WriteSession {
       base instanceof StoredDisk && base.catalog === this.#context.catalog,
       'a base comes from the same repository',
     );
-    await base.assertStored();
+    await base.takeOver(this.#chunks);
     if (base.sizeBytes === sizeBytes) return base.rootId;
     return base.resized(sizeBytes, this.#chunks);
+  }
+
+  #storedDisk(key: string, sizeBytes: number, rootId: Buffer): StoredDisk {
+    const { catalog, pool, chunkSizeBytes } = this.#context;
+    return new StoredDisk({ key, sizeBytes, rootId, chunkSizeBytes, catalog, pool });
   }
 
   async checkpoint(facts: unknown): Promise<void> {
@@ -169,18 +179,23 @@ class Session implements WriteSession {
     if (this.#resumed) disks.push(...this.#start.disks.filter((disk) => !this.#disks.has(disk.key)));
     await this.#chunks.publish();
     this.#sequence += 1;
-    const { clock, catalog } = this.#context;
     const record: SessionRecord = {
       sessionId: this.sessionId,
       pointId: this.#start.pointId,
       sequence: this.#sequence,
-      writtenAtMs: clock.nowMs(),
+      writtenAtMs: this.#context.clock.nowMs(),
       facts,
       disks,
     };
+    await this.#publishRecord(record);
+  }
+
+  async #publishRecord(record: SessionRecord): Promise<void> {
+    const { catalog } = this.#context;
     const name = await publishSession(catalog.storage, record, catalog.keys);
     await removeQuietly(this.#context, this.#names);
     this.#names = [name];
+    this.#latest = record;
   }
 
   async commit(request: CommitRequest): Promise<PointManifest> {
@@ -224,12 +239,56 @@ class Session implements WriteSession {
       sessionId: this.sessionId,
       chunkSizeBytes,
     };
+    await this.#claim(disks);
     const { bytes, rootHash } = encodePoint(content, catalog.keys);
-    await catalog.storage.publish(pointName(this.#start.pointId), bytes);
+    await this.#publishPoint(bytes);
     this.#state = 'committed';
     await removeQuietly(this.#context, this.#names);
     await this.#chunks.close();
     return { ...content.manifest, rootHash };
+  }
+
+  /**
+   * Last look before the commit. A collector waits for the sessions that it sees, so there is nothing to
+   * do as a rule; this is for one that did not see this session. A list that is not decided is decided here.
+   */
+  async #claim(disks: PointManifest['disks']): Promise<void> {
+    const { catalog } = this.#context;
+    await catalog.refresh();
+    let isCertain = ![...this.#chunks.builtOn].some((number) => catalog.pack(number).gone);
+    const builtOn = new Set([...this.#chunks.builtOn].map((number) => catalog.pack(number).packId));
+    for (const list of catalog.condemnedLists) {
+      if (!list.packs.some((packId) => builtOn.has(packId))) continue;
+      const verdict =
+        list.verdict ?? (await settleVerdict(catalog.storage, list.id, { verdict: 'keep' }, catalog.keys));
+      if (verdict.verdict === 'remove' && verdict.packs.some((packId) => builtOn.has(packId))) isCertain = false;
+    }
+    if (isCertain) return;
+    // Something it found chunks in has been or is being removed. What it needs may lie elsewhere by now.
+    await catalog.refresh();
+    try {
+      for (const { key, sizeBytes, rootHash } of disks) {
+        for await (const { id } of this.#storedDisk(key, sizeBytes, Buffer.from(rootHash, 'hex')).parts()) {
+          if (!catalog.mayHave(id)) throw collected(this.sessionId);
+        }
+      }
+    } catch (error) {
+      if (isAppError(error) && error.code.startsWith('REPOSITORY_CHUNK')) throw collected(this.sessionId, error);
+      throw error;
+    }
+  }
+
+  async #publishPoint(bytes: Buffer): Promise<void> {
+    const { storage } = this.#context.catalog;
+    const name = pointName(this.#start.pointId);
+    try {
+      await storage.publish(name, bytes);
+    } catch (error) {
+      if (isAppError(error) && error.code === 'STORAGE_EXISTS' && isFence(await storage.read(name))) {
+        throw collected(this.sessionId, error);
+      }
+      throw error;
+    }
   }
 
   async #storeFile(file: CommitRequest['files'][number]): Promise<PointFile> {
@@ -254,6 +313,9 @@ class Session implements WriteSession {
     try {
       // What arrived is worth keeping: the next run finds it by its hash.
       await this.#chunks.publish();
+      // A collector need not wait for this writer any more.
+      const writtenAtMs = this.#context.clock.nowMs();
+      await this.#publishRecord({ ...this.#latest, sequence: this.#sequence + 1, writtenAtMs, ended: true });
     } catch (error) {
       if (!isAppError(error)) throw error;
       this.#context.logger.info({ session: this.sessionId, error: error.message }, 'what arrived last is not kept');
@@ -266,6 +328,14 @@ class Session implements WriteSession {
     if (this.#state === 'open') return;
     throw new AppError('CONFLICT', `The write session ${this.sessionId} is already ${this.#state}.`);
   }
+}
+
+function collected(sessionId: string, cause?: unknown): AppError {
+  return new AppError(
+    'REPOSITORY_COLLECTED',
+    'A clean-up removed data that this run had built on: it had taken the run for dead.',
+    { hint: 'Start the run again. Nothing that was committed is lost.', details: { sessionId }, cause },
+  );
 }
 
 function emptyStats(nominalBytes: number): WriteStats {

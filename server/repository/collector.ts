@@ -1,0 +1,557 @@
+import { randomBytes } from 'node:crypto';
+import { AppError, isAppError } from '../errors/index.ts';
+import { randomHex, type Clock, type Logger } from '../runtime/index.ts';
+import { ChunkWriter } from './chunk-writer.ts';
+import type { CodecPool } from './codec-pool.ts';
+import { listName, publishCondemned, settleVerdict, verdictName, type CondemnedList } from './condemned.ts';
+import { readEvidence, replaceEvidence } from './evidence.ts';
+import { readHeader, type RepositoryHeader } from './header.ts';
+import { encodeSegment, parseSegment, SEGMENT_TARGET_BYTES } from './index-segment.ts';
+import { publishJson } from './json-file.ts';
+import { indexName, packName, pointIdOfName, pointName, POINTS_FOLDER } from './layout.ts';
+import { Liveness } from './liveness.ts';
+import type { PackCatalog, PackEntry } from './pack-catalog.ts';
+import type { PackTable } from './pack-format.ts';
+import { FENCE, isFence, parsePoint, type PointContent } from './point-file.ts';
+import { isPurgeDue, removeIfThere, type PointMarks } from './point-marks.ts';
+import type { CollectOptions, CollectReport, CollectStage, PointFate } from './repository.ts';
+import { readAllSessions, type FoundSession } from './session-file.ts';
+
+/** A session that published nothing for so long is dead: a checkpoint comes every few hundred MiB. */
+const SESSION_SILENCE_MS = 7 * 24 * 3600 * 1000;
+/** A pack of which less is needed is written anew: at most so much of the store is waste in the end. */
+const LIVE_SHARE_MIN = 0.75;
+/** Clocks of machines that share a repository may differ by this. */
+const CLOCK_TOLERANCE_MS = 24 * 3600 * 1000;
+const WAIT_STEP_MS = 1000;
+/** A list that a session refused is announced anew, without what that session needs. */
+const ROUNDS_MAX = 3;
+/** A segment is written anew when more than this share of it is about packs that are gone. */
+const SEGMENT_WASTE_MAX = 0.25;
+/** So many segments below a megabyte are made into few. */
+const SMALL_SEGMENTS_MAX = 32;
+const SMALL_SEGMENT_BYTES = 1024 * 1024;
+
+export interface CollectContext {
+  catalog: PackCatalog;
+  pool: CodecPool;
+  header: RepositoryHeader;
+  clock: Clock;
+  logger: Logger;
+  marks: PointMarks;
+}
+
+/** Section "Deleting" of the format: mark, announce, wait, mark again, decide, remove. */
+export async function collectGarbage(context: CollectContext, options: CollectOptions): Promise<CollectReport> {
+  return new Collector(context, options).run();
+}
+
+class Collector {
+  readonly #context: CollectContext;
+  readonly #catalog: PackCatalog;
+  readonly #options: CollectOptions;
+  readonly #deadlineMs: number;
+  /** Points that were there and stay: none of them may be missing when it is looked again. */
+  readonly #kept = new Set<string>();
+  readonly #report: CollectReport = {
+    state: 'done',
+    waitingFor: [],
+    purgedPoints: [],
+    keptPoints: 0,
+    fencedSessions: [],
+    packs: 0,
+    removedPacks: 0,
+    removedBytes: 0,
+    writtenBytes: 0,
+    missingChunks: 0,
+  };
+
+  constructor(context: CollectContext, options: CollectOptions) {
+    this.#context = context;
+    this.#catalog = context.catalog;
+    this.#options = options;
+    this.#deadlineMs = context.clock.monotonicMs() + options.patienceMs;
+  }
+
+  async run(): Promise<CollectReport> {
+    await this.#assertIdentity();
+    await this.#catalog.refresh();
+    await this.#removeOverSessions();
+    await this.#endDeletions();
+    await this.#finishDecided();
+    for (let round = 0; round < ROUNDS_MAX; round += 1) {
+      const outcome = await this.#collectRound();
+      if (outcome !== 'refused') break;
+    }
+    if (this.#report.state === 'done') await this.#tidy();
+    this.#report.packs = this.#catalog.packs.filter((entry) => !entry.gone).length;
+    return this.#report;
+  }
+
+  /** One announcement, brought to its end. `refused`: a session needed some of it. */
+  async #collectRound(): Promise<'done' | 'waiting' | 'refused'> {
+    const liveness = await this.#mark();
+    this.#report.missingChunks = liveness.missingChunks;
+    const announced = new Set(this.#catalog.condemnedLists.flatMap((list) => list.packs));
+    const wanted = this.#chooseVictims(liveness).filter((number) => !announced.has(this.#packId(number)));
+    // Before the announcement, so that no session finds itself without the chunks that stay.
+    const victims = await this.#moveAway(wanted, liveness);
+    if (victims.length > 0) {
+      const packs = victims.map((number) => this.#packId(number));
+      const list = { id: randomHex(16), packs, atMs: this.#context.clock.nowMs() };
+      await publishCondemned(this.#catalog.storage, list, this.#catalog.keys);
+    }
+    // Also shows what other collectors announced: no chunk is trusted to lie in a pack of theirs.
+    await this.#catalog.refresh();
+    const lists = this.#catalog.condemnedLists;
+    if (lists.length === 0) return 'done';
+    if (!(await this.#waitForSessions())) return 'waiting';
+    const now = await this.#mark();
+    const free = await this.#secure(lists, now);
+    let outcome: 'done' | 'refused' = 'done';
+    for (const list of lists) if (!(await this.#decide(list, free))) outcome = 'refused';
+    return outcome;
+  }
+
+  /** Another folder, an empty one or a newer program's: whoever removes must know where it is. */
+  async #assertIdentity(): Promise<void> {
+    const now = await readHeader(this.#catalog.storage);
+    if (JSON.stringify(now) === JSON.stringify(this.#context.header)) return;
+    throw new AppError(
+      'REPOSITORY_EVIDENCE_MISSING',
+      `Another repository lies at ${this.#catalog.storage.location} now.`,
+      {
+        hint: 'Check that the right volume is mounted. Nothing was removed.',
+        details: { location: this.#catalog.storage.location },
+      },
+    );
+  }
+
+  /** Deletions whose time is over become final; then the points' files go, before anything they need. */
+  async #endDeletions(): Promise<void> {
+    const { marks, clock } = this.#context;
+    const { storage, keys } = this.#catalog;
+    const evidence = await readEvidence(storage, keys);
+    const fates = await marks.loadAll();
+    this.#assertClock([
+      ...[...fates.values()].map(({ deleted }) => deleted?.atMs ?? 0),
+      ...this.#catalog.condemnedLists.map((list) => list.atMs),
+      evidence.newest?.atMs ?? 0,
+    ]);
+    const listed = await this.#listPoints();
+    // All that stays must be there and readable before anything goes.
+    const staying = [...listed].filter((pointId) => !isGoing(fates.get(pointId), clock.nowMs()));
+    for (const pointId of staying) await this.#readPoint(pointId, fates.get(pointId));
+    for (const pointId of evidence.newest?.points ?? []) {
+      if (!listed.has(pointId) && (fates.get(pointId) ?? null) === null) throw notListed(pointId, storage.location);
+    }
+    this.#options.signal?.throwIfAborted();
+
+    const gone = new Set<string>();
+    for (const [pointId, fate] of fates) {
+      if (fate.purged || (isPurgeDue(fate, clock.nowMs()) && (await marks.purge(pointId)))) gone.add(pointId);
+    }
+    for (const pointId of gone) {
+      if (await removeIfThere(storage, pointName(pointId))) this.#report.purgedPoints.push(pointId);
+    }
+    const kept = [...listed].filter((pointId) => !gone.has(pointId)).sort();
+    for (const pointId of kept) this.#kept.add(pointId);
+    const before = evidence.newest?.points ?? null;
+    if (before === null || before.length !== kept.length || before.some((pointId, index) => pointId !== kept[index])) {
+      await replaceEvidence(storage, evidence, { atMs: clock.nowMs(), points: kept }, keys);
+    }
+    for (const pointId of gone) await marks.forget(pointId);
+  }
+
+  #assertClock(timesMs: readonly number[]): void {
+    const nowMs = this.#context.clock.nowMs();
+    const latest = Math.max(0, ...timesMs);
+    if (latest <= nowMs + CLOCK_TOLERANCE_MS) return;
+    throw new AppError(
+      'REPOSITORY_CLOCK_BACK',
+      `The clock shows ${new Date(nowMs).toISOString()}, but something was done here at ${new Date(latest).toISOString()}.`,
+      { hint: 'Set the clock of the NAS right. Nothing is removed until then.', details: { nowMs, latestMs: latest } },
+    );
+  }
+
+  /** Ids in `points/`, looked at twice: a listing that runs beside changes may miss a name. */
+  async #listPoints(): Promise<Set<string>> {
+    const listed = new Set<string>();
+    for (let look = 0; look < 2; look += 1) {
+      for await (const name of this.#catalog.storage.listNames(POINTS_FOLDER)) {
+        const pointId = pointIdOfName(name);
+        if (pointId !== null) listed.add(pointId);
+      }
+    }
+    return listed;
+  }
+
+  /**
+   * @returns null for one that needs nothing any more
+   * @throws REPOSITORY_MANIFEST_DAMAGED unless it was deleted
+   */
+  async #readPoint(pointId: string, fate: PointFate | undefined): Promise<PointContent | null> {
+    const name = pointName(pointId);
+    try {
+      const bytes = await this.#catalog.storage.read(name);
+      return isFence(bytes) ? null : parsePoint(bytes, name, this.#catalog.keys);
+    } catch (error) {
+      if (!isAppError(error)) throw error;
+      // Deleted while it could not be read: there is nothing to bring back.
+      if (error.code === 'REPOSITORY_MANIFEST_DAMAGED' && (fate?.deleted ?? null) !== null) return null;
+      if (error.code === 'NOT_FOUND' && fate?.purged === true) return null;
+      throw error;
+    }
+  }
+
+  /**
+   * Everything that is needed now. Sessions are read before points: one that ended between the two is
+   * seen as the point that it published. A new look at the packs comes last, so none is unknown.
+   */
+  async #mark(): Promise<Liveness> {
+    const { catalog, pool, header, marks } = this.#context;
+    const sessions = await this.#readSessions();
+    const listed = await this.#listPoints();
+    const fates = await marks.loadAll();
+    for (const pointId of this.#kept) {
+      if (!listed.has(pointId) && fates.get(pointId)?.purged !== true) {
+        throw notListed(pointId, catalog.storage.location);
+      }
+    }
+    await catalog.refresh();
+    const { signal } = this.#options;
+    const liveness = new Liveness({ catalog, pool, chunkSizeBytes: header.chunkSizeBytes, signal });
+    for (const { records } of sessions) for (const record of records) await liveness.addSession(record);
+    let done = 0;
+    this.#report.keptPoints = 0;
+    for (const pointId of listed) {
+      const fate = fates.get(pointId);
+      this.#progress('marking', done, listed.size);
+      done += 1;
+      if (fate?.purged === true) continue;
+      const content = await this.#readPoint(pointId, fate);
+      if (content === null) continue;
+      this.#kept.add(pointId);
+      this.#report.keptPoints += 1;
+      await liveness.addPoint(content);
+    }
+    return liveness;
+  }
+
+  /** Looked at twice, as points are. */
+  async #readSessions(): Promise<FoundSession[]> {
+    const { storage, keys } = this.#catalog;
+    const first = await readAllSessions(storage, keys);
+    const second = await readAllSessions(storage, keys);
+    const known = new Set(second.map(({ folder }) => folder));
+    return [...second, ...first.filter(({ folder }) => !known.has(folder))];
+  }
+
+  #chooseVictims(liveness: Liveness): number[] {
+    const share = this.#options.liveShareMin ?? LIVE_SHARE_MIN;
+    const victims: number[] = [];
+    for (const [number, entry] of this.#catalog.packs.entries()) {
+      if (entry.gone) continue;
+      const live = liveness.liveRows(number);
+      if (live === 0 || live < entry.rowCount * share || entry.badRows !== null) victims.push(number);
+    }
+    return victims;
+  }
+
+  /**
+   * Stores what is needed of each pack in new packs.
+   * @returns the packs whose needed chunks all lie elsewhere now
+   */
+  async #moveAway(victims: readonly number[], liveness: Liveness): Promise<number[]> {
+    const doomed = new Set(victims);
+    const moved: number[] = [];
+    const { pool, logger } = this.#context;
+    const writer = new ChunkWriter({ catalog: this.#catalog, pool, logger, avoid: doomed });
+    try {
+      for (const [done, number] of victims.entries()) {
+        this.#progress('rewriting', done, victims.length);
+        if (await this.#moveOne(number, liveness, writer, doomed)) moved.push(number);
+      }
+      await writer.publish();
+      return moved;
+    } catch (error) {
+      if (!isAppError(error) || error.code !== 'STORAGE_FULL') throw error;
+      // What needs no room goes all the same: that is how room comes about.
+      this.#context.logger.warn({ code: error.code }, 'no room to write packs anew; only what nobody needs is removed');
+      return victims.filter((number) => liveness.liveRows(number) === 0);
+    } finally {
+      await writer.close();
+    }
+  }
+
+  /** False: a needed chunk of it cannot be read, so the pack stays. */
+  async #moveOne(
+    number: number,
+    liveness: Liveness,
+    writer: ChunkWriter,
+    doomed: ReadonlySet<number>,
+  ): Promise<boolean> {
+    if (liveness.liveRows(number) === 0) return true;
+    const { packId, kind, badRows } = this.#catalog.pack(number);
+    let table: PackTable;
+    try {
+      table = await this.#catalog.table(number);
+    } catch (error) {
+      if (isAppError(error) && isOneFilesTrouble(error)) return false;
+      throw error;
+    }
+    for (const row of badRows ?? []) {
+      if (!liveness.isLive(number, row)) continue;
+      if (!(await this.#liesElsewhere(Buffer.from(table.row(row).id), doomed))) return false;
+    }
+    for (const row of rowsInFileOrder(table)) {
+      this.#options.signal?.throwIfAborted();
+      if (!liveness.isLive(number, row)) continue;
+      const id = Buffer.from(table.row(row).id);
+      if (await this.#liesElsewhere(id, doomed)) continue;
+      let content: Buffer;
+      try {
+        content = await this.#catalog.readChunk(id);
+      } catch (error) {
+        if (!isAppError(error) || !isOneFilesTrouble(error)) throw error;
+        this.#context.logger.warn({ pack: packId, error: error.message }, 'a pack stays: it cannot be read');
+        return false;
+      }
+      this.#report.writtenBytes += table.row(row).storedLength;
+      await writer.storeAgain(id, content, kind);
+    }
+    return true;
+  }
+
+  /** Whether a copy in a pack that stays can be read, now. */
+  async #liesElsewhere(id: Buffer, doomed: ReadonlySet<number>): Promise<boolean> {
+    for await (const place of this.#catalog.places(id, 'build')) {
+      if (!doomed.has(place.pack) && (await this.#catalog.readPlace(id, place)) !== null) return true;
+    }
+    return false;
+  }
+
+  /**
+   * The second look, when nobody can build on the announced packs any more: each chunk that is needed after
+   * all is proven to lie elsewhere, or is stored again.
+   * @returns the packs that may go: those that are there, are known, and hold nothing that lies there alone
+   */
+  async #secure(lists: readonly CondemnedList[], liveness: Liveness): Promise<Set<string>> {
+    const announced = new Set(lists.flatMap((list) => list.packs));
+    const known = [...announced].flatMap((packId) => this.#catalog.numberOf(packId) ?? []);
+    const present = known.filter((number) => !this.#catalog.pack(number).gone);
+    return new Set((await this.#moveAway(present, liveness)).map((number) => this.#packId(number)));
+  }
+
+  /** Waits until each session that may not know of the announcement is over. False: out of patience. */
+  async #waitForSessions(): Promise<boolean> {
+    const { clock } = this.#context;
+    const awaited = new Set((await this.#running(null)).map(({ newest }) => newest.sessionId));
+    for (;;) {
+      const running = await this.#running(awaited);
+      if (running.length === 0) return true;
+      this.#report.waitingFor = running.map(({ newest }) => newest.sessionId);
+      this.#progress('waiting', awaited.size - running.length, awaited.size);
+      if (clock.monotonicMs() >= this.#deadlineMs) {
+        this.#report.state = 'waiting';
+        return false;
+      }
+      await clock.sleep(WAIT_STEP_MS, this.#options.signal);
+    }
+  }
+
+  /** Sessions at work; those that have been silent for too long are fenced, and then are not. */
+  async #running(among: ReadonlySet<string> | null): Promise<FoundSession[]> {
+    const { storage } = this.#catalog;
+    const running: FoundSession[] = [];
+    for (const session of await this.#readSessions()) {
+      const { newest } = session;
+      if (newest.ended === true || (among !== null && !among.has(newest.sessionId))) continue;
+      if (await storage.exists(pointName(newest.pointId))) continue;
+      if (this.#isSilent(newest.writtenAtMs)) await this.#fence(session);
+      else running.push(session);
+    }
+    return running;
+  }
+
+  #isSilent(writtenAtMs: number): boolean {
+    return this.#context.clock.nowMs() - writtenAtMs >= (this.#options.sessionSilenceMs ?? SESSION_SILENCE_MS);
+  }
+
+  /** Takes the name of the point that the session would publish: it cannot commit any more. */
+  async #fence({ newest: { pointId, sessionId } }: FoundSession): Promise<void> {
+    const { storage, keys } = this.#catalog;
+    try {
+      const fence = { pointId, sessionId, atMs: this.#context.clock.nowMs() };
+      await publishJson(storage, pointName(pointId), fence, FENCE, keys);
+      this.#report.fencedSessions.push(sessionId);
+    } catch (error) {
+      if (!isAppError(error) || error.code !== 'STORAGE_EXISTS') throw error;
+      // It committed at the last moment, or another collector was faster.
+    }
+  }
+
+  /** False: a session wants the list's packs kept. */
+  async #decide(list: CondemnedList, free: ReadonlySet<string>): Promise<boolean> {
+    const { storage, keys } = this.#catalog;
+    await this.#assertIdentity();
+    this.#options.signal?.throwIfAborted();
+    const packs = list.packs.filter((packId) => free.has(packId));
+    const verdict = await settleVerdict(storage, list.id, { verdict: 'remove', packs }, keys);
+    if (verdict.verdict === 'remove') await this.#remove(verdict.packs);
+    await this.#dropList(list.id);
+    await this.#catalog.refresh();
+    return verdict.verdict === 'remove';
+  }
+
+  /** What a collection before had decided and not brought to its end. */
+  async #finishDecided(): Promise<void> {
+    for (const { id, verdict } of this.#catalog.condemnedLists) {
+      if (verdict === null) continue;
+      if (verdict.verdict === 'remove') await this.#remove(verdict.packs);
+      await this.#dropList(id);
+    }
+    await this.#catalog.refresh();
+  }
+
+  /** The list first: who finds a verdict without its list needs it for nothing. */
+  async #dropList(listId: string): Promise<void> {
+    await removeIfThere(this.#catalog.storage, listName(listId));
+    await removeIfThere(this.#catalog.storage, verdictName(listId));
+  }
+
+  async #remove(packIds: readonly string[]): Promise<void> {
+    const { storage } = this.#catalog;
+    for (const [done, packId] of packIds.entries()) {
+      this.#options.signal?.throwIfAborted();
+      this.#progress('removing', done, packIds.length);
+      const number = this.#catalog.numberOf(packId);
+      const bytes = number === undefined ? 0 : this.#catalog.pack(number).fileBytes;
+      if (!(await removeIfThere(storage, packName(packId)))) continue;
+      this.#report.removedPacks += 1;
+      this.#report.removedBytes += bytes;
+    }
+  }
+
+  /** What saves time or room, and what nothing depends on. */
+  async #tidy(): Promise<void> {
+    await this.#compactIndex();
+    await this.#removeDamagedRecords();
+    await this.#removeOverSessions();
+  }
+
+  /** Records of a session whose point is there would outlive the point, and keep what it held. */
+  async #removeOverSessions(): Promise<void> {
+    const { storage } = this.#catalog;
+    for (const { names, newest } of await this.#readSessions()) {
+      if (!(await storage.exists(pointName(newest.pointId)))) continue;
+      for (const name of names) await removeIfThere(storage, name);
+    }
+  }
+
+  /** Segments that are mostly about packs that are gone, and many small ones, are written anew. */
+  async #compactIndex(): Promise<void> {
+    const { storage } = this.#catalog;
+    const bySegment = new Map<string, { entries: PackEntry[]; goneBytes: number; bytes: number }>();
+    for (const name of this.#catalog.segmentNames) bySegment.set(name, { entries: [], goneBytes: 0, bytes: 0 });
+    for (const entry of this.#catalog.packs) {
+      const segment = entry.copy === null ? undefined : bySegment.get(entry.copy.segment);
+      if (segment === undefined || entry.copy === null) continue;
+      segment.bytes += entry.copy.lengthBytes;
+      if (entry.gone) segment.goneBytes += entry.copy.lengthBytes;
+      else segment.entries.push(entry);
+    }
+    const old = [...bySegment].filter(
+      ([, { goneBytes, bytes }]) => goneBytes > bytes * SEGMENT_WASTE_MAX || bytes === 0,
+    );
+    const small = [...bySegment].filter(([, { bytes }]) => bytes > 0 && bytes < SMALL_SEGMENT_BYTES);
+    if (small.length > SMALL_SEGMENTS_MAX) old.push(...small.filter((one) => !old.some(([name]) => name === one[0])));
+    const tables: PackTable[] = [];
+    const replaced: string[] = [];
+    for (const [name, { entries }] of old) {
+      const found = await this.#tablesOf(entries);
+      if (found === null) continue;
+      tables.push(...found);
+      replaced.push(name);
+    }
+    for (const portion of portionsOf(tables)) {
+      const name = indexName(randomBytes(16).toString('hex'));
+      const segment = encodeSegment(portion);
+      parseSegment(segment, name);
+      await storage.publish(name, segment);
+    }
+    for (const name of replaced) await removeIfThere(storage, name);
+    if (replaced.length > 0) await this.#catalog.refresh();
+  }
+
+  /** Null: one of them cannot be read, and its copy in the segment is worth keeping. */
+  async #tablesOf(entries: readonly PackEntry[]): Promise<PackTable[] | null> {
+    const tables: PackTable[] = [];
+    for (const { packId } of entries) {
+      try {
+        tables.push(await this.#catalog.table(this.#catalog.numberOf(packId) as number));
+      } catch (error) {
+        if (!isAppError(error) || !isOneFilesTrouble(error)) throw error;
+        return null;
+      }
+    }
+    return tables;
+  }
+
+  /** A record about damaged copies is done with when all packs that it names are gone. */
+  async #removeDamagedRecords(): Promise<void> {
+    for (const [name, { copies }] of [...this.#catalog.damagedRecords]) {
+      const isDone = copies.every(({ pack }) => {
+        const number = this.#catalog.numberOf(pack);
+        return number === undefined || this.#catalog.pack(number).gone;
+      });
+      if (isDone) await removeIfThere(this.#catalog.storage, name);
+    }
+  }
+
+  #packId(number: number): string {
+    return this.#catalog.pack(number).packId;
+  }
+
+  #progress(stage: CollectStage, done: number, total: number): void {
+    this.#options.progress?.({ stage, done, total });
+  }
+}
+
+function isGoing(fate: PointFate | undefined, nowMs: number): boolean {
+  return fate !== undefined && (fate.purged || isPurgeDue(fate, nowMs));
+}
+
+function rowsInFileOrder(table: PackTable): number[] {
+  const rows = Array.from({ length: table.rowCount }, (_, row) => row);
+  return rows.sort((a, b) => table.row(a).offsetBytes - table.row(b).offsetBytes);
+}
+
+function portionsOf(tables: readonly PackTable[]): PackTable[][] {
+  const portions: PackTable[][] = [];
+  let bytes = SEGMENT_TARGET_BYTES;
+  for (const table of tables) {
+    if (bytes >= SEGMENT_TARGET_BYTES) {
+      portions.push([]);
+      bytes = 0;
+    }
+    portions.at(-1)?.push(table);
+    bytes += table.bytes.length;
+  }
+  return portions;
+}
+
+function notListed(pointId: string, location: string): AppError {
+  return new AppError(
+    'REPOSITORY_EVIDENCE_MISSING',
+    `Version ${pointId} was in ${location} and is not listed any more.`,
+    {
+      hint: 'Check that the right volume is mounted and whole. If the file is lost, put it back from a copy of the repository.',
+      details: { pointId },
+    },
+  );
+}
+
+function isOneFilesTrouble(error: AppError): boolean {
+  return error.code.startsWith('REPOSITORY_') || error.code === 'NOT_FOUND' || error.code === 'STORAGE_FAILED';
+}

@@ -1,0 +1,66 @@
+import { z } from 'zod';
+import { AppError, isAppError } from '../errors/index.ts';
+import type { Storage } from '../storage/index.ts';
+import { publishJson, readJson, type JsonFileKind } from './json-file.ts';
+import type { RepositoryKeys } from './keys.ts';
+import { EVIDENCE_FOLDER } from './layout.ts';
+import { removeIfThere } from './point-marks.ts';
+
+/**
+ * Which points a collector left, section "Evidence". The next one misses none of them without a mark
+ * that says why: a folder that lists less than there is must not be taken for one that holds less.
+ */
+const schema = z.object({ atMs: z.number(), points: z.array(z.string()) });
+export type Evidence = z.infer<typeof schema>;
+
+const EVIDENCE: JsonFileKind<Evidence> = {
+  kind: 'DOZOEVID',
+  schema,
+  code: 'REPOSITORY_EVIDENCE_MISSING',
+  hint: 'Put this file back from a copy of the repository; or, if all versions are listed, remove it.',
+};
+
+interface EvidenceFiles {
+  /** Of the file with the highest number. */
+  newest: Evidence | null;
+  next: number;
+  names: string[];
+}
+
+/** @throws REPOSITORY_EVIDENCE_MISSING when it cannot be read, REPOSITORY_FORMAT_UNKNOWN */
+export async function readEvidence(storage: Storage, keys: RepositoryKeys | null): Promise<EvidenceFiles> {
+  const names: string[] = [];
+  for await (const name of storage.listNames(EVIDENCE_FOLDER)) if (sequenceOf(name) !== null) names.push(name);
+  names.sort();
+  const last = names.at(-1);
+  if (last === undefined) return { newest: null, next: 0, names };
+  return { newest: await readJson(storage, last, EVIDENCE, keys), next: (sequenceOf(last) ?? 0) + 1, names };
+}
+
+/**
+ * Publishes the new one under the next number, then removes the ones before.
+ * @throws CONFLICT when another collector was faster: what this one knows is out of date
+ */
+export async function replaceEvidence(
+  storage: Storage,
+  before: EvidenceFiles,
+  evidence: Evidence,
+  keys: RepositoryKeys | null,
+): Promise<void> {
+  const name = `${EVIDENCE_FOLDER}/${String(before.next).padStart(8, '0')}.evidence`;
+  try {
+    await publishJson(storage, name, evidence, EVIDENCE, keys);
+  } catch (error) {
+    if (!isAppError(error) || error.code !== 'STORAGE_EXISTS') throw error;
+    throw new AppError('CONFLICT', `Another clean-up of ${storage.location} is at work.`, {
+      hint: 'Wait for its end; what is left to do is done by the next one.',
+      cause: error,
+    });
+  }
+  for (const old of before.names) await removeIfThere(storage, old);
+}
+
+function sequenceOf(name: string): number | null {
+  const match = /^evidence\/(\d{8})\.evidence$/.exec(name);
+  return match === null ? null : Number(match[1]);
+}

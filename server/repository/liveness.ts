@@ -1,0 +1,140 @@
+import { AppError, isAppError } from '../errors/index.ts';
+import type { CodecPool } from './codec-pool.ts';
+import { isZeroId, ID_BYTES, PAGE_IDS } from './layout.ts';
+import type { PackCatalog } from './pack-catalog.ts';
+import { levelCount, loadPage } from './page-tree.ts';
+import type { PointContent } from './point-file.ts';
+import type { SessionRecord } from './session-file.ts';
+
+/** A tree of pages that is needed: of a disk of a point, or of a checkpoint. */
+interface NeededTree {
+  rootId: Buffer;
+  chunkCount: number;
+  /** Of whom, for messages. */
+  owner: string;
+}
+
+export interface LivenessParts {
+  catalog: PackCatalog;
+  pool: CodecPool;
+  chunkSizeBytes: number;
+  signal?: AbortSignal | undefined;
+}
+
+/**
+ * Which rows of which packs are needed: a bit each. Where the index only knows that a row may hold a
+ * chunk (64 bits of its identity are the same), the row counts as needed; which page was walked already is
+ * decided by whole identities, or a page that somebody made look alike would hide what is below it.
+ */
+export class Liveness {
+  readonly #parts: LivenessParts;
+  readonly #live: Uint8Array[] = [];
+  readonly #counts: number[] = [];
+  /** Rows of pages that were walked, by level. */
+  readonly #walked: Map<number, Uint8Array>[] = [];
+  /** Chunks that something needs and that no pack has. */
+  missingChunks = 0;
+
+  constructor(parts: LivenessParts) {
+    this.#parts = parts;
+  }
+
+  liveRows(pack: number): number {
+    return this.#counts[pack] ?? 0;
+  }
+
+  isLive(pack: number, row: number): boolean {
+    return hasBit(this.#live[pack], row);
+  }
+
+  /** @throws REPOSITORY_CHUNK_* of a page: what it names cannot be known */
+  async addPoint({ manifest, files, chunkSizeBytes }: PointContent): Promise<void> {
+    const owner = `version ${manifest.pointId} of ${manifest.machineName}`;
+    for (const { sizeBytes, rootHash } of manifest.disks) {
+      const chunkCount = Math.ceil(sizeBytes / chunkSizeBytes);
+      await this.#addTree({ rootId: Buffer.from(rootHash, 'hex'), chunkCount, owner });
+    }
+    for (const { chunks } of files) for (const chunk of chunks) this.#add(Buffer.from(chunk, 'hex'));
+  }
+
+  /** What a checkpoint holds, and what it stands on. */
+  async addSession({ sessionId, disks }: SessionRecord): Promise<void> {
+    const owner = `the interrupted run ${sessionId}`;
+    for (const { sizeBytes, rootHash, baseRootHash } of disks) {
+      const chunkCount = Math.ceil(sizeBytes / this.#parts.chunkSizeBytes);
+      for (const hash of [rootHash, baseRootHash]) {
+        await this.#addTree({ rootId: Buffer.from(hash, 'hex'), chunkCount, owner });
+      }
+    }
+  }
+
+  async #addTree({ rootId, chunkCount, owner }: NeededTree): Promise<void> {
+    await this.#addPage(rootId, levelCount(chunkCount) - 1, owner);
+  }
+
+  async #addPage(id: Buffer, level: number, owner: string): Promise<void> {
+    this.#parts.signal?.throwIfAborted();
+    if (isZeroId(id)) return;
+    this.#add(id);
+    if (!(await this.#isFirstWalk(id, level))) return;
+    const page = await this.#loadPage(id, owner);
+    for (let slot = 0; slot < PAGE_IDS; slot += 1) {
+      const below = page.subarray(slot * ID_BYTES, (slot + 1) * ID_BYTES);
+      if (isZeroId(below)) continue;
+      if (level === 0) this.#add(below);
+      else await this.#addPage(below, level - 1, owner);
+    }
+  }
+
+  async #loadPage(id: Buffer, owner: string): Promise<Buffer> {
+    try {
+      return await loadPage((wanted) => this.#parts.catalog.readChunk(wanted), id);
+    } catch (error) {
+      if (!isAppError(error) || !error.code.startsWith('REPOSITORY_')) throw error;
+      throw new AppError(
+        error.code,
+        `A page that ${owner} needs cannot be read, so nothing was removed: ${error.message}`,
+        {
+          hint: 'Check the repository. Delete the versions that the check names as lost, then clean up again.',
+          details: error.details,
+          cause: error,
+        },
+      );
+    }
+  }
+
+  async #isFirstWalk(id: Buffer, level: number): Promise<boolean> {
+    const place = await this.#parts.catalog.locate(id, 'read');
+    if (place === null) return true;
+    const walked = (this.#walked[level] ??= new Map<number, Uint8Array>());
+    let bits = walked.get(place.pack);
+    if (bits === undefined) walked.set(place.pack, (bits = this.#bitsFor(place.pack)));
+    if (hasBit(bits, place.row)) return false;
+    setBit(bits, place.row);
+    return true;
+  }
+
+  #add(id: Buffer): void {
+    if (isZeroId(id)) return;
+    const candidates = this.#parts.catalog.index.candidates(id);
+    if (candidates.length === 0) this.missingChunks += 1;
+    for (const { pack, row } of candidates) {
+      const bits = (this.#live[pack] ??= this.#bitsFor(pack));
+      if (hasBit(bits, row)) continue;
+      setBit(bits, row);
+      this.#counts[pack] = (this.#counts[pack] ?? 0) + 1;
+    }
+  }
+
+  #bitsFor(pack: number): Uint8Array {
+    return new Uint8Array(Math.ceil(this.#parts.catalog.pack(pack).rowCount / 8));
+  }
+}
+
+function hasBit(bits: Uint8Array | undefined, row: number): boolean {
+  return bits !== undefined && ((bits[row >> 3] ?? 0) & (1 << (row & 7))) !== 0;
+}
+
+function setBit(bits: Uint8Array, row: number): void {
+  bits[row >> 3] = (bits[row >> 3] ?? 0) | (1 << (row & 7));
+}
