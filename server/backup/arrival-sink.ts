@@ -37,6 +37,10 @@ export class ArrivalSink implements DiskSink {
     return this.#pass(offsetBytes, lengthBytes, () => this.#options.inner.zero(offsetBytes, lengthBytes));
   }
 
+  async read(offsetBytes: number, lengthBytes: number): Promise<Buffer> {
+    return (await this.#options.inner.read?.(offsetBytes, lengthBytes)) ?? Buffer.alloc(lengthBytes);
+  }
+
   async #pass(offsetBytes: number, lengthBytes: number, deliver: () => Promise<void>): Promise<void> {
     this.#options.beginWrite?.();
     try {

@@ -158,6 +158,6 @@ export function attributeBottleneck(measured: {
 }): NonNullable<DiskResult['bottleneck']> {
   if (measured.processorShare > BUSY_SHARE || measured.loopShare > BUSY_SHARE) return 'processor';
   if (measured.sinkShare > 0.5) return 'repository';
-  if (measured.route === 'host-clone' || measured.route === 'nfs-clone') return 'host';
+  if (measured.route.endsWith('-clone')) return 'host';
   return measured.readBytes > measured.wireBytes * READ_TO_WIRE_RATIO ? 'host' : 'network';
 }

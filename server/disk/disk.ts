@@ -24,4 +24,6 @@ export interface DiskSink {
   write(offsetBytes: number, data: Buffer): Promise<void>;
   /** The same as writing zeros, at no cost. */
   zero(offsetBytes: number, lengthBytes: number): Promise<void>;
+  /** What it holds now, previous version included, where a sink can tell. For hosts that read what they wrote. */
+  read?(offsetBytes: number, lengthBytes: number): Promise<Buffer>;
 }

@@ -1,48 +1,49 @@
+import { normalizeExtents, subtractExtents, type DiskSink, type Extent } from '../disk/index.ts';
 import { AppError } from '../errors/index.ts';
-import type { DiskWriter, WriteStats } from '../repository/index.ts';
 import type { BackingDisk } from './backing-disk.ts';
 import { ReadAheadReader } from './read-ahead-disk.ts';
 
 /**
- * A disk whose writes go into a point that is being made: an unchanged block costs nothing in the store. Reads give
- * what was written, else the previous version. Nothing of it is a point until the caller commits the session.
+ * A disk whose writes go into a sink, in whatever order, size and repetition an initiator chooses. Nothing of it is
+ * complete until the caller says so.
  */
 export interface IngestDisk extends BackingDisk {
-  /** What arrived so far. */
-  stats(): WriteStats;
   /**
-   * Takes the disk out of service and completes it in its write session. The initiator must have logged out before,
-   * see `SessionEnd.orderly`: the caller's to know. Once.
-   * @throws the error of a write that failed, for then the disk is not what the initiator sent
+   * Takes the disk out of service once every write is through. That the initiator has sent all is the caller's to
+   * know. Once.
+   * @returns what was never written, in order
+   * @throws the error of a write that failed, for then the sink does not hold what the initiator sent
    */
-  finish(): Promise<{ rootHash: string; stats: WriteStats }>;
+  finish(): Promise<Extent[]>;
 }
 
-/** @param writer of a disk of that size, opened over the previous version */
-export function createIngestDisk(writer: DiskWriter, sizeBytes: number): IngestDisk {
-  return new WriterDisk(writer, sizeBytes);
+/** @param sink is read as well, where it can be; else all reads as zeros */
+export function createIngestDisk(sink: DiskSink, sizeBytes: number): IngestDisk {
+  return new SinkDisk(sink, sizeBytes);
 }
 
-class WriterDisk implements IngestDisk {
+/** Runs remembered before they are sorted and joined. Writers go up mostly, so there are few. */
+const LOOSE_RUNS_MAX = 4096;
+
+class SinkDisk implements IngestDisk {
   readonly sizeBytes: number;
   readonly writable = true;
-  readonly #writer: DiskWriter;
+  readonly #sink: DiskSink;
   readonly #cache: ReadAheadReader;
   readonly #working = new Set<Promise<void>>();
+  #written: Extent[] = [];
+  #runsMax = LOOSE_RUNS_MAX;
   #failure: unknown = null;
   #isFinished = false;
 
-  constructor(writer: DiskWriter, sizeBytes: number) {
-    this.#writer = writer;
+  constructor(sink: DiskSink, sizeBytes: number) {
+    this.#sink = sink;
     this.sizeBytes = sizeBytes;
     this.#cache = new ReadAheadReader({
       sizeBytes,
-      read: (offsetBytes, lengthBytes) => writer.read(offsetBytes, lengthBytes),
+      read: async (offsetBytes, lengthBytes) =>
+        (await sink.read?.(offsetBytes, lengthBytes)) ?? Buffer.alloc(lengthBytes),
     });
-  }
-
-  stats(): WriteStats {
-    return this.#writer.stats();
   }
 
   async read(offsetBytes: number, lengthBytes: number): Promise<Buffer> {
@@ -51,18 +52,18 @@ class WriterDisk implements IngestDisk {
   }
 
   write(offsetBytes: number, data: Buffer): Promise<void> {
-    return this.#change(offsetBytes, data.length, () => this.#writer.write(offsetBytes, data));
+    return this.#change(offsetBytes, data.length, () => this.#sink.write(offsetBytes, data));
   }
 
   zero(offsetBytes: number, lengthBytes: number): Promise<void> {
-    return this.#change(offsetBytes, lengthBytes, () => this.#writer.zero(offsetBytes, lengthBytes));
+    return this.#change(offsetBytes, lengthBytes, () => this.#sink.zero(offsetBytes, lengthBytes));
   }
 
   discard(offsetBytes: number, lengthBytes: number): Promise<void> {
     return this.zero(offsetBytes, lengthBytes);
   }
 
-  /** What arrived is with the writer. It is durable with a checkpoint or the commit, which are the session's. */
+  /** What arrived is with the sink. When it is durable is for a checkpoint or commit above to say. */
   async flush(): Promise<void> {
     await Promise.all(this.#working);
     this.#assertServing();
@@ -73,10 +74,11 @@ class WriterDisk implements IngestDisk {
     await Promise.allSettled(this.#working);
   }
 
-  async finish(): Promise<{ rootHash: string; stats: WriteStats }> {
+  async finish(): Promise<Extent[]> {
     await this.flush();
     this.#isFinished = true;
-    return this.#writer.finish();
+    const whole = [{ offsetBytes: 0, lengthBytes: this.sizeBytes }];
+    return subtractExtents(whole, normalizeExtents(this.#written));
   }
 
   async #change(offsetBytes: number, lengthBytes: number, work: () => Promise<void>): Promise<void> {
@@ -86,8 +88,9 @@ class WriterDisk implements IngestDisk {
     this.#working.add(change);
     try {
       await change;
+      this.#remember(offsetBytes, lengthBytes);
     } catch (error) {
-      // The initiator was told, but a clone that goes on all the same must not become a point.
+      // The initiator was told, but what goes on all the same must not pass for complete.
       this.#failure ??= error;
       throw error;
     } finally {
@@ -95,6 +98,15 @@ class WriterDisk implements IngestDisk {
       // Once more: a read may have come in between.
       this.#cache.forget(offsetBytes, lengthBytes);
     }
+  }
+
+  #remember(offsetBytes: number, lengthBytes: number): void {
+    const last = this.#written.at(-1);
+    if (last !== undefined && last.offsetBytes + last.lengthBytes === offsetBytes) last.lengthBytes += lengthBytes;
+    else this.#written.push({ offsetBytes, lengthBytes });
+    if (this.#written.length < this.#runsMax) return;
+    this.#written = normalizeExtents(this.#written);
+    this.#runsMax = Math.max(LOOSE_RUNS_MAX, 2 * this.#written.length);
   }
 
   #assertServing(): void {

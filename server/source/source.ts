@@ -65,10 +65,12 @@ export interface HostFacts {
   changeTracking: 'answered' | 'refused' | 'unknown';
   /** Route per datastore name, as measured; absent where nothing was tried yet. */
   routes: Record<string, RouteName>;
+  /** When a disk of ours could last not be brought to the host over iSCSI; absent: it could, or was not tried. */
+  iscsiRefusedAtMs?: number;
   warnings: Note[];
 }
 
-export type RouteName = 'ssh-raw' | 'https-folder' | 'nfs-clone' | 'host-clone';
+export type RouteName = 'ssh-raw' | 'https-folder' | 'iscsi-clone' | 'nfs-clone' | 'host-clone';
 
 /** A sentence for the run's log: a code that the window translates, with its names and numbers. */
 export interface Note {
@@ -212,6 +214,7 @@ export interface ReadPlan {
    * Delivers all `extents` to the sink, each byte at least once, in any order. Zero areas that the
    * host can tell arrive as `zero`. May be called again with other extents (a resumed run, a sample
    * of areas said to be unchanged).
+   * A route by which the host pushes the disk delivers all of it, whatever the extents.
    * @throws DISK_*, HOST_CONNECTION_LOST, HOST_STALLED
    */
   transfer(sink: DiskSink, options: TransferOptions): Promise<TransferReport>;

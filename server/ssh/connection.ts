@@ -22,6 +22,7 @@ interface ConnectionLimits {
 /** A logged-in ssh2 client as an `SshConnection`. */
 export class Connection implements SshConnection {
   readonly hostKey: string;
+  readonly localAddress: string;
   readonly #host: string;
   readonly #client: Client;
   readonly #socket: Socket;
@@ -35,6 +36,7 @@ export class Connection implements SshConnection {
   constructor(parts: { host: string; hostKey: string; client: Client; socket: Socket; limits: ConnectionLimits }) {
     this.#host = parts.host;
     this.hostKey = parts.hostKey;
+    this.localAddress = (parts.socket.localAddress ?? '').replace(/^::ffff:/, '');
     this.#client = parts.client;
     this.#socket = parts.socket;
     this.#limits = parts.limits;

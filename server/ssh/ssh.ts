@@ -12,6 +12,8 @@ import type { Readable, Writable } from 'node:stream';
 export interface SshConnection {
   /** `SHA256:…` of the key that the host showed. */
   readonly hostKey: string;
+  /** Address of this machine on the way to the host: where the host finds us. */
+  readonly localAddress: string;
   /** Bytes that crossed the wire so far, both ways, as the socket counted them. */
   wireBytes(): number;
   /**

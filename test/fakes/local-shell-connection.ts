@@ -8,6 +8,7 @@ import type { ExecOptions, ExecResult, ShellCommand, SshChannel, SshConnection }
  */
 export class LocalShellConnection implements SshConnection {
   readonly hostKey = 'SHA256:local';
+  readonly localAddress = '127.0.0.1';
   /** Every command line that was run. */
   readonly commands: string[] = [];
   readonly #running = new Set<ChildProcess>();

@@ -10,7 +10,13 @@ import {
   type BackingDisk,
   type IngestDisk,
 } from '../../server/iscsi/index.ts';
-import { createRepository, type PointDisk, type Repository, type WriteSession } from '../../server/repository/index.ts';
+import {
+  createRepository,
+  type DiskWriter,
+  type PointDisk,
+  type Repository,
+  type WriteSession,
+} from '../../server/repository/index.ts';
 import { commitDisk, request } from '../fakes/small-repository.ts';
 import { MemoryStorage } from '../fakes/memory-storage.ts';
 import { diskContent, runClient, TARGET, withTarget, type Scene } from './scene.ts';
@@ -48,10 +54,10 @@ async function storedDisk(repository: Repository, content: Buffer): Promise<Poin
 async function ingest(
   repository: Repository,
   base: PointDisk | null,
-): Promise<{ disk: IngestDisk; session: WriteSession }> {
+): Promise<{ disk: IngestDisk; writer: DiskWriter; session: WriteSession }> {
   const session = await repository.startWrite({ sessionId: `ingest-${base === null ? 'first' : 'next'}` });
   const writer = await session.openDisk({ key: 'd0', sizeBytes: DISK_BYTES, base });
-  return { disk: createIngestDisk(writer, DISK_BYTES), session };
+  return { disk: createIngestDisk(writer, DISK_BYTES), writer, session };
 }
 
 /** Writes an image by QEMU, reads it back by QEMU, compares. */
@@ -173,7 +179,7 @@ describe('An ingest disk', () => {
       const newBytes: number[] = [];
 
       for (const content of [first, second]) {
-        const { disk, session } = await ingest(repository, base);
+        const { disk, writer, session } = await ingest(repository, base);
         await withTarget({ open: async () => disk }, async (scene) => {
           const source = path.join(scene.folder, 'source.img');
           await writeFile(source, content);
@@ -181,7 +187,8 @@ describe('An ingest disk', () => {
           const written = await runClient('qemu-img', args);
           assert.equal(written.status, 0, written.output);
           assert.equal((await scene.sessionEnd()).orderly, true);
-          newBytes.push((await disk.finish()).stats.newBytes);
+          assert.deepEqual(await disk.finish(), []);
+          newBytes.push((await writer.finish()).stats.newBytes);
         });
         const { pointId } = await session.commit(request({}));
         base = await (await repository.openPoint(pointId)).openDisk('d0');

@@ -88,6 +88,8 @@ export const hostFactsSchema = z
     soapWrites: z.enum(['allowed', 'refused', 'unknown']),
     changeTracking: z.enum(['answered', 'refused', 'unknown']),
     routes: z.record(z.string(), z.string()),
+    /** When a disk could last not be brought to the host over iSCSI. */
+    iscsiRefusedAtMs: z.number().exactOptional(),
     warnings: z.array(
       z.object({
         level: z.enum(['info', 'warning', 'error']),

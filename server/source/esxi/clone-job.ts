@@ -14,7 +14,7 @@ const LOCK_RETRY_MS = 5_000;
 
 /** Runs on the host by itself: survives our connection, tells its status in a file. */
 const RUN_CLONE =
-  'vmkfstools -i "$1" -d thin "$2" >"$3.log" 2>&1 </dev/null & echo $! >"$3.pid"; wait $!; ' +
+  'vmkfstools -i "$1" -d "$4" "$2" >"$3.log" 2>&1 </dev/null & echo $! >"$3.pid"; wait $!; ' +
   'echo $? >"$3.rc.tmp"; mv "$3.rc.tmp" "$3.rc"';
 
 /**
@@ -28,13 +28,15 @@ export interface CloneRequest {
   /** Descriptor to make; its data goes to `<name>-flat.vmdk` beside it. The folder exists. */
   target: string;
   sizeBytes: number;
+  /** `thin` unless told; `rdm:DEVICE` or `rdmp:DEVICE` writes to a device, and the descriptor is a pointer to it. */
+  format?: string;
   signal: AbortSignal;
   onProgress?(percent: number): void;
 }
 
 /**
  * Clones and waits for the end. What was begun is removed when it fails or is cancelled.
- * @returns path of the flat file
+ * @returns path of the flat file; of the pointer, for a device
  * @throws DISK_CLONE_FAILED, DISK_READ_REFUSED (locked), DATASTORE_FULL, CANCELLED
  */
 export async function cloneDisk(host: HostShell, clock: Clock, request: CloneRequest): Promise<string> {
@@ -52,15 +54,18 @@ export async function cloneDisk(host: HostShell, clock: Clock, request: CloneReq
 }
 
 async function cloneOnce(host: HostShell, clock: Clock, request: CloneRequest): Promise<string> {
-  const { source, target, signal } = request;
+  const { source, target, signal, format = 'thin' } = request;
   const job = jobOf(target);
   signal.throwIfAborted();
   await host.run(shell`rm -f -- ${job}.rc ${job}.pid ${job}.log`, 'remove the traces of an earlier clone');
   // Not repeated when the connection is lost: the state in the files tells whether it was started.
   await host
-    .exec(shell`nohup sh -c ${RUN_CLONE} dozo-clone ${source} ${target} ${job} >/dev/null 2>&1 </dev/null &`, {
-      signal,
-    })
+    .exec(
+      shell`nohup sh -c ${RUN_CLONE} dozo-clone ${source} ${target} ${job} ${format} >/dev/null 2>&1 </dev/null &`,
+      {
+        signal,
+      },
+    )
     .catch((error: unknown) => {
       if (!isAppError(error) || error.retry !== 'transient') throw error;
     });
@@ -81,12 +86,16 @@ async function cloneOnce(host: HostShell, clock: Clock, request: CloneRequest): 
   // A "successful" clone of a pass-through disk can be a tiny stub: only the size proves it.
   const descriptor = parseVmdkDescriptor(await host.readFile(target, signal));
   const sizeBytes = descriptorSizeBytes(descriptor);
-  const flat = `${target.slice(0, -'.vmdk'.length)}-flat.vmdk`;
+  if (sizeBytes !== request.sizeBytes) throw wrongSize(request, sizeBytes);
+  if (format !== 'thin') return target;
+  const flat = `${jobOf(target)}-flat.vmdk`;
   const fileBytes = Number((await host.run(shell`stat -c %s -- ${flat}`, 'measure a clone', { signal })).trim());
-  if (sizeBytes !== request.sizeBytes || fileBytes !== request.sizeBytes) {
-    throw cloneFailed(source, `size ${String(fileBytes)} instead of ${String(request.sizeBytes)}`, 0);
-  }
+  if (fileBytes !== request.sizeBytes) throw wrongSize(request, fileBytes);
   return flat;
+}
+
+function wrongSize({ source, sizeBytes }: CloneRequest, bytes: number): AppError {
+  return cloneFailed(source, `size ${String(bytes)} instead of ${String(sizeBytes)}`, 0);
 }
 
 async function readJob(
@@ -117,19 +126,29 @@ async function lateStatus(host: HostShell, job: string, signal: AbortSignal): Pr
 }
 
 /** Ends the clone's process if it is ours: its number may be another process's after a restart of the host. */
-export async function endClone(host: HostShell, job: string): Promise<void> {
+async function endClone(host: HostShell, job: string): Promise<boolean> {
   const pid = (await host.readFileIfThere(`${job}.pid`))?.toString('utf8').trim() ?? '';
-  if (!/^\d+$/.test(pid)) return;
+  if (!/^\d+$/.test(pid)) return false;
   // The second at the end: locks outlive their process for a moment, and a snapshot whose disk is still
   // held would not be merged.
   const processes = await host.exec(shell`ps -c 2>/dev/null || ps`, { isRepeatable: true });
   // The random name of the hold in a command line proves that the process which wrote its number lives.
   // A datastore has two paths, by name and by UUID, so the end of the path must do.
   const target = `${job.split('/').slice(-2).join('/')}.vmdk`;
-  if (!processes.stdout.toString('utf8').includes(target)) return;
+  if (!processes.stdout.toString('utf8').includes(target)) return false;
   await host.exec(
     shell`kill ${pid}; n=0; while kill -0 ${pid} 2>/dev/null && [ $n -lt 10 ]; do sleep 1; n=$((n+1)); done; kill -9 ${pid} 2>/dev/null; sleep 1`,
   );
+  return true;
+}
+
+/** Ends every clone in a hold's folder. @returns whether one ran */
+export async function endClones(host: HostShell, folder: string): Promise<boolean> {
+  let ended = false;
+  for (const name of await host.listFolder(folder)) {
+    if (name.endsWith('.pid')) ended = (await endClone(host, `${folder}/${name.slice(0, -'.pid'.length)}`)) || ended;
+  }
+  return ended;
 }
 
 /**
@@ -139,9 +158,7 @@ export async function endClone(host: HostShell, job: string): Promise<void> {
  */
 export async function removeCloneFolder(host: HostShell, folder: string): Promise<boolean> {
   if (!(await host.exists(folder))) return false;
-  for (const name of await host.listFolder(folder)) {
-    if (name.endsWith('.pid')) await endClone(host, `${folder}/${name.slice(0, -'.pid'.length)}`);
-  }
+  await endClones(host, folder);
   // Not at once: locks outlive their process for a moment, and what watched the clone writes its status.
   const command = shell`n=0; until rm -rf -- ${folder}; do n=$((n+1)); [ $n -lt 5 ] || exit 1; sleep 1; done`;
   await host.run(command, 'remove a temporary folder');
@@ -157,7 +174,7 @@ export function jobOf(target: string): string {
 export async function removeDisk(host: HostShell, target: string): Promise<void> {
   const stem = jobOf(target);
   await host.exec(
-    shell`vmkfstools -U ${target} >/dev/null 2>&1; rm -f -- ${target} ${stem}-flat.vmdk ${stem}.log ${stem}.pid ${stem}.rc ${stem}.rc.tmp`,
+    shell`vmkfstools -U ${target} >/dev/null 2>&1; rm -f -- ${target} ${stem}-flat.vmdk ${stem}-rdm.vmdk ${stem}-rdmp.vmdk ${stem}.log ${stem}.pid ${stem}.rc ${stem}.rc.tmp`,
     { isRepeatable: true },
   );
 }

@@ -1,5 +1,5 @@
 import { AppError } from '../../errors/index.ts';
-import type { Extent } from '../../disk/index.ts';
+import type { DiskSink, Extent } from '../../disk/index.ts';
 import { formatBytes, KIB } from '../../runtime/index.ts';
 import { shell } from '../../ssh/index.ts';
 import type { Note } from '../source.ts';
@@ -7,6 +7,7 @@ import { cloneDisk, removeCloneFolder, removeDisk } from './clone-job.ts';
 import { holdFolder, type EsxiContext } from './context.ts';
 import type { DatastoreMap } from './datastore-path.ts';
 import { readFilesystems } from './filesystems.ts';
+import { IscsiClones } from './iscsi-clone.ts';
 import { mountStaging, unmountStaging, type NfsStaging } from './nfs-staging.ts';
 import { parseBlockMap } from './vmkfstools.ts';
 
@@ -45,6 +46,7 @@ export class CloneStore {
   /** Folders on the host's own datastores that hold copies. */
   readonly #folders = new Set<string>();
   #line: Promise<unknown> = Promise.resolve();
+  readonly #overIscsi: IscsiClones | null;
   #mount: Promise<string> | null = null;
 
   constructor(parts: {
@@ -59,6 +61,8 @@ export class CloneStore {
     this.#hold = parts.hold;
     this.#staging = parts.staging;
     this.#note = parts.note;
+    const { context, hold, note } = parts;
+    this.#overIscsi = context.iscsi === null ? null : new IscsiClones({ context, access: context.iscsi, hold, note });
   }
 
   async useOnHost(
@@ -88,10 +92,28 @@ export class CloneStore {
     );
   }
 
-  /** Removes every copy and the mount. Idempotent. */
+  /** Has the host write a disk into the sink, whole; nothing of it is kept, so each call is a clone of its own. */
+  async pushOverIscsi(source: CloneSource, sink: DiskSink, signal: AbortSignal): Promise<void> {
+    const clones = this.#overIscsi;
+    if (clones === null) {
+      throw new AppError('DISK_READ_REFUSED', 'No disks are served over iSCSI by this process.');
+    }
+    await this.#inLine(async () => {
+      const folder = holdFolder(this.#datastores.rootOf(source.datastore), this.#hold);
+      this.#folders.add(folder);
+      const text = `The host copies the disk ${source.key} over iSCSI onto a disk of this NAS, since it lets nobody read it directly while the machine runs.`;
+      const details = { disk: source.key, datastore: source.datastore };
+      this.#note({ level: 'info', code: 'ROUTE_ISCSI_CLONE', text, details });
+      await clones.clone({ ...source, folder }, sink, signal);
+    });
+  }
+
+  /** Removes every copy, the mount and what iSCSI changed on the host. Idempotent. */
   async dispose(): Promise<void> {
     await this.#line.catch(() => undefined);
     const host = this.#context.shell;
+    // Before the folders: one of them holds the journal of what is to be taken back.
+    await this.#overIscsi?.dispose();
     for (const folder of this.#folders) await removeCloneFolder(host, folder);
     this.#folders.clear();
     this.#onHost.clear();

@@ -14,7 +14,14 @@ import type {
   SweepReport,
   TargetRequest,
 } from '../source.ts';
-import { CHANNELS_MAX, DEFAULT_LIMITS, loadDatastores, type EsxiContext, type SourceLimits } from './context.ts';
+import {
+  CHANNELS_MAX,
+  DEFAULT_LIMITS,
+  loadDatastores,
+  type EsxiContext,
+  type IscsiAccess,
+  type SourceLimits,
+} from './context.ts';
 import { freezeMachine, resumeMachine } from './freeze.ts';
 import { HostShell } from './host-shell.ts';
 import { listDatastores, listMachines, listNetworks } from './inventory.ts';
@@ -31,6 +38,8 @@ export interface ConnectEsxiOptions {
   /** Ends the attempt to connect; the host it gave lives on. */
   signal?: AbortSignal;
   limits?: Partial<SourceLimits>;
+  /** Lets hosts clone onto disks of this process; without it that route is not taken. */
+  iscsi?: IscsiAccess;
 }
 
 /**
@@ -66,7 +75,7 @@ export async function connectEsxi(address: HostAddress, options: ConnectEsxiOpti
   try {
     shell = await openShell(address, password, { clock, logger, ...(signal && { signal }) });
     const facts = await probeHost(shell, vsphere, address, options.facts);
-    return new EsxiHost({ shell, vsphere, facts, clock, logger, limits });
+    return new EsxiHost({ shell, vsphere, facts, clock, logger, limits, iscsi: options.iscsi ?? null });
   } catch (error) {
     await shell?.close().catch(() => undefined);
     await vsphere.close().catch(() => undefined);

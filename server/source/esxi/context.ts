@@ -3,6 +3,7 @@ import { GIB } from '../../runtime/index.ts';
 import type { VsphereClient } from '../../vsphere/index.ts';
 import type { HostFacts } from '../source.ts';
 import { DatastoreMap } from './datastore-path.ts';
+import type { SharedPortal } from '../../iscsi/index.ts';
 import type { HostShell } from './host-shell.ts';
 import { listDatastores } from './inventory.ts';
 
@@ -36,6 +37,13 @@ export const DEFAULT_LIMITS: SourceLimits = {
   pollIntervalMs: 1_000,
 };
 
+/** How hosts reach the iSCSI targets of this process. */
+export interface IscsiAccess {
+  portal: SharedPortal;
+  /** Address that hosts are to use; null: the one by which this process reached them. */
+  address: string | null;
+}
+
 /** Channels of one connection: readers of two disks and some for control. */
 export const CHANNELS_MAX = 8;
 
@@ -47,6 +55,8 @@ export interface EsxiContext {
   clock: Clock;
   logger: Logger;
   limits: SourceLimits;
+  /** Null: no disks are served from here. */
+  iscsi: IscsiAccess | null;
 }
 
 /** Datastores as they are named now. */

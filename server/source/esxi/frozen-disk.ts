@@ -18,6 +18,7 @@ import type { CloneStore } from './clone-store.ts';
 import type { EsxiContext } from './context.ts';
 import { formatDatastorePath, type DatastoreMap } from './datastore-path.ts';
 import type { DiskLayer } from './disk-chain.ts';
+import { readFilesystems } from './filesystems.ts';
 import {
   planWindows,
   probeRawRead,
@@ -200,6 +201,7 @@ export class EsxiFrozenDisk implements FrozenDisk {
       const isWorthAsking = isWanted('https-folder') && (routes.length > 0 || !remembered.endsWith('-clone'));
       if (isWorthAsking && (routes.length > 0 || (await this.#isFolderReadable(pieces)))) routes.push('https-folder');
     }
+    if (isWanted('iscsi-clone') && (await this.#isIscsiOpen(signal))) routes.push('iscsi-clone');
     if (hasNfsStaging && isWanted('nfs-clone')) routes.push('nfs-clone');
     if (isWanted('host-clone')) routes.push('host-clone');
     const [best] = routes;
@@ -219,6 +221,18 @@ export class EsxiFrozenDisk implements FrozenDisk {
       if (!(await probeRawRead(this.#around.context.shell, path, signal))) return false;
     }
     return true;
+  }
+
+  /** Pointers to devices lie on VMFS alone. A host that refused is left in peace for a day. */
+  async #isIscsiOpen(signal: AbortSignal): Promise<boolean> {
+    const { clock, facts, iscsi, shell: host } = this.#around.context;
+    if (iscsi === null) return false;
+    if (clock.nowMs() - (facts.iscsiRefusedAtMs ?? 0) < ISCSI_PAUSE_MS) return false;
+    const root = this.#around.datastores.rootOf(this.disk.datastore);
+    const volume = (await readFilesystems(host, signal)).find(
+      (fs) => fs.root === root || fs.name === this.disk.datastore,
+    );
+    return volume !== undefined && /^VMFS-\d/.test(volume.type);
   }
 
   async #isFolderReadable(pieces: readonly RawPiece[]): Promise<boolean> {
@@ -244,7 +258,11 @@ export class EsxiFrozenDisk implements FrozenDisk {
     const report: TransferReport = { readBytes: 0, wireBytes: 0 };
     let extents = normalizeExtents(options.extents ?? planned);
     const signal = AbortSignal.any([options.signal, this.#around.ended]);
-    const delivered: Extent[] = [];
+    let delivered: Extent[] = [];
+    const remember = (extent: Extent): void => {
+      delivered.push(extent);
+      if (delivered.length % DELIVERIES_LOOSE === 0) delivered = normalizeExtents(delivered);
+    };
     for (;;) {
       const route = routes[0];
       if (route === undefined) throw noRouteLeft(this.disk);
@@ -252,12 +270,13 @@ export class EsxiFrozenDisk implements FrozenDisk {
         write: async (offsetBytes, data) => {
           const lengthBytes = data.length;
           await sink.write(offsetBytes, data);
-          delivered.push({ offsetBytes, lengthBytes });
+          remember({ offsetBytes, lengthBytes });
         },
         zero: async (offsetBytes, lengthBytes) => {
           await sink.zero(offsetBytes, lengthBytes);
-          delivered.push({ offsetBytes, lengthBytes });
+          remember({ offsetBytes, lengthBytes });
         },
+        ...readableAs(sink),
       };
       const transfer: RangeTransfer = {
         sink: counting,
@@ -280,6 +299,7 @@ export class EsxiFrozenDisk implements FrozenDisk {
         const text = `The disk ${this.disk.key} cannot be read by ${route}; going on by ${routes[0] ?? ''}.`;
         this.#around.note({ level: 'info', code: 'ROUTE_CHANGED', text, details: { disk: this.disk.key, route } });
         if (this.#around.snapshot !== null) this.#around.context.facts.routes[this.disk.datastore] = routes[0] ?? route;
+        if (route === 'iscsi-clone') this.#around.context.facts.iscsiRefusedAtMs = this.#around.context.clock.nowMs();
         extents = subtractExtents(extents, normalizeExtents(delivered));
       }
     }
@@ -298,6 +318,9 @@ export class EsxiFrozenDisk implements FrozenDisk {
         parallel: FOLDER_PARALLEL,
         clock,
       });
+    } else if (route === 'iscsi-clone') {
+      await clones.pushOverIscsi(this.#cloneSource(), pushedSink(transfer), transfer.signal);
+      delete context.facts.iscsiRefusedAtMs;
     } else if (route === 'nfs-clone') {
       await clones.useOnNas(this.#cloneSource(), transfer.signal, async (flatPath) => {
         await readLocalFile(flatPath, extents, transfer);
@@ -346,6 +369,11 @@ export class EsxiFrozenDisk implements FrozenDisk {
   }
 }
 
+/** How long a host that could not be reached over iSCSI is not asked again. */
+const ISCSI_PAUSE_MS = 24 * 3_600_000;
+/** Deliveries remembered one by one before they are joined. */
+const DELIVERIES_LOOSE = 8192;
+
 /** A map of a 62 TB disk in 1 MiB blocks can be long; beyond this the disk is read without it. */
 const BLOCK_MAP_BYTES_MAX = 64 * 1024 * 1024;
 
@@ -381,6 +409,28 @@ export function rawPieces(layers: readonly DiskLayer[], datastores: DatastoreMap
     diskOffsetBytes += lengthBytes;
   }
   return pieces;
+}
+
+/** Counts what the host writes by itself, as transfers count what they read. */
+function pushedSink({ sink, onDelivered, onReceived }: RangeTransfer): DiskSink {
+  return {
+    write: async (offsetBytes, data) => {
+      const lengthBytes = data.length;
+      onReceived(lengthBytes);
+      await sink.write(offsetBytes, data);
+      onDelivered(lengthBytes);
+    },
+    zero: async (offsetBytes, lengthBytes) => {
+      await sink.zero(offsetBytes, lengthBytes);
+      onDelivered(lengthBytes);
+    },
+    ...readableAs(sink),
+  };
+}
+
+function readableAs(sink: DiskSink): Pick<DiskSink, 'read'> {
+  if (sink.read === undefined) return {};
+  return { read: async (offsetBytes, lengthBytes) => (await sink.read?.(offsetBytes, lengthBytes)) ?? Buffer.alloc(0) };
 }
 
 function splitByWritten(extents: readonly Extent[], written: readonly Extent[]): [Extent[], Extent[]] {

@@ -1,8 +1,10 @@
 import { isAppError, toAppError } from '../../errors/index.ts';
 import type { SweepReport } from '../source.ts';
-import { removeCloneFolder } from './clone-job.ts';
+import { endClones, removeCloneFolder } from './clone-job.ts';
 import { HOLD, holdFolder, loadDatastores, type EsxiContext } from './context.ts';
 import { readFilesystems } from './filesystems.ts';
+import { readHostUuid, takeBackChanges } from './iscsi-journal.ts';
+import { removeHoldTargets } from './iscsi-targets.ts';
 import { listMachines } from './inventory.ts';
 import { unmountStaging } from './nfs-staging.ts';
 import { removeHoldSnapshot, waitForSnapshotTasks } from './snapshot-control.ts';
@@ -47,8 +49,23 @@ export async function sweepHolds(
     }
     // Clones are ended before the snapshot goes: their sources must not vanish under them, and the
     // host merges no layer that somebody reads.
+    const folders: string[] = [];
     for (const root of roots) {
-      if (!(await listFolder(context, root)).includes(`.${hold}`)) continue;
+      if ((await listFolder(context, root)).includes(`.${hold}`)) folders.push(holdFolder(root, hold));
+    }
+    // Clones onto devices first: a device in use stays, and the journal of the rest lies in the folders.
+    for (const folder of folders) await attempt('running copy', async () => await endClones(context.shell, folder));
+    await attempt('iSCSI target', async () => (await removeHoldTargets(context.shell, hold)).length > 0);
+    for (const folder of folders) {
+      await attempt('iSCSI settings', async () => {
+        const place = { folder, hostUuid: await readHostUuid(context.shell, signal) };
+        return (await takeBackChanges(context.shell, context.clock, place)).length > 0;
+      });
+    }
+    for (const root of roots) {
+      if (!folders.includes(holdFolder(root, hold))) continue;
+      // What could not be taken back stays written down.
+      if (report.failed.some((failure) => failure.hold === hold && failure.what.startsWith('iSCSI'))) continue;
       await attempt(
         `temporary folder on ${root}`,
         async () => await removeCloneFolder(context.shell, holdFolder(root, hold)),
