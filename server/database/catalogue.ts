@@ -1,4 +1,5 @@
 import { chmod } from 'node:fs/promises';
+import { AuditLog } from './audit-log.ts';
 import { Holds } from './holds.ts';
 import { Hosts } from './hosts.ts';
 import { Jobs } from './jobs.ts';
@@ -34,6 +35,11 @@ export interface Tables {
 
 /** The truth about intent: what is configured, what ran, what may still be on a host. */
 export interface Catalogue extends Tables {
+  readonly listings: Listings;
+  readonly recipients: Recipients;
+  readonly outbox: Outbox;
+  readonly repositorySizes: RepositorySizes;
+  readonly audit: AuditLog;
   /**
    * Runs `body` on tables of one transaction: all of it happens, durably, or nothing. Inside, only the
    * tables given may be used.
@@ -81,3 +87,8 @@ function createTables(executor: SqlExecutor): Tables {
     points: new Points(executor),
   };
 }
+    listings: new Listings(executor),
+    recipients: new Recipients(executor),
+    outbox: new Outbox(executor),
+    repositorySizes: new RepositorySizes(executor),
+    audit: new AuditLog(executor),

@@ -1,3 +1,4 @@
+export type { NewAuditEntry } from './audit-log.ts';
 export { openCatalogue, type Catalogue, type Tables } from './catalogue.ts';
 export { lockFolder } from './folder-lock.ts';
 export { matchMachines } from './match-machines.ts';
@@ -11,3 +12,4 @@ export type { RunPartRecord } from './run-parts.ts';
 export type { RunRecord } from './runs.ts';
 export type { ScheduleRecord } from './schedules.ts';
 export type { SessionRecord } from './sessions.ts';
+export type { UserRecord } from './users.ts';

@@ -203,6 +203,121 @@ export const MIGRATIONS: readonly string[] = [
   -- What a token may do: everything, or look at the state of things only.
   ALTER TABLE sessions ADD COLUMN scope TEXT NOT NULL DEFAULT 'full' CHECK (scope IN ('full', 'monitor'));
   `,
+  `
+  -- People: roles, second factor, what was delegated to whom, and what they did.
+  ALTER TABLE users ADD COLUMN source TEXT NOT NULL DEFAULT 'local';
+  ALTER TABLE users ADD COLUMN disabled INTEGER NOT NULL DEFAULT 0;
+  -- Secret of the one-time codes, sealed; pending until the first code was entered.
+  ALTER TABLE users ADD COLUMN totp_secret TEXT;
+  ALTER TABLE users ADD COLUMN totp_pending TEXT;
+  -- The time step of the newest code that was used: no code is good twice.
+  ALTER TABLE users ADD COLUMN totp_step INTEGER;
+
+  CREATE TABLE recovery_codes (
+    user_name TEXT NOT NULL REFERENCES users(name) ON DELETE CASCADE,
+    code_hash TEXT NOT NULL,
+    PRIMARY KEY (user_name, code_hash)
+  ) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE delegations (
+    user_name TEXT NOT NULL REFERENCES users(name) ON DELETE CASCADE,
+    job_id TEXT NOT NULL REFERENCES jobs(id) ON DELETE CASCADE,
+    PRIMARY KEY (user_name, job_id)
+  ) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE sessions_new (
+    id TEXT PRIMARY KEY,
+    secret_hash TEXT NOT NULL UNIQUE,
+    user_name TEXT NOT NULL REFERENCES users(name) ON DELETE CASCADE,
+    kind TEXT NOT NULL CHECK (kind IN ('cookie', 'token')),
+    name TEXT NOT NULL,
+    scope TEXT NOT NULL,
+    address TEXT,
+    created_at_ms INTEGER NOT NULL,
+    used_at_ms INTEGER,
+    expires_at_ms INTEGER,
+    -- However often it is used.
+    ends_at_ms INTEGER
+  ) STRICT;
+  INSERT INTO sessions_new (id, secret_hash, user_name, kind, name, scope, created_at_ms, used_at_ms, expires_at_ms)
+    SELECT id, secret_hash, user_name, kind, name, scope, created_at_ms, used_at_ms, expires_at_ms FROM sessions;
+  DROP TABLE sessions;
+  ALTER TABLE sessions_new RENAME TO sessions;
+  CREATE INDEX sessions_by_user ON sessions(user_name, kind);
+
+  -- Each entry holds the hash of the one before: an edit breaks the chain.
+  CREATE TABLE audit_log (
+    number INTEGER PRIMARY KEY,
+    at_ms INTEGER NOT NULL,
+    actor TEXT,
+    by TEXT,
+    address TEXT,
+    action TEXT NOT NULL,
+    target TEXT,
+    outcome TEXT NOT NULL,
+    details TEXT NOT NULL,
+    previous_hash TEXT NOT NULL,
+    hash TEXT NOT NULL
+  ) STRICT;
+  CREATE INDEX audit_log_by_time ON audit_log(at_ms);
+  `,
+  `
+  -- Who is told what, what is still to be told, and how far that has come.
+  CREATE TABLE recipients (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    definition TEXT NOT NULL,
+    -- Address and key of a webhook, sealed.
+    secrets TEXT NOT NULL,
+    created_at_ms INTEGER NOT NULL
+  ) STRICT;
+
+  CREATE TABLE notices (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    -- What it is about: the same is not told twice.
+    key TEXT NOT NULL UNIQUE,
+    notice TEXT NOT NULL,
+    created_at_ms INTEGER NOT NULL
+  ) STRICT;
+
+  CREATE TABLE deliveries (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    notice_number INTEGER NOT NULL REFERENCES notices(number) ON DELETE CASCADE,
+    recipient_id TEXT NOT NULL REFERENCES recipients(id) ON DELETE CASCADE,
+    address TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('waiting', 'sent', 'failed')),
+    attempts INTEGER NOT NULL,
+    created_at_ms INTEGER NOT NULL,
+    next_attempt_at_ms INTEGER,
+    tried_at_ms INTEGER,
+    sent_at_ms INTEGER,
+    error TEXT,
+    UNIQUE (notice_number, recipient_id, address)
+  ) STRICT;
+  CREATE INDEX deliveries_waiting ON deliveries(next_attempt_at_ms) WHERE state = 'waiting';
+  CREATE INDEX deliveries_by_recipient ON deliveries(recipient_id, number);
+
+  CREATE TABLE notice_marks (
+    key TEXT PRIMARY KEY,
+    at_ms INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+
+  -- Whether the end of a run was told; what ended before there was anybody to tell is.
+  ALTER TABLE runs ADD COLUMN noticed INTEGER NOT NULL DEFAULT 0;
+  UPDATE runs SET noticed = 1 WHERE finished_at_ms IS NOT NULL;
+  CREATE INDEX runs_to_notice ON runs(number) WHERE noticed = 0 AND finished_at_ms IS NOT NULL;
+
+  -- Size of each repository day by day, for reports.
+  CREATE TABLE repository_sizes (
+    repository_id TEXT NOT NULL REFERENCES repositories(id) ON DELETE CASCADE,
+    day_ms INTEGER NOT NULL,
+    stored_bytes INTEGER NOT NULL,
+    nominal_bytes INTEGER NOT NULL,
+    points INTEGER NOT NULL,
+    PRIMARY KEY (repository_id, day_ms)
+  ) STRICT, WITHOUT ROWID;
+  `,
 ];
 
 /**

@@ -1,5 +1,5 @@
-import type { TokenScope } from '../contract/api/session.schema.ts';
-import { integer, integerOrNull, text } from './row.ts';
+import type { TokenScope } from '../contract/api/permission.schema.ts';
+import { integer, integerOrNull, text, textOrNull } from './row.ts';
 import type { Row, SqlExecutor } from './sqlite.ts';
 
 export interface SessionRecord {
@@ -8,14 +8,20 @@ export interface SessionRecord {
   secretHash: string;
   userName: string;
   kind: 'cookie' | 'token';
-  /** Of a token: what its owner called it. */
+  /** Of a token: what its owner called it; of a browser: what it says it is. */
   name: string;
+  scope: TokenScope;
+  /** Where it was made from. */
+  address: string | null;
   createdAtMs: number;
   usedAtMs: number | null;
+  /** Of a browser: moves on while it is used. Null: never. */
   expiresAtMs: number | null;
-  /** `monitor`: may look at the state of things, and nothing else. */
-  scope: TokenScope;
+  /** The end however often it is used; null: none. */
+  endsAtMs: number | null;
 }
+
+const IS_ALIVE = '(expires_at_ms IS NULL OR expires_at_ms > ?) AND (ends_at_ms IS NULL OR ends_at_ms > ?)';
 
 export class Sessions {
   readonly #sql: SqlExecutor;
@@ -26,29 +32,32 @@ export class Sessions {
 
   async add(session: SessionRecord): Promise<void> {
     await this.#sql.run(
-      `INSERT INTO sessions (id, secret_hash, user_name, kind, name, created_at_ms, used_at_ms, expires_at_ms,
-                             scope)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+      `INSERT INTO sessions (id, secret_hash, user_name, kind, name, scope, address, created_at_ms, used_at_ms,
+                             expires_at_ms, ends_at_ms)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
       [
         session.id,
         session.secretHash,
         session.userName,
         session.kind,
         session.name,
+        session.scope,
+        session.address,
         session.createdAtMs,
         session.usedAtMs,
         session.expiresAtMs,
-        session.scope,
+        session.endsAtMs,
       ],
     );
   }
 
   /** The living session with this secret, or null. */
   async find(secretHash: string, nowMs: number): Promise<SessionRecord | null> {
-    const row = await this.#sql.get(
-      'SELECT * FROM sessions WHERE secret_hash = ? AND (expires_at_ms IS NULL OR expires_at_ms > ?)',
-      [secretHash, nowMs],
-    );
+    const row = await this.#sql.get(`SELECT * FROM sessions WHERE secret_hash = ? AND ${IS_ALIVE}`, [
+      secretHash,
+      nowMs,
+      nowMs,
+    ]);
     return row === null ? null : toSession(row);
   }
 
@@ -60,10 +69,11 @@ export class Sessions {
     ]);
   }
 
-  async listTokens(userName: string): Promise<SessionRecord[]> {
+  /** Living ones of a user, oldest first. */
+  async list(userName: string, kind: SessionRecord['kind'], nowMs: number): Promise<SessionRecord[]> {
     const rows = await this.#sql.all(
-      "SELECT * FROM sessions WHERE user_name = ? AND kind = 'token' ORDER BY created_at_ms, id",
-      [userName],
+      `SELECT * FROM sessions WHERE user_name = ? AND kind = ? AND ${IS_ALIVE} ORDER BY created_at_ms, id`,
+      [userName, kind, nowMs, nowMs],
     );
     return rows.map(toSession);
   }
@@ -79,7 +89,7 @@ export class Sessions {
   }
 
   async removeExpired(nowMs: number): Promise<void> {
-    await this.#sql.run('DELETE FROM sessions WHERE expires_at_ms <= ?', [nowMs]);
+    await this.#sql.run('DELETE FROM sessions WHERE expires_at_ms <= ? OR ends_at_ms <= ?', [nowMs, nowMs]);
   }
 }
 
@@ -90,9 +100,11 @@ function toSession(row: Row): SessionRecord {
     userName: text(row, 'user_name'),
     kind: text(row, 'kind') as SessionRecord['kind'],
     name: text(row, 'name'),
+    scope: text(row, 'scope') as TokenScope,
+    address: textOrNull(row, 'address'),
     createdAtMs: integer(row, 'created_at_ms'),
     usedAtMs: integerOrNull(row, 'used_at_ms'),
     expiresAtMs: integerOrNull(row, 'expires_at_ms'),
-    scope: text(row, 'scope') as TokenScope,
+    endsAtMs: integerOrNull(row, 'ends_at_ms'),
   };
 }

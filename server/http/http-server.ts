@@ -6,11 +6,13 @@ import { join } from 'node:path';
 import express, { type Express, type NextFunction, type Request, type Response } from 'express';
 import { AppError } from '../errors/index.ts';
 import type { Logger } from '../runtime/index.ts';
-import { assertSameSite } from './authentication.ts';
+import { outcomeOf, type Deed } from './audit-trail.ts';
+import { assertPermitted, type Caller } from './authentication.ts';
 import { answerError } from './error-answer.ts';
 import { createOpenApi } from './openapi.ts';
-import type { HttpServices, Route } from './route.ts';
+import { isAudited, type HttpServices, type Route } from './route.ts';
 import { listRoutes } from './routes/index.ts';
+import { assertNoSecretInUrl, assertSameSite } from './session-secrets.ts';
 
 export interface HttpServerOptions {
   services: HttpServices;
@@ -82,18 +84,19 @@ function createApp(options: HttpServerOptions): Express {
 
   const api = express.Router();
   const parseJson = express.json({ limit: BODY_LIMIT, strict: true });
-  api.use((_request, response, next) => {
+  api.use((request, response, next) => {
     response.setHeader('Cache-Control', 'no-store');
+    assertNoSecretInUrl(request);
     next();
   });
   for (const route of routes) {
     api[route.method](route.path, (request, response, next) => {
       // Nothing of a stranger's body is read before it is known that they may send one.
       admit(route, services, request)
-        .then((session) => {
+        .then((caller) => {
           parseJson(request, response, (error?: unknown) => {
             if (error !== undefined) next(error);
-            else answer(route, { services, session, request, response, openApi }).catch(next);
+            else answer(route, { services, caller, request, response, openApi }).catch(next);
           });
         })
         .catch(next);
@@ -135,41 +138,80 @@ function behindPrefix(app: Express, prefix: string): RequestListener {
   };
 }
 
-type Session = Awaited<ReturnType<HttpServices['authentication']['identify']>>;
-
-async function admit(route: Route, services: HttpServices, request: Request): Promise<Session> {
-  if (route.access === 'open') {
+/** @throws LOGIN_REQUIRED, FORBIDDEN */
+async function admit(route: Route, services: HttpServices, request: Request): Promise<Caller | null> {
+  if (route.permission === 'open') {
     // Nor may another site log a browser in to an account of its choice.
     assertSameSite(request);
     return null;
   }
-  const session = await services.authentication.identify(request);
-  if (session === null) throw loginRequired();
-  if (session.scope === 'monitor' && !route.forMonitors) {
-    throw new AppError('FORBIDDEN', 'This token reads metrics and the state of the server only.', {
-      hint: 'Make a token with the scope "full" for anything else.',
-    });
+  const caller = await services.authentication.identify(request);
+  if (caller === null) throw loginRequired();
+  try {
+    assertPermitted(caller, route.permission);
+  } catch (error) {
+    if (isAudited(route)) await services.audit.record(describeDeed(route, { caller, request, error }));
+    throw error;
   }
-  return session;
+  return caller;
 }
 
-async function answer(
-  route: Route,
-  input: { services: HttpServices; session: Session; request: Request; response: Response; openApi: object },
-): Promise<void> {
-  const { request, response, services, session } = input;
+interface Answering {
+  services: HttpServices;
+  caller: Caller | null;
+  request: Request;
+  response: Response;
+  openApi: object;
+}
+
+async function answer(route: Route, input: Answering): Promise<void> {
+  const { request, response, services, caller } = input;
   if (route.path === OPENAPI_PATH) {
     response.json(input.openApi);
     return;
   }
-  const params = route.params === null ? {} : route.params.parse(request.params);
-  const query = route.query === null ? {} : route.query.parse(request.query);
-  const body = route.body === null ? null : route.body.parse((request.body as unknown) ?? {});
-  const value = await route.handle({ params, query, body, services, session, request, response });
+  const notes: AuditNotes = {};
+  let value: unknown;
+  try {
+    value = await handle(route, input, notes);
+  } catch (error) {
+    if (isAudited(route)) await services.audit.record(describeDeed(route, { caller, request, error, notes }));
+    throw error;
+  }
+  // Before the answer: who was told that something is done finds it in the log.
+  if (isAudited(route)) await services.audit.record(describeDeed(route, { caller, request, error: null, notes }));
   if (route.contentType !== null) return;
   if (route.answer === null) response.status(route.status).end();
   // Through the schema: what it does not name never leaves.
   else response.status(route.status).json(route.answer.parse(value));
+}
+
+async function handle(route: Route, input: Answering, notes: AuditNotes): Promise<unknown> {
+  const { request, response, services, caller } = input;
+  const params = route.params === null ? {} : route.params.parse(request.params);
+  const query = route.query === null ? {} : route.query.parse(request.query);
+  const body = route.body === null ? null : route.body.parse((request.body as unknown) ?? {});
+  const note = (details: AuditNotes): void => void Object.assign(notes, details);
+  return route.handle({ params, query, body, services, caller, note, request, response });
+}
+
+type AuditNotes = NonNullable<Deed['details']>;
+
+function describeDeed(
+  route: Route,
+  what: { caller: Caller | null; request: Request; error: unknown; notes?: AuditNotes },
+): Deed {
+  const { caller, request, error, notes } = what;
+  const ended = error === null ? { outcome: 'done' as const, details: {} } : outcomeOf(error);
+  const target = Object.values(request.params).join(' ').slice(0, 200);
+  return {
+    session: caller?.session ?? null,
+    request,
+    action: `${route.method.toUpperCase()} ${route.path}`,
+    target: target === '' ? null : target,
+    outcome: ended.outcome,
+    details: { ...notes, ...ended.details },
+  };
 }
 
 export const OPENAPI_PATH = '/openapi.json';

@@ -1,4 +1,4 @@
-export { Authentication } from './authentication.ts';
 export { loadCertificate, readCertificate } from './certificate.ts';
 export { startHttpServer } from './http-server.ts';
+export { createPeople } from './people.ts';
 export type { DiskDownload, DiskDownloads } from './route.ts';

@@ -1,3 +1,4 @@
+import { isIPv6 } from 'node:net';
 import { AppError } from '../errors/index.ts';
 import type { Clock } from '../runtime/index.ts';
 
@@ -12,59 +13,89 @@ interface Limit {
   forgiveEveryMs: number;
 }
 
+/** An attempt counts as failed until it is said otherwise: attempts made at the same time cannot slip through. */
+export interface Attempt {
+  succeeded(): void;
+  /** It was neither: a code was missing. */
+  undo(): void;
+}
+
 const PER_ADDRESS: Limit = { burst: 8, forgiveEveryMs: 30_000 };
-/** Wider: it must stop guessing from many addresses without locking the owner out. */
 const PER_ACCOUNT: Limit = { burst: 40, forgiveEveryMs: 10_000 };
+/** A million codes, three of them good at a time: at this pace half of one per cent of a chance in a day. */
+const PER_CODE: Limit = { burst: 6, forgiveEveryMs: 60_000 };
 const BUCKETS_MAX = 10_000;
+/** So long an address that failed is not taken for a new one. */
+const FRESH_AFTER_MS = 3600_000;
+const FAILED_MAX = 50_000;
 
 /**
- * Slows down guessing of passwords, per address and per account. An address that has logged in to an
- * account before is not held up by what others do to that account.
+ * Slows down guessing of passwords, per address and per account.
+ *
+ * Whoever guesses at an account, from however many addresses, must not lock its owner out: an address that has not
+ * failed in the last hour has one attempt, whatever others do to the account, and one that has logged in to the
+ * account before is not held up by it at all.
  */
 export class LoginLimiter {
   readonly #clock: Clock;
   readonly #addresses = new Map<string, Bucket>();
   readonly #accounts = new Map<string, Bucket>();
+  readonly #codes = new Map<string, Bucket>();
   readonly #trusted = new Set<string>();
+  /** When addresses failed last. */
+  readonly #failed = new Map<string, number>();
 
   constructor(clock: Clock) {
     this.#clock = clock;
   }
 
-  /**
-   * Counts an attempt as failed until `succeeded` says otherwise: attempts made at the same time
-   * cannot slip through together.
-   * @throws LOGIN_RATE_LIMITED
-   */
-  begin(address: string, account: string): { succeeded(): void } {
-    const isTrusted = this.#trusted.has(`${address} ${account}`);
+  /** @param account null: none is named @throws LOGIN_RATE_LIMITED */
+  begin(from: string, account: string | null): Attempt {
+    const address = networkOf(from);
+    const isTrusted = account === null || this.#trusted.has(`${address} ${account}`);
     const addressWaitMs = this.#waitMs(this.#addresses, address, PER_ADDRESS);
-    const accountWaitMs = isTrusted ? 0 : this.#waitMs(this.#accounts, account, PER_ACCOUNT);
-    const waitMs = Math.max(addressWaitMs, accountWaitMs);
-    if (waitMs > 0) {
-      const retryAfterSeconds = Math.ceil(waitMs / 1000);
-      throw new AppError('LOGIN_RATE_LIMITED', 'Too many failed logins.', {
-        hint: `Wait ${retryAfterSeconds} seconds, then try again.`,
-        details: { retryAfterSeconds },
-      });
-    }
-    const add = (buckets: Map<string, Bucket>, key: string): void => {
-      const bucket = buckets.get(key) ?? { failures: 0, atMs: 0 };
-      bucket.failures += 1;
-      bucket.atMs = this.#clock.monotonicMs();
-      buckets.set(key, bucket);
+    const isFresh = this.#clock.monotonicMs() - (this.#failed.get(address) ?? -Infinity) > FRESH_AFTER_MS;
+    const accountWaitMs = isTrusted || isFresh ? 0 : this.#waitMs(this.#accounts, account, PER_ACCOUNT);
+    refuseUntil(Math.max(addressWaitMs, accountWaitMs));
+    this.#count(this.#addresses, address);
+    if (!isTrusted) this.#count(this.#accounts, account);
+    this.#failed.delete(address);
+    this.#failed.set(address, this.#clock.monotonicMs());
+    if (this.#failed.size > FAILED_MAX) this.#failed.delete(this.#failed.keys().next().value ?? '');
+    const undo = (): void => {
+      uncount(this.#addresses, address);
+      if (!isTrusted) uncount(this.#accounts, account);
     };
-    add(this.#addresses, address);
-    if (!isTrusted) add(this.#accounts, account);
     return {
+      undo,
       succeeded: () => {
+        undo();
         this.#addresses.delete(address);
-        this.#trusted.add(`${address} ${account}`);
+        this.#failed.delete(address);
+        if (account !== null) this.#trusted.add(`${address} ${account}`);
         if (this.#trusted.size > BUCKETS_MAX) this.#trusted.clear();
-        const bucket = this.#accounts.get(account);
-        if (!isTrusted && bucket !== undefined) bucket.failures = Math.max(0, bucket.failures - 1);
       },
     };
+  }
+
+  /** For one-time codes, after the password was right. @throws LOGIN_RATE_LIMITED */
+  beginCode(from: string, account: string): Attempt {
+    const address = networkOf(from);
+    // Whoever knows the password and not the codes must not keep the owner, who was here before, out.
+    const key = this.#trusted.has(`${address} ${account}`) ? `${address} ${account}` : account;
+    refuseUntil(this.#waitMs(this.#codes, key, PER_CODE));
+    this.#count(this.#codes, key);
+    const undo = (): void => uncount(this.#codes, key);
+    return { undo, succeeded: undo };
+  }
+
+  #count(buckets: Map<string, Bucket>, key: string): void {
+    const bucket = buckets.get(key) ?? { failures: 0, atMs: 0 };
+    if (bucket.failures === 0) bucket.atMs = this.#clock.monotonicMs();
+    bucket.failures += 1;
+    buckets.set(key, bucket);
+    // Whoever tries from ever new addresses must not fill the memory.
+    if (buckets.size > BUCKETS_MAX) buckets.delete(buckets.keys().next().value ?? '');
   }
 
   #waitMs(buckets: Map<string, Bucket>, key: string, limit: Limit): number {
@@ -77,8 +108,35 @@ export class LoginLimiter {
       bucket.atMs += forgiven * limit.forgiveEveryMs;
     }
     if (bucket.failures === 0) buckets.delete(key);
-    // Whoever tries from ever new addresses must not fill the memory.
-    if (buckets.size > BUCKETS_MAX) buckets.delete(buckets.keys().next().value ?? '');
     return bucket.failures < limit.burst ? 0 : bucket.atMs + limit.forgiveEveryMs - nowMs;
   }
+}
+
+function uncount(buckets: Map<string, Bucket>, key: string): void {
+  const bucket = buckets.get(key);
+  if (bucket === undefined) return;
+  bucket.failures -= 1;
+  if (bucket.failures <= 0) buckets.delete(key);
+}
+
+function refuseUntil(waitMs: number): void {
+  if (waitMs <= 0) return;
+  const retryAfterSeconds = Math.ceil(waitMs / 1000);
+  throw new AppError('LOGIN_RATE_LIMITED', 'Too many failed logins.', {
+    hint: `Wait ${retryAfterSeconds} seconds, then try again.`,
+    details: { retryAfterSeconds },
+  });
+}
+
+/** One household has 2^64 addresses of IPv6: they count as one. */
+function networkOf(address: string): string {
+  if (!isIPv6(address) || address.includes('.')) return address;
+  const [head = '', tail] = address.split('::');
+  const left = head === '' ? [] : head.split(':');
+  const right = tail === undefined || tail === '' ? [] : tail.split(':');
+  const middle = tail === undefined ? [] : Array.from({ length: 8 - left.length - right.length }, () => '0');
+  return [...left, ...middle, ...right]
+    .slice(0, 4)
+    .map((group) => Number.parseInt(group, 16).toString(16))
+    .join(':');
 }

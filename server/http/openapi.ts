@@ -1,8 +1,8 @@
 import { z } from 'zod';
 import { errorBodySchema } from '../contract/api/common.schema.ts';
 import { eventSchema } from '../contract/api/event.schema.ts';
-import { REQUEST_HEADER, SESSION_COOKIE } from './authentication.ts';
 import type { Route } from './route.ts';
+import { REQUEST_HEADER, SESSION_COOKIE } from './session-secrets.ts';
 
 type Json = Record<string, unknown>;
 
@@ -50,7 +50,8 @@ function describeOperation(route: Route, components: Record<string, unknown>): J
     operationId: operationId(route),
     summary: route.summary,
     tags: [route.tag],
-    ...(route.access === 'open' ? { security: [] } : {}),
+    ...(route.permission === 'open' ? { security: [] } : {}),
+    'x-permission': route.permission,
     parameters: [
       ...describeParameters(route.params, 'path', components),
       ...describeParameters(route.query, 'query', components),

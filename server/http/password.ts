@@ -1,5 +1,6 @@
 import { randomBytes, scrypt, timingSafeEqual } from 'node:crypto';
 import pLimit from 'p-limit';
+import { AppError } from '../errors/index.ts';
 
 /** 32 MiB and about a tenth of a second each: dear for a guesser, bearable for the smallest NAS. */
 const COST = 2 ** 15;
@@ -9,8 +10,9 @@ const HASH_BYTES = 32;
 const SALT_BYTES = 16;
 const MEMORY_BYTES_MAX = 256 * COST * BLOCK_SIZE;
 
-/** Memory is bounded however many try to log in at once. */
+/** Memory is bounded however many try to log in at once; so is the time that anybody waits. */
 const limit = pLimit(2);
+const WAITING_MAX = 100;
 
 /** `scrypt$N$r$p$salt$hash`, salt and hash in base64. */
 export async function hashPassword(password: string): Promise<string> {
@@ -22,8 +24,15 @@ export async function hashPassword(password: string): Promise<string> {
 /**
  * Compares in the same time whether or not the account exists.
  * @param encoded of the account; null when there is no such account
+ * @throws LOGIN_RATE_LIMITED when too many wait for it
  */
 export async function verifyPassword(password: string, encoded: string | null): Promise<boolean> {
+  if (limit.pendingCount > WAITING_MAX) {
+    throw new AppError('LOGIN_RATE_LIMITED', 'Too many log in at once.', {
+      hint: 'Wait 10 seconds, then try again.',
+      details: { retryAfterSeconds: 10 },
+    });
+  }
   const [name, cost, blockSize, parallel, salt, hash] = (encoded ?? NOBODY).split('$');
   if (name !== 'scrypt' || salt === undefined || hash === undefined) return false;
   const expected = Buffer.from(hash, 'base64');

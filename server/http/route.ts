@@ -1,13 +1,15 @@
 import type { Request, Response } from 'express';
 import type { z } from 'zod';
-import type { SessionRecord } from '../database/index.ts';
+import type { ErrorBody } from '../contract/error-codes.ts';
+import type { Permission } from '../contract/api/permission.schema.ts';
+import { assert } from '../errors/index.ts';
 import type { Orchestration } from '../orchestration/index.ts';
-import type { Authentication } from './authentication.ts';
+import type { Caller } from './authentication.ts';
+import type { People } from './people.ts';
 
 /** What the routes reach. */
-export interface HttpServices {
+export interface HttpServices extends People {
   orchestration: Orchestration;
-  authentication: Authentication;
   downloads: DiskDownloads;
 }
 
@@ -32,7 +34,9 @@ export interface RouteInput<Params, Query, Body> {
   query: Query;
   body: Body;
   services: HttpServices;
-  session: SessionRecord | null;
+  caller: Caller | null;
+  /** Adds to what the audit log says of this request; never a secret. */
+  note(details: ErrorBody['details']): void;
   request: Request;
   response: Response;
 }
@@ -44,10 +48,8 @@ export interface Route {
   path: string;
   summary: string;
   tag: string;
-  /** `open` answers before login. */
-  access: 'open' | 'session';
-  /** A token of the scope `monitor` is let in too. */
-  forMonitors: boolean;
+  /** What a caller must be allowed to; `open` answers before login. */
+  permission: Permission | 'open';
   params: z.ZodObject | null;
   query: z.ZodObject | null;
   body: z.ZodType | null;
@@ -69,8 +71,7 @@ interface RouteDefinition<
   path: string;
   summary: string;
   tag: string;
-  access?: 'open';
-  forMonitors?: true;
+  permission: Permission | 'open';
   params?: Params;
   query?: Query;
   body?: Body;
@@ -92,8 +93,7 @@ export function defineRoute<
     path: definition.path,
     summary: definition.summary,
     tag: definition.tag,
-    access: definition.access ?? 'session',
-    forMonitors: definition.forMonitors ?? false,
+    permission: definition.permission,
     params: definition.params ?? null,
     query: definition.query ?? null,
     body: definition.body ?? null,
@@ -102,4 +102,17 @@ export function defineRoute<
     contentType: definition.contentType ?? null,
     handle: definition.handle as Route['handle'],
   };
+}
+
+/** Who asks, on a route that is not open. */
+export function known(caller: Caller | null): Caller {
+  assert(caller !== null, 'a route behind the login has a caller');
+  return caller;
+}
+
+/** Whether the audit log tells of it: what changes something, and versions that leave. */
+export function isAudited({ method, permission, path }: Route): boolean {
+  // A login tells of itself; the rest of these only looks, whatever its method.
+  if (['open', 'monitor', 'view', 'browse'].includes(permission)) return false;
+  return method !== 'get' || permission === 'restore' || path === '/audit/export';
 }

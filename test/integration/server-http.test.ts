@@ -70,8 +70,13 @@ describe('the API towards strangers and attackers', { timeout: 180_000 }, () => 
     }
     const asCookie = await lab.send('/hosts', { token: null, headers: { cookie: `__Host-dozo=${lab.token}` } });
     assert.equal(asCookie.status, 401);
-    for (const name of ['token', 'access_token', 'authorization']) {
-      assert.equal((await lab.send(`/hosts?${name}=${lab.token}`, { token: null })).status, 401);
+    for (const name of ['token', 'access_token', 'authorization', 'anything']) {
+      for (const token of [null, lab.token]) {
+        const reply = await lab.send(`/hosts?${name}=${lab.token}`, { token });
+        assert.equal(reply.status, 400);
+        assert.equal(reply.json.code, 'TOKEN_IN_URL');
+        assert.ok(!reply.text.includes(lab.token ?? '?'));
+      }
     }
   });
 

@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
-import type { SessionView, TokenScope, TokenView } from '../../contract/api/session.schema.ts';
+import type { TokenScope } from '../../contract/api/permission.schema.ts';
+import type { SessionView, TokenView } from '../../contract/api/session.schema.ts';
 import { AppError } from '../../errors/index.ts';
 import { askSecret, askYes } from '../ask.ts';
 import { createApi, doneOutput, listOutput, showOutput, type CommandContext } from '../command-context.ts';

@@ -1,23 +1,25 @@
 import { eventQuerySchema } from '../../contract/api/event.schema.ts';
-import { assert } from '../../errors/index.ts';
 import { streamEvents } from '../event-stream.ts';
-import { defineRoute } from '../route.ts';
+import { defineRoute, known } from '../route.ts';
 
 export const eventRoutes = [
   defineRoute({
     method: 'get',
     path: '/events',
+    permission: 'browse',
     tag: 'events',
     summary: 'What happens, as server-sent events (see Event); Last-Event-ID goes on after a break',
     query: eventQuerySchema,
     contentType: 'text/event-stream',
-    handle: async ({ services, session, query: { runId }, request, response }) => {
-      assert(session !== null, 'events are behind the login');
+    handle: async ({ services, caller, query: { runId }, request, response }) => {
+      const { session, reach } = known(caller);
+      const isReached = reach === null ? () => true : await reach.watch(services.orchestration.context.catalogue);
       const lastId = request.headers['last-event-id'];
       streamEvents(response, {
         events: services.orchestration.context.events,
         lastId: typeof lastId === 'string' ? lastId : null,
         accepts: (event) => {
+          if (!isReached(event)) return false;
           if (runId === undefined) return true;
           if (event.type === 'run') return event.run.id === runId;
           return 'runId' in event && event.runId === runId;

@@ -1,4 +1,5 @@
 import type { Route } from '../route.ts';
+import { auditRoutes } from './audit.ts';
 import { eventRoutes } from './events.ts';
 import { hostRoutes } from './hosts.ts';
 import { jobRoutes } from './jobs.ts';
@@ -12,12 +13,17 @@ import { sessionRoutes } from './session.ts';
 import { systemRoutes } from './system.ts';
 
 /** Every function of the API. */
+import { tokenRoutes } from './tokens.ts';
+import { userRoutes } from './users.ts';
 export function listRoutes(): Route[] {
   return [
     ...systemRoutes,
     ...sessionRoutes,
     ...hostRoutes,
     ...machineRoutes,
+    ...tokenRoutes,
+    ...userRoutes,
+    ...auditRoutes,
     ...repositoryRoutes,
     ...jobRoutes,
     ...retentionRoutes,

@@ -15,7 +15,8 @@ import {
   scheduleSchema,
 } from '../../contract/api/schedule.schema.ts';
 import { found, listJobViews } from '../../orchestration/index.ts';
-import { defineRoute, type HttpServices } from '../route.ts';
+import { assertReached } from '../reach.ts';
+import { defineRoute, known, type HttpServices } from '../route.ts';
 import { loadRun } from './runs.ts';
 
 const tag = 'jobs';
@@ -25,14 +26,19 @@ export const jobRoutes = [
   defineRoute({
     method: 'get',
     path: '/jobs',
+    permission: 'browse',
     tag,
     summary: 'All jobs',
     answer: z.array(jobSchema),
-    handle: ({ services }) => listJobs(services),
+    handle: async ({ services, caller }) => {
+      const { reach } = known(caller);
+      return (await listJobs(services)).filter(({ id }) => reach === null || reach.jobIds.has(id));
+    },
   }),
   defineRoute({
     method: 'post',
     path: '/jobs',
+    permission: 'configure',
     tag,
     summary: 'Make a job',
     body: jobInputSchema,
@@ -43,15 +49,21 @@ export const jobRoutes = [
   defineRoute({
     method: 'get',
     path: '/jobs/:id',
+    permission: 'browse',
     tag,
     summary: 'One job',
     params,
     answer: jobSchema,
-    handle: ({ services, params: { id } }) => loadJob(services, id),
+    handle: ({ services, caller, params: { id } }) => {
+      const { reach } = known(caller);
+      assertReached(reach === null || reach.jobIds.has(id), 'job', id);
+      return loadJob(services, id);
+    },
   }),
   defineRoute({
     method: 'put',
     path: '/jobs/:id',
+    permission: 'configure',
     tag,
     summary: 'Change a job; refused when someone else did meanwhile',
     params,
@@ -65,6 +77,7 @@ export const jobRoutes = [
   defineRoute({
     method: 'delete',
     path: '/jobs/:id',
+    permission: 'configure',
     tag,
     summary: 'Delete a job; its versions stay',
     params,
@@ -73,6 +86,7 @@ export const jobRoutes = [
   defineRoute({
     method: 'post',
     path: '/jobs/:id/run',
+    permission: 'operate',
     tag,
     summary: 'Back up now',
     params,
@@ -85,6 +99,7 @@ export const jobRoutes = [
   defineRoute({
     method: 'get',
     path: '/jobs/:id/schedule',
+    permission: 'view',
     tag,
     summary: 'When a job runs by itself, and its next ten runs',
     params,
@@ -94,6 +109,7 @@ export const jobRoutes = [
   defineRoute({
     method: 'put',
     path: '/jobs/:id/schedule',
+    permission: 'configure',
     tag,
     summary: 'Let a job run by itself; counts from now on',
     params,
@@ -107,6 +123,7 @@ export const jobRoutes = [
   defineRoute({
     method: 'delete',
     path: '/jobs/:id/schedule',
+    permission: 'configure',
     tag,
     summary: 'Let a job run on request only',
     params,
@@ -115,6 +132,7 @@ export const jobRoutes = [
   defineRoute({
     method: 'post',
     path: '/schedules/preview',
+    permission: 'view',
     tag,
     summary: 'The next runs of a schedule that is not saved',
     body: schedulePreviewInputSchema,

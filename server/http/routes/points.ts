@@ -3,7 +3,8 @@ import { z } from 'zod';
 import { pointPageSchema, pointQuerySchema, pointSchema, type PointView } from '../../contract/api/point.schema.ts';
 import { AppError } from '../../errors/index.ts';
 import { found } from '../../orchestration/index.ts';
-import { defineRoute, type HttpServices } from '../route.ts';
+import type { Caller } from '../authentication.ts';
+import { defineRoute, known, type HttpServices } from '../route.ts';
 
 const tag = 'points';
 const pointIdSchema = z.string().min(1).max(128);
@@ -12,13 +13,15 @@ export const pointRoutes = [
   defineRoute({
     method: 'get',
     path: '/points',
+    permission: 'browse',
     tag,
     summary: 'Versions, newest first, in pages',
     query: pointQuerySchema,
     answer: pointPageSchema,
-    handle: async ({ services, query }) => {
+    handle: async ({ services, caller, query }) => {
       const { catalogue } = services.orchestration.context;
-      if (query.refresh === true) await refreshRepositories(services, query.repositoryId);
+      const { reach } = known(caller);
+      if (query.refresh === true && reach === null) await refreshRepositories(services, query.repositoryId);
       const points = await catalogue.points.list({
         machineId: query.machineId,
         repositoryId: query.repositoryId,
@@ -26,27 +29,33 @@ export const pointRoutes = [
         limit: query.limit,
       });
       const last = points.length === query.limit ? points.at(-1) : undefined;
-      return { points, next: last === undefined ? null : `${last.createdAtMs}-${last.id}` };
+      return {
+        // A page may be shorter than asked for, and not be the last one.
+        points: points.filter((point) => reach === null || reach.coversPoint(point)),
+        next: last === undefined ? null : `${last.createdAtMs}-${last.id}`,
+      };
     },
   }),
   defineRoute({
     method: 'get',
     path: '/points/:id',
+    permission: 'browse',
     tag,
     summary: 'One version',
     params: z.object({ id: pointIdSchema }),
     answer: pointSchema,
-    handle: ({ services, params: { id } }) => loadPoint(services, id),
+    handle: ({ services, caller, params: { id } }) => loadPoint(services, known(caller), id),
   }),
   defineRoute({
     method: 'get',
     path: '/points/:id/disks/:key/download',
+    permission: 'restore',
     tag,
     summary: 'A disk of a version as a raw image',
     params: z.object({ id: pointIdSchema, key: z.string().min(1).max(64) }),
     contentType: 'application/octet-stream',
-    handle: async ({ services, params: { id, key }, response }) => {
-      const point = await loadPoint(services, id);
+    handle: async ({ services, caller, params: { id, key }, response }) => {
+      const point = await loadPoint(services, known(caller), id);
       const { catalogue } = services.orchestration.context;
       const repository = found(await catalogue.repositories.load(point.repositoryId), 'repository', point.repositoryId);
       const download = await services.downloads.open(repository.path, id, key);
@@ -72,9 +81,10 @@ export const pointRoutes = [
   }),
 ];
 
-async function loadPoint(services: HttpServices, id: string): Promise<PointView> {
+/** @throws POINT_NOT_FOUND also for a version that the caller does not reach */
+export async function loadPoint(services: HttpServices, { reach }: Caller, id: string): Promise<PointView> {
   const point = await services.orchestration.context.catalogue.points.load(id);
-  if (point !== null) return point;
+  if (point !== null && (reach === null || reach.coversPoint(point))) return point;
   throw new AppError('POINT_NOT_FOUND', 'There is no such version.', { hint: 'Load the list of versions again.' });
 }
 

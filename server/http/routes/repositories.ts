@@ -20,6 +20,7 @@ export const repositoryRoutes = [
   defineRoute({
     method: 'get',
     path: '/repositories',
+    permission: 'view',
     tag,
     summary: 'All repositories',
     answer: z.array(repositorySchema),
@@ -28,6 +29,7 @@ export const repositoryRoutes = [
   defineRoute({
     method: 'post',
     path: '/repositories',
+    permission: 'configure',
     tag,
     summary: 'Create a repository in an empty or new folder',
     body: repositoryCreateSchema,
@@ -39,6 +41,7 @@ export const repositoryRoutes = [
   defineRoute({
     method: 'post',
     path: '/repositories/adopt',
+    permission: 'configure',
     tag,
     summary: 'Take up a repository that is there, with all its versions',
     body: repositoryAdoptSchema,
@@ -50,6 +53,7 @@ export const repositoryRoutes = [
   defineRoute({
     method: 'get',
     path: '/repositories/:id',
+    permission: 'view',
     tag,
     summary: 'One repository',
     params,
@@ -59,6 +63,7 @@ export const repositoryRoutes = [
   defineRoute({
     method: 'patch',
     path: '/repositories/:id',
+    permission: 'configure',
     tag,
     summary: 'Change name or path (the files must have been moved there)',
     params,
@@ -72,6 +77,7 @@ export const repositoryRoutes = [
   defineRoute({
     method: 'delete',
     path: '/repositories/:id',
+    permission: 'configure',
     tag,
     summary: 'Forget a repository; its files stay',
     params,
@@ -80,6 +86,7 @@ export const repositoryRoutes = [
   defineRoute({
     method: 'post',
     path: '/repositories/:id/refresh',
+    permission: 'operate',
     tag,
     summary: 'Look what the repository holds now',
     params,
@@ -93,6 +100,7 @@ export const repositoryRoutes = [
   defineRoute({
     method: 'post',
     path: '/repositories/:id/check',
+    permission: 'operate',
     tag,
     summary: 'Start a check of the repository',
     params,

@@ -1,6 +1,8 @@
 import { exportInputSchema, restoreInputSchema } from '../../contract/api/restore.schema.ts';
 import { runSchema } from '../../contract/api/run.schema.ts';
-import { defineRoute } from '../route.ts';
+import { assertReached } from '../reach.ts';
+import { defineRoute, known } from '../route.ts';
+import { loadPoint } from './points.ts';
 import { loadRun } from './runs.ts';
 
 const tag = 'restores';
@@ -9,16 +11,27 @@ export const restoreRoutes = [
   defineRoute({
     method: 'post',
     path: '/restores',
+    permission: 'restore',
     tag,
     summary: 'Restore a machine, as a new one or in the place of one',
     body: restoreInputSchema,
     status: 202,
     answer: runSchema,
-    handle: async ({ services, body }) => loadRun(services, await services.orchestration.startRestore(body)),
+    handle: async ({ services, caller, body }) => {
+      const { reach } = known(caller);
+      if (reach !== null) {
+        await loadPoint(services, known(caller), body.pointId);
+        assertReached(reach.hostIds.has(body.hostId), 'host', body.hostId);
+        const { mode } = body;
+        if (mode.kind === 'replace') assertReached(reach.machineIds.has(mode.machineId), 'machine', mode.machineId);
+      }
+      return loadRun(services, await services.orchestration.startRestore(body));
+    },
   }),
   defineRoute({
     method: 'post',
     path: '/exports',
+    permission: 'operate',
     tag,
     summary: 'Write a disk of a version to a file on the NAS',
     body: exportInputSchema,

@@ -12,6 +12,7 @@ export const retentionRoutes = [
   defineRoute({
     method: 'post',
     path: '/retention/preview',
+    permission: 'view',
     tag,
     summary: 'Which versions would stay, and why; nothing is removed',
     body: retentionPreviewInputSchema,
@@ -21,6 +22,7 @@ export const retentionRoutes = [
   defineRoute({
     method: 'post',
     path: '/retention/simulate',
+    permission: 'view',
     tag,
     summary: 'Play a schedule through and tell which versions would be there in the end',
     body: retentionSimulationInputSchema,

@@ -11,7 +11,9 @@ import {
 } from '../../contract/api/run.schema.ts';
 import { AppError } from '../../errors/index.ts';
 import { found, viewRun, viewRunParts } from '../../orchestration/index.ts';
-import { defineRoute, type HttpServices } from '../route.ts';
+import { assertPermitted, type Caller } from '../authentication.ts';
+import { assertReached } from '../reach.ts';
+import { defineRoute, known, type HttpServices } from '../route.ts';
 
 const tag = 'runs';
 const params = z.object({ id: idSchema });
@@ -20,28 +22,35 @@ export const runRoutes = [
   defineRoute({
     method: 'get',
     path: '/runs',
+    permission: 'browse',
     tag,
     summary: 'Runs, newest first, in pages',
     query: runQuerySchema,
     answer: runPageSchema,
-    handle: async ({ services, query: { before, ...filter } }) => {
-      const runs = await services.orchestration.context.catalogue.runs.list({
+    handle: async ({ services, caller, query: { before, ...filter } }) => {
+      const { catalogue } = services.orchestration.context;
+      const { reach } = known(caller);
+      const runs = await catalogue.runs.list({
         ...filter,
         beforeNumber: before === undefined ? undefined : parseNumber(before),
       });
       const last = runs.length === filter.limit ? runs.at(-1) : undefined;
-      return { runs: runs.map(viewRun), next: last === undefined ? null : String(last.number) };
+      const shown = [];
+      // A page may be shorter than asked for, and not be the last one.
+      for (const run of runs) if (reach === null || (await reach.coversRun(catalogue, run))) shown.push(viewRun(run));
+      return { runs: shown, next: last === undefined ? null : String(last.number) };
     },
   }),
   defineRoute({
     method: 'get',
     path: '/runs/:id',
+    permission: 'browse',
     tag,
     summary: 'One run with its machines and their progress',
     params,
     answer: runDetailSchema,
-    handle: async ({ services, params: { id } }) => ({
-      ...(await loadRun(services, id)),
+    handle: async ({ services, caller, params: { id } }) => ({
+      ...(await loadReachedRun(services, known(caller), id)),
       parts: await viewRunParts(services.orchestration.context.catalogue, id, (partId) =>
         services.orchestration.keeper.progressOf(partId),
       ),
@@ -50,13 +59,14 @@ export const runRoutes = [
   defineRoute({
     method: 'get',
     path: '/runs/:id/log',
+    permission: 'browse',
     tag,
     summary: 'Lines of a run, oldest first',
     params,
     query: runLogQuerySchema,
     answer: runLogSchema,
-    handle: async ({ services, params: { id }, query: { after, limit, level } }) => {
-      await loadRun(services, id);
+    handle: async ({ services, caller, params: { id }, query: { after, limit, level } }) => {
+      await loadReachedRun(services, known(caller), id);
       const { catalogue } = services.orchestration.context;
       const lines = await catalogue.log.list(id, { afterNumber: after, limit, level });
       return { lines, next: lines.at(-1)?.number ?? after };
@@ -65,18 +75,30 @@ export const runRoutes = [
   defineRoute({
     method: 'post',
     path: '/runs/:id/cancel',
+    permission: 'restore',
     tag,
     summary: 'Cancel a run; it ends when the hosts are as they were',
     params,
     body: emptySchema,
     status: 202,
     answer: runSchema,
-    handle: async ({ services, params: { id } }) => {
+    handle: async ({ services, caller, params: { id } }) => {
+      const run = await loadReachedRun(services, known(caller), id);
+      // Who may restore may take a restore back; other runs are an operator's business.
+      if (run.kind !== 'restore') assertPermitted(known(caller), 'operate');
       await services.orchestration.keeper.cancel(id);
       return loadRun(services, id);
     },
   }),
 ];
+
+/** @throws NOT_FOUND also for a run that the caller does not reach */
+async function loadReachedRun(services: HttpServices, { reach }: Caller, id: string): Promise<RunView> {
+  const run = await loadRun(services, id);
+  const isReached = reach === null || (await reach.coversRun(services.orchestration.context.catalogue, run));
+  assertReached(isReached, 'run', id);
+  return run;
+}
 
 export async function loadRun(services: HttpServices, id: string): Promise<RunView> {
   return viewRun(found(await services.orchestration.context.catalogue.runs.load(id), 'run', id));

@@ -2,18 +2,20 @@ import { z } from 'zod';
 import { idSchema } from '../../contract/api/common.schema.ts';
 import {
   loginSchema,
-  newTokenSchema,
+  openSessionSchema,
   passwordChangeSchema,
+  recoveryCodesSchema,
+  secondFactorBeginSchema,
+  secondFactorConfirmSchema,
+  secondFactorEndSchema,
+  secondFactorSecretSchema,
   sessionSchema,
-  tokenRequestSchema,
-  tokenSchema,
   type SessionView,
-  type TokenView,
 } from '../../contract/api/session.schema.ts';
-import type { SessionRecord } from '../../database/index.ts';
-import { assert } from '../../errors/index.ts';
+import { AppError } from '../../errors/index.ts';
 import { found } from '../../orchestration/index.ts';
-import { defineRoute } from '../route.ts';
+import type { Caller } from '../authentication.ts';
+import { defineRoute, known } from '../route.ts';
 
 const tag = 'session';
 
@@ -21,9 +23,9 @@ export const sessionRoutes = [
   defineRoute({
     method: 'post',
     path: '/session',
+    permission: 'open',
     tag,
     summary: 'Log in; the session is in a cookie',
-    access: 'open',
     body: loginSchema,
     answer: sessionSchema,
     handle: async ({ services, body, request, response }) =>
@@ -32,77 +34,119 @@ export const sessionRoutes = [
   defineRoute({
     method: 'get',
     path: '/session',
+    permission: 'whoami',
     tag,
-    summary: 'Who is logged in',
+    summary: 'Who is logged in, and what they may do',
     answer: sessionSchema,
-    handle: async ({ session }) => viewSession(known(session)),
+    handle: async ({ caller }) => viewSession(known(caller)),
   }),
   defineRoute({
     method: 'delete',
     path: '/session',
+    permission: 'whoami',
     tag,
     summary: 'Log out; a token is revoked',
-    handle: async ({ services, session, response }) => services.authentication.logout(known(session), response),
+    handle: async ({ services, caller, response }) => services.authentication.logout(known(caller).session, response),
   }),
   defineRoute({
     method: 'post',
     path: '/session/password',
+    permission: 'account',
     tag,
     summary: 'Change the password; ends all other sessions and tokens',
     body: passwordChangeSchema,
-    handle: async ({ services, session, body, request }) =>
-      services.authentication.changePassword(known(session), body, request),
+    handle: async ({ services, caller, body, request }) =>
+      services.authentication.changePassword(known(caller).session, body, request),
   }),
   defineRoute({
     method: 'post',
-    path: '/tokens',
+    path: '/session/second-factor',
+    permission: 'account',
     tag,
-    summary: 'Make a token for a program, with the password of the account',
-    access: 'open',
-    body: tokenRequestSchema,
-    status: 201,
-    answer: newTokenSchema,
-    handle: async ({ services, body, request }) => {
-      const { token, session } = await services.authentication.makeToken(body, request);
-      services.orchestration.context.events.emit({ type: 'changed', what: 'token', id: session.id });
-      return { ...viewToken(session), token };
+    summary: 'Get a secret for one-time codes, with the password; it holds once it is confirmed',
+    body: secondFactorBeginSchema,
+    answer: secondFactorSecretSchema,
+    handle: async ({ services, caller, body, request }) => {
+      const { user } = known(caller);
+      // With a second factor at work already, the password alone must not replace it.
+      assertWithout(user.totpSecret);
+      await services.authentication.verify({ user: user.name, password: body.password }, request);
+      return services.secondFactor.begin(user);
+    },
+  }),
+  defineRoute({
+    method: 'post',
+    path: '/session/second-factor/confirm',
+    permission: 'account',
+    tag,
+    summary: 'Ask for one-time codes from now on; gives recovery codes, this once',
+    body: secondFactorConfirmSchema,
+    answer: recoveryCodesSchema,
+    handle: async ({ services, caller, body, request }) => {
+      const { user } = known(caller);
+      const attempt = services.authentication.beginCode(request, user.name);
+      const recoveryCodes = await services.secondFactor.confirm(user, body.code);
+      attempt.succeeded();
+      return { recoveryCodes };
+    },
+  }),
+  defineRoute({
+    method: 'post',
+    path: '/session/second-factor/end',
+    permission: 'account',
+    tag,
+    summary: 'Ask for no one-time codes any more, with password and code',
+    body: secondFactorEndSchema,
+    handle: async ({ services, caller, body, request }) => {
+      const { user } = known(caller);
+      await services.authentication.verify({ user: user.name, ...body }, request);
+      await services.secondFactor.end(user.name);
     },
   }),
   defineRoute({
     method: 'get',
-    path: '/tokens',
+    path: '/sessions',
+    permission: 'account',
     tag,
-    summary: 'Tokens of the account',
-    answer: z.array(tokenSchema),
-    handle: async ({ services, session }) => {
-      const { catalogue } = services.orchestration.context;
-      return (await catalogue.sessions.listTokens(known(session).userName)).map(viewToken);
+    summary: 'Browsers that are logged in to the account',
+    answer: z.array(openSessionSchema),
+    handle: async ({ services, caller }) => {
+      const { session } = known(caller);
+      const { catalogue, clock } = services.orchestration.context;
+      const open = await catalogue.sessions.list(session.userName, 'cookie', clock.nowMs());
+      return open.map((other) => ({ ...other, isThis: other.id === session.id }));
     },
   }),
   defineRoute({
     method: 'delete',
-    path: '/tokens/:id',
+    path: '/sessions/:id',
+    permission: 'account',
     tag,
-    summary: 'Revoke a token',
+    summary: 'End a session of the account',
     params: z.object({ id: idSchema }),
-    handle: async ({ services, session, params }) => {
-      const { catalogue, events } = services.orchestration.context;
-      const wasThere = await catalogue.sessions.remove(params.id, known(session).userName);
-      found(wasThere ? params.id : null, 'token', params.id);
-      events.emit({ type: 'changed', what: 'token', id: params.id });
+    handle: async ({ services, caller, params: { id } }) => {
+      const { catalogue } = services.orchestration.context;
+      const wasThere = await catalogue.sessions.remove(id, known(caller).session.userName);
+      found(wasThere ? id : null, 'session', id);
     },
   }),
 ];
 
-function known(session: SessionRecord | null): SessionRecord {
-  assert(session !== null, 'a route behind the login has a session');
-  return session;
+function viewSession({ session, user, role, permissions }: Caller): SessionView {
+  return {
+    user: user.name,
+    source: user.source,
+    role,
+    permissions: [...permissions],
+    by: session.kind,
+    hasSecondFactor: user.totpSecret !== null,
+    expiresAtMs: session.expiresAtMs,
+  };
 }
 
-function viewSession(session: SessionRecord): SessionView {
-  return { user: session.userName, role: 'administrator', by: session.kind, expiresAtMs: session.expiresAtMs };
-}
-
-function viewToken({ id, name, createdAtMs, expiresAtMs, usedAtMs, scope }: SessionRecord): TokenView {
-  return { id, name, createdAtMs, expiresAtMs, usedAtMs, scope };
+function assertWithout(totpSecret: string | null): void {
+  if (totpSecret === null) return;
+  throw new AppError('CONFLICT', 'This account asks for one-time codes already.', {
+    hint: 'End that first, with a code of the old authenticator or a recovery code.',
+  });
 }

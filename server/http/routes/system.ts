@@ -11,9 +11,9 @@ export const systemRoutes = [
   defineRoute({
     method: 'get',
     path: '/health',
+    permission: 'open',
     tag,
     summary: 'Whether the server is well',
-    access: 'open',
     answer: healthSchema,
     handle: async ({ services }) => ({
       status: services.orchestration.context.queue.isUp() ? ('ok' as const) : ('degraded' as const),
@@ -22,6 +22,7 @@ export const systemRoutes = [
   defineRoute({
     method: 'get',
     path: '/openapi.json',
+    permission: 'whoami',
     tag,
     summary: 'This document',
     answer: z.record(z.string(), z.unknown()),
@@ -31,18 +32,18 @@ export const systemRoutes = [
   defineRoute({
     method: 'get',
     path: '/system',
+    permission: 'monitor',
     tag,
     summary: 'Version, queue, workers',
-    forMonitors: true,
     answer: systemSchema,
     handle: ({ services }) => services.orchestration.describeSystem(),
   }),
   defineRoute({
     method: 'get',
     path: '/metrics',
+    permission: 'monitor',
     tag,
     summary: 'Numbers for a monitor, in the OpenMetrics format; a token of the scope "monitor" is enough',
-    forMonitors: true,
     contentType: OPEN_METRICS_TYPE,
     handle: async ({ services, response }) => {
       const text = encodeMetrics(await collectMetrics(services.orchestration));
@@ -53,6 +54,7 @@ export const systemRoutes = [
   defineRoute({
     method: 'get',
     path: '/settings',
+    permission: 'view',
     tag,
     summary: 'Settings',
     answer: settingsSchema,
@@ -61,6 +63,7 @@ export const systemRoutes = [
   defineRoute({
     method: 'patch',
     path: '/settings',
+    permission: 'configure',
     tag,
     summary: 'Change settings; what is not named stays',
     body: settingsChangeSchema,

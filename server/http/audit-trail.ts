@@ -1,0 +1,146 @@
+import { createHash } from 'node:crypto';
+import type { Request } from 'express';
+import type { AuditVerdict } from '../contract/api/audit.schema.ts';
+import { encodeAuditEntry, type AuditEntry } from '../contract/audit-chain.ts';
+import type { Catalogue, NewAuditEntry, SessionRecord } from '../database/index.ts';
+import { isAppError } from '../errors/index.ts';
+import type { Sealer } from '../queue/index.ts';
+import type { Clock, Logger } from '../runtime/index.ts';
+
+/** Number and hash of the newest entry, sealed with the installation's key: whoever cuts the end off cannot forge it. */
+const HEAD = 'audit-head';
+const PURPOSE = 'head of the audit log';
+const BATCH = 1_000;
+/** Refused logins in a row are told one by one only so far; the rest is counted. */
+const REFUSALS_MAX = 30;
+const REFUSALS_WINDOW_MS = 10 * 60_000;
+
+type Head = Pick<AuditEntry, 'number' | 'hash'>;
+
+export interface Deed {
+  session: SessionRecord | null;
+  request: Request;
+  action: string;
+  target?: string | null;
+  outcome: AuditEntry['outcome'];
+  details?: AuditEntry['details'];
+}
+
+/** Who did what: a chain of entries that shows every later edit. */
+export class AuditTrail {
+  readonly #catalogue: Catalogue;
+  readonly #sealer: Sealer;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  #refusals = { sinceMs: 0, told: 0, untold: 0 };
+
+  constructor(parts: { catalogue: Catalogue; sealer: Sealer; clock: Clock; logger: Logger }) {
+    this.#catalogue = parts.catalogue;
+    this.#sealer = parts.sealer;
+    this.#clock = parts.clock;
+    this.#logger = parts.logger;
+  }
+
+  /** Never rejects: what was done stays done; a catalogue that cannot be written fails elsewhere too. */
+  async record(deed: Deed): Promise<void> {
+    const { session, request, action, target, outcome, details } = deed;
+    const entry: NewAuditEntry = {
+      atMs: this.#clock.nowMs(),
+      actor: session?.userName ?? null,
+      by: session?.kind ?? null,
+      address: request.ip ?? null,
+      action,
+      target: target ?? null,
+      outcome,
+      details: details ?? {},
+    };
+    try {
+      await this.#catalogue.transaction(async (tables) => {
+        const { number, hash } = await tables.audit.append(entry);
+        await tables.settings.save(HEAD, this.#sealer.seal(PURPOSE, { number, hash } satisfies Head));
+      });
+    } catch (error) {
+      this.#logger.error({ err: error, action, outcome }, 'the audit log could not be written');
+    }
+  }
+
+  /** A login that was refused. However many there are, they do not fill the volume. */
+  async recordRefusal(request: Request, details: AuditEntry['details']): Promise<void> {
+    const nowMs = this.#clock.monotonicMs();
+    if (nowMs - this.#refusals.sinceMs > REFUSALS_WINDOW_MS) {
+      this.#refusals = { sinceMs: nowMs, told: 0, untold: this.#refusals.untold };
+    }
+    if (this.#refusals.told >= REFUSALS_MAX) {
+      this.#refusals.untold += 1;
+      return;
+    }
+    const { untold } = this.#refusals;
+    this.#refusals.told += 1;
+    this.#refusals.untold = 0;
+    await this.record({
+      session: null,
+      request,
+      action: 'login',
+      outcome: 'refused',
+      details: { ...details, ...(untold === 0 ? {} : { notRecordedBefore: untold }) },
+    });
+  }
+
+  /**
+   * Looks through the whole chain.
+   * @param noted an entry that was noted down outside
+   */
+  async verify(noted?: Partial<Head>): Promise<AuditVerdict> {
+    const head = await this.#openHead();
+    if (head === 'broken') return this.#verdict(0, null, { number: 0, what: 'seal-broken' });
+    let number = 0;
+    let hash = '0'.repeat(64);
+    for (;;) {
+      const entries = await this.#catalogue.audit.listAfter(number, BATCH);
+      for (const entry of entries) {
+        number += 1;
+        if (entry.number !== number) return this.#verdict(number - 1, head, { number, what: 'missing' });
+        const expected = createHash('sha256').update(encodeAuditEntry(entry)).digest('hex');
+        if (entry.previousHash !== hash || entry.hash !== expected) {
+          return this.#verdict(number - 1, head, { number, what: 'changed' });
+        }
+        // A chain that was computed anew from an edit on does not end where the seal says.
+        const isHead = head?.number === number && head.hash !== entry.hash;
+        if (isHead) return this.#verdict(number - 1, head, { number, what: 'changed' });
+        const isOther = noted?.number === number && noted.hash !== undefined && noted.hash !== entry.hash;
+        if (isOther) return this.#verdict(number - 1, head, { number, what: 'other-than-noted' });
+        hash = entry.hash;
+      }
+      if (entries.length < BATCH) break;
+    }
+    const wanted = Math.max(head?.number ?? 0, noted?.number ?? 0);
+    if (number < wanted) return this.#verdict(number, head, { number: number + 1, what: 'cut-off' });
+    // Entries without any seal: it was taken away.
+    if (head === null && number > 0) return this.#verdict(number, head, { number, what: 'seal-broken' });
+    return this.#verdict(number, number === 0 ? null : { number, hash }, null);
+  }
+
+  #verdict(entries: number, head: Head | null, problem: AuditVerdict['problem']): AuditVerdict {
+    return { isIntact: problem === null, entries, problem, head };
+  }
+
+  async #openHead(): Promise<Head | null | 'broken'> {
+    const sealed = await this.#catalogue.settings.load(HEAD);
+    if (sealed === null) return null;
+    try {
+      return this.#sealer.open(PURPOSE, String(sealed)) as Head;
+    } catch {
+      return 'broken';
+    }
+  }
+}
+
+/** How an error ends up in the log: by its code. */
+export function outcomeOf(error: unknown): Pick<Deed, 'outcome' | 'details'> {
+  const code = isAppError(error)
+    ? error.code
+    : error instanceof Error && error.name === 'ZodError'
+      ? 'INPUT_INVALID'
+      : 'INTERNAL';
+  return { outcome: code === 'FORBIDDEN' ? 'refused' : 'failed', details: { code } };
+}
