@@ -1,6 +1,6 @@
 import type { ErrorBody, LogLine } from '../api/types.ts';
 import { sentenceOf } from '../i18n/index.ts';
-import { formatBytes, formatNumber } from './format.ts';
+import { formatBytes, formatNumber, formatTime } from './format.ts';
 
 type Details = Record<string, string | number | boolean | null>;
 
@@ -24,6 +24,7 @@ function reader(details: Details): (name: string) => string | null {
     const value = Object.hasOwn(details, name) ? details[name] : undefined;
     if (value === undefined || value === null) return null;
     if (typeof value !== 'number') return String(value);
+    if (name.endsWith('AtMs')) return formatTime(value);
     return name.endsWith('Bytes') || name.includes('BytesBefore') ? formatBytes(value) : formatNumber(value, 1);
   };
 }
