@@ -1,5 +1,6 @@
 import { chmod } from 'node:fs/promises';
 import { AuditLog } from './audit-log.ts';
+import { AuditLog } from './audit-log.ts';
 import { Holds } from './holds.ts';
 import { Hosts } from './hosts.ts';
 import { Jobs } from './jobs.ts';
@@ -31,6 +32,7 @@ export interface Tables {
   readonly log: LogLines;
   readonly settings: SettingsTable;
   readonly points: Points;
+  readonly audit: AuditLog;
 }
 
 /** The truth about intent: what is configured, what ran, what may still be on a host. */
@@ -85,6 +87,7 @@ function createTables(executor: SqlExecutor): Tables {
     log: new LogLines(executor),
     settings: new SettingsTable(executor),
     points: new Points(executor),
+    audit: new AuditLog(executor),
   };
 }
     listings: new Listings(executor),
