@@ -1,4 +1,5 @@
 import { chmod, mkdir } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { lockFolder, openCatalogue } from '../database/index.ts';
 import { createPeople, loadCertificate, readCertificate, startHttpServer } from '../http/index.ts';
@@ -6,7 +7,6 @@ import { EventHub, Orchestration } from '../orchestration/index.ts';
 import { detectNas } from '../nas/index.ts';
 import { createSealer, loadKeyFile, startEmbeddedRedis, TaskQueue, type RedisAddress } from '../queue/index.ts';
 import { createLogger, siblingModule, systemClock, type Clock, type Logger } from '../runtime/index.ts';
-import { announceRuns } from './announce-runs.ts';
 import type { ServerConfiguration } from './configuration.ts';
 import { createDiskDownloads } from './disk-downloads.ts';
 import { readVersion } from './version.ts';
@@ -86,14 +86,16 @@ async function start(
     onEnd: () => orchestration.keeper.wake(),
   });
   undo.push(() => queue.close());
-  const orchestration: Orchestration = new Orchestration(
-    { catalogue, queue, sealer, events, clock, logger },
-    { version: readVersion() },
-  );
   const nas = detectNas(logger);
   logger.info({ nas: nas.name }, 'system');
-  const stopAnnouncing = announceRuns(events, nas);
-  undo.push(async () => stopAnnouncing());
+  const orchestration: Orchestration = new Orchestration(
+    { catalogue, queue, sealer, events, clock, logger },
+    {
+      version: readVersion(),
+      tellNas: (level, text) => nas.notify(level, text),
+      hostName: hostname(),
+    },
+  );
   orchestration.start();
   undo.push(() => orchestration.stop());
 

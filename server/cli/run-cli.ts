@@ -5,6 +5,7 @@ import { addGlobalOptions, CommandContext, EXIT_FAILED, EXIT_USAGE } from './com
 import { addHostCommands } from './commands/hosts.ts';
 import { addJobCommands } from './commands/jobs.ts';
 import { addMachineCommands } from './commands/machines.ts';
+import { addNotificationCommands } from './commands/notifications.ts';
 import { addPointCommands } from './commands/points.ts';
 import { addRepositoryCommands } from './commands/repositories.ts';
 import { addRetentionCommands } from './commands/retention.ts';
@@ -59,6 +60,7 @@ function createProgram(context: CommandContext): Command {
   addRunCommands(program, context);
   addPointCommands(program, context);
   addRestoreCommands(program, context);
+  addNotificationCommands(program, context);
   addSystemCommands(program, context);
   for (const command of listCommands(program)) {
     command.exitOverride();

@@ -92,17 +92,26 @@ export const ERROR_CODES = {
   REPOSITORY_INDEX_DAMAGED: { http: 500, retry: 'permanent' },
   REPOSITORY_MANIFEST_DAMAGED: { http: 500, retry: 'permanent' },
   POINT_NOT_FOUND: { http: 404, retry: 'permanent' },
-  POINT_INCOMPLETE: { http: 409, retry: 'permanent' },
-
-  // Bringing back
   REPOSITORY_EVIDENCE_MISSING: { http: 409, retry: 'permanent' },
   REPOSITORY_CLOCK_BACK: { http: 409, retry: 'permanent' },
   REPOSITORY_COLLECTED: { http: 409, retry: 'transient' },
   POINT_LOCKED: { http: 409, retry: 'permanent' },
+  POINT_INCOMPLETE: { http: 409, retry: 'permanent' },
+
+  // Bringing back
   RESTORE_NAME_TAKEN: { http: 409, retry: 'permanent' },
   RESTORE_MACHINE_RUNNING: { http: 409, retry: 'permanent' },
   RESTORE_REGISTER_FAILED: { http: 502, retry: 'permanent' },
   RESTORE_POWER_ON_FAILED: { http: 502, retry: 'permanent' },
+
+  // Telling people
+  NOTIFICATION_UNREACHABLE: { http: 502, retry: 'transient' },
+  NOTIFICATION_CERTIFICATE: { http: 502, retry: 'never' },
+  NOTIFICATION_TLS_MISSING: { http: 502, retry: 'permanent' },
+  NOTIFICATION_LOGIN_REFUSED: { http: 502, retry: 'never' },
+  NOTIFICATION_DEFERRED: { http: 502, retry: 'transient' },
+  NOTIFICATION_REFUSED: { http: 502, retry: 'permanent' },
+  NOTIFICATION_NOT_SET_UP: { http: 409, retry: 'permanent' },
 } as const satisfies Record<string, { http: number; retry: Retry }>;
 
 export type Retry = 'transient' | 'permanent' | 'never';

@@ -1,14 +1,16 @@
 import { chmod } from 'node:fs/promises';
 import { AuditLog } from './audit-log.ts';
-import { AuditLog } from './audit-log.ts';
 import { Holds } from './holds.ts';
 import { Hosts } from './hosts.ts';
 import { Jobs } from './jobs.ts';
 import { LogLines } from './log-lines.ts';
 import { Machines } from './machines.ts';
 import { migrate } from './migrations.ts';
+import { Outbox } from './outbox.ts';
 import { Points } from './points.ts';
+import { Recipients } from './recipients.ts';
 import { Repositories } from './repositories.ts';
+import { RepositorySizes } from './repository-sizes.ts';
 import { RunParts } from './run-parts.ts';
 import { Runs } from './runs.ts';
 import { Schedules } from './schedules.ts';
@@ -32,16 +34,14 @@ export interface Tables {
   readonly log: LogLines;
   readonly settings: SettingsTable;
   readonly points: Points;
+  readonly recipients: Recipients;
+  readonly outbox: Outbox;
+  readonly repositorySizes: RepositorySizes;
   readonly audit: AuditLog;
 }
 
 /** The truth about intent: what is configured, what ran, what may still be on a host. */
 export interface Catalogue extends Tables {
-  readonly listings: Listings;
-  readonly recipients: Recipients;
-  readonly outbox: Outbox;
-  readonly repositorySizes: RepositorySizes;
-  readonly audit: AuditLog;
   /**
    * Runs `body` on tables of one transaction: all of it happens, durably, or nothing. Inside, only the
    * tables given may be used.
@@ -87,11 +87,9 @@ function createTables(executor: SqlExecutor): Tables {
     log: new LogLines(executor),
     settings: new SettingsTable(executor),
     points: new Points(executor),
-    audit: new AuditLog(executor),
-  };
-}
-    listings: new Listings(executor),
     recipients: new Recipients(executor),
     outbox: new Outbox(executor),
     repositorySizes: new RepositorySizes(executor),
     audit: new AuditLog(executor),
+  };
+}

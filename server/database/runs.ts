@@ -113,6 +113,15 @@ export class Runs {
     return rows.map(toRun);
   }
 
+  /** Newest maintenance of each repository. */
+  async listLastMaintenances(): Promise<RunRecord[]> {
+    const rows = await this.#sql.all(
+      `SELECT * FROM runs WHERE number IN
+         (SELECT max(number) FROM runs WHERE kind = 'maintenance' GROUP BY repository_id)`,
+    );
+    return rows.map(toRun);
+  }
+
   async start(id: string, atMs: number): Promise<boolean> {
     const changed = await this.#sql.run(
       "UPDATE runs SET state = 'running', started_at_ms = ? WHERE id = ? AND state = 'waiting'",
@@ -135,6 +144,29 @@ export class Runs {
       [id],
     );
     return changed > 0;
+  }
+
+  /** Those that ended in a span of time, newest first. */
+  async listFinished(span: { fromMs: number; toMs: number; limit: number }): Promise<RunRecord[]> {
+    const rows = await this.#sql.all(
+      'SELECT * FROM runs WHERE finished_at_ms >= ? AND finished_at_ms < ? ORDER BY number DESC LIMIT ?',
+      [span.fromMs, span.toMs, span.limit],
+    );
+    return rows.map(toRun);
+  }
+
+  /** Ended runs whose end was not told yet, oldest first. */
+  async listUnnoticed(limit: number): Promise<RunRecord[]> {
+    const rows = await this.#sql.all(
+      'SELECT * FROM runs WHERE noticed = 0 AND finished_at_ms IS NOT NULL ORDER BY number LIMIT ?',
+      [limit],
+    );
+    return rows.map(toRun);
+  }
+
+  /** False when it was told already. */
+  async markNoticed(id: string): Promise<boolean> {
+    return (await this.#sql.run('UPDATE runs SET noticed = 1 WHERE id = ? AND noticed = 0', [id])) > 0;
   }
 
   /** Removes ended runs from before `atMs`, but for the newest of each job and those with open holds. */

@@ -25,7 +25,7 @@ describe('detectNas', () => {
   it('tells DSM by keys of the texts in the package', async () => {
     place('usr/syno/bin/synodsmnotify');
     const nas = detectNas(silentLogger, root);
-    await nas.notify('error', 'the backup "nightly" failed; $(reboot)\nand more');
+    assert.equal(await nas.notify('error', 'the backup "nightly" failed; $(reboot)\nand more'), true);
     assert.equal(nas.name, 'DSM');
     const [, application, group, title = '', text = '', argument] = called();
     assert.deepEqual([application, group], ['SYNO.SDS.Dozo.Application', '@administrators']);
@@ -37,6 +37,26 @@ describe('detectNas', () => {
         assert.match(words, new RegExp(`^${key.split(':')[2]}="`, 'm'), `${language} ${key}`);
       }
     }
+  });
+
+  it("prefers DSM's notification for mail and phone, and leaves a note where that is refused", async () => {
+    place('usr/syno/bin/synodsmnotify');
+    place('usr/syno/bin/synonotify');
+    const nas = detectNas(silentLogger, root);
+    assert.equal(await nas.notify('error', 'it "failed" at %TEXT%'), true);
+    const [tag = '', values = '{}'] = called();
+    assert.deepEqual(JSON.parse(values), {
+      '%TEXT%': 'it "failed" at %TEXT%',
+      DESKTOP_NOTIFY_CLASSNAME: 'SYNO.SDS.Dozo.Application',
+    });
+    for (const language of ['enu', 'jpn', 'ger']) {
+      const words = readFileSync(join(import.meta.dirname, `../../spk/desktop/texts/${language}/mails`), 'utf8');
+      assert.ok(words.includes(`[${tag}]\n`), `${language} ${tag}`);
+    }
+    place('usr/syno/bin/synonotify', 1);
+    assert.equal(await nas.notify('error', 'again'), true);
+    assert.equal(called().at(-1), 'again');
+    assert.equal(called()[0], '-c');
   });
 
   it('tells QTS in its event log, with a word that rules can look for', async () => {
@@ -53,7 +73,7 @@ describe('detectNas', () => {
 
   it('goes on when the NAS refuses, and on a plain Linux', async () => {
     place('sbin/log_tool', 3);
-    await detectNas(silentLogger, root).notify('info', 'done');
+    assert.equal(await detectNas(silentLogger, root).notify('info', 'done'), false);
     assert.ok(called().includes('[Dozo] done'));
     rmSync(join(root, 'sbin'), { recursive: true });
     rmSync(join(root, 'called'));

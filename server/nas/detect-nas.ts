@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import type { Logger } from '../runtime/index.ts';
 import type { Nas, NoticeLevel } from './nas.ts';
 
@@ -8,52 +8,81 @@ import type { Nas, NoticeLevel } from './nas.ts';
 const PROGRAM_TIMEOUT_MS = 20_000;
 const TEXT_CHARACTERS_MAX = 400;
 
+/** Programs with their arguments: tried in turn until one takes the notice. */
+type Ways = (level: NoticeLevel, text: string) => string[][];
+
 /**
  * Chooses by the programs that are there.
  * @param root of the file system; another one in tests
  */
 export function detectNas(logger: Logger, root = '/'): Nas {
-  const desktopNote = join(root, 'usr/syno/bin/synodsmnotify');
-  const eventLog = join(root, 'sbin/log_tool');
-  if (existsSync(desktopNote)) {
-    return makeNas('DSM', logger, (level, text) => [desktopNote, ...dsmArguments(level, text)]);
+  const program = (path: string): string | null => (existsSync(join(root, path)) ? join(root, path) : null);
+  const desktopNote = program('usr/syno/bin/synodsmnotify');
+  const eventLog = program('sbin/log_tool');
+  if (desktopNote !== null) {
+    const system = program('usr/syno/bin/synonotify');
+    return makeNas('DSM', logger, (level, text) => dsmWays({ system, desktopNote }, level, text));
   }
-  if (existsSync(eventLog)) return makeNas('QTS', logger, (level, text) => [eventLog, ...qtsArguments(level, text)]);
+  if (eventLog !== null) return makeNas('QTS', logger, (level, text) => qtsWays(eventLog, level, text));
   return makeNas('Linux', logger, null);
 }
 
 /**
- * A note on the desktop of every administrator. Since DSM 7 its words must be keys of the package's own texts
- * (spk/desktop/texts), which take the sentence as an argument.
+ * First the system's notification, which goes on to mail and phone by the rules of the control panel; its words are in
+ * spk/desktop/texts/<language>/mails. A package without the right to it leaves a note on the desktop of every
+ * administrator: since DSM 7 its words must be keys of the package's own texts, which take the sentence as an argument.
  */
-function dsmArguments(level: NoticeLevel, text: string): string[] {
+function dsmWays(
+  programs: { system: string | null; desktopNote: string },
+  level: NoticeLevel,
+  text: string,
+): string[][] {
   const application = 'SYNO.SDS.Dozo.Application';
-  return ['-c', application, '@administrators', `Dozo:notify:${level}`, 'Dozo:notify:text', text];
+  const { system, desktopNote } = programs;
+  const tag = { info: 'DozoInfo', warning: 'DozoWarning', error: 'DozoError' }[level];
+  const values = JSON.stringify({ '%TEXT%': text, DESKTOP_NOTIFY_CLASSNAME: application });
+  return [
+    ...(system === null ? [] : [[system, tag, values]]),
+    [desktopNote, '-c', application, '@administrators', `Dozo:notify:${level}`, 'Dozo:notify:text', text],
+  ];
 }
 
-/** A line in the event log; rules of Notification Center pick it up by the word in front. */
-function qtsArguments(level: NoticeLevel, text: string): string[] {
+/**
+ * A line in the event log; rules of Notification Center pick it up by the word in front. Newer systems file it under the
+ * application's name; older ones refuse the options for it.
+ */
+function qtsWays(eventLog: string, level: NoticeLevel, text: string): string[][] {
   const number = { info: '0', warning: '1', error: '2' }[level];
-  return ['-t', number, '-u', 'System', '-p', '127.0.0.1', '-m', 'localhost', '-a', `[Dozo] ${text}`];
+  const line = ['-t', number, '-u', 'System', '-p', '127.0.0.1', '-m', 'localhost', '-a', `[Dozo] ${text}`];
+  return [
+    [eventLog, '-N', 'Dozo', '-G', 'Backup', ...line],
+    [eventLog, ...line],
+  ];
 }
 
-function makeNas(name: string, logger: Logger, command: ((level: NoticeLevel, text: string) => string[]) | null): Nas {
+function makeNas(name: string, logger: Logger, ways: Ways | null): Nas {
   return {
     name,
-    notify: (level, text) =>
-      new Promise((resolve) => {
-        const [program, ...rest] = command?.(level, toLine(text)) ?? [];
-        if (program === undefined) {
-          logger.info({ level, text }, 'notice');
-          resolve();
-          return;
-        }
-        execFile(program, rest, { timeout: PROGRAM_TIMEOUT_MS }, (error) => {
-          if (error !== null) logger.warn({ err: error.message, nas: name }, 'the NAS did not take a notice');
-          resolve();
-        });
-      }),
+    notify: async (level, text) => {
+      const line = toLine(text);
+      if (ways === null) {
+        logger.info({ level, text: line }, 'notice');
+        return true;
+      }
+      for (const [program = '', ...rest] of ways(level, line)) {
+        const error = await execute(program, rest);
+        if (error === null) return true;
+        logger.warn({ err: error.message, nas: name, program: basename(program) }, 'the NAS did not take a notice');
+      }
+      return false;
+    },
   };
+}
+
+function execute(program: string, args: readonly string[]): Promise<Error | null> {
+  return new Promise((resolve) => {
+    execFile(program, args, { timeout: PROGRAM_TIMEOUT_MS }, (error) => resolve(error));
+  });
 }
 
 /** Names of machines come from a host: nothing of them may end the line. */

@@ -6,9 +6,10 @@ export interface Nas {
   readonly name: string;
   /**
    * Tells whoever looks after the NAS, in the way that its system has: notification center, event log, mail.
-   * Resolves when the system took it or refused; never rejects.
+   * Never rejects.
    *
    * @param text one line, complete by itself, without secrets
+   * @returns whether the system took it
    */
-  notify(level: NoticeLevel, text: string): Promise<void>;
+  notify(level: NoticeLevel, text: string): Promise<boolean>;
 }

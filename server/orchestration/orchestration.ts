@@ -4,6 +4,8 @@ import { toAppError } from '../errors/index.ts';
 import { loadSettings, type OrchestrationContext } from './context.ts';
 import { HostService } from './hosts.ts';
 import { JobService } from './jobs.ts';
+import type { SenderOptions } from './notice-sender.ts';
+import { Notifications } from './notifications.ts';
 import { RepositoryService } from './repositories.ts';
 import { RetentionService } from './retention.ts';
 import { RunKeeper } from './run-keeper.ts';
@@ -20,12 +22,13 @@ export class Orchestration {
   readonly schedules: ScheduleService;
   readonly retention: RetentionService;
   readonly keeper: RunKeeper;
+  readonly notifications: Notifications;
   readonly #scheduler: Scheduler;
   readonly #starter: RunStarter;
   readonly #startedAtMs: number;
   readonly #version: string;
 
-  constructor(context: OrchestrationContext, options: { version: string }) {
+  constructor(context: OrchestrationContext, options: { version: string } & SenderOptions) {
     this.context = context;
     this.#version = options.version;
     this.#startedAtMs = context.clock.nowMs();
@@ -35,6 +38,7 @@ export class Orchestration {
     this.#starter = new RunStarter(context);
     this.retention = new RetentionService(context);
     this.keeper = new RunKeeper(context, { repositories: this.repositories, hosts: this.hosts });
+    this.notifications = new Notifications(context, options);
     this.#scheduler = new Scheduler(context, { starter: this.#starter, keeper: this.keeper });
     this.schedules = new ScheduleService(context, { onChange: () => this.#scheduler.wake() });
   }
@@ -43,9 +47,11 @@ export class Orchestration {
   start(): void {
     this.keeper.start();
     this.#scheduler.start();
+    this.notifications.start();
   }
 
   async stop(): Promise<void> {
+    await this.notifications.stop();
     await this.#scheduler.stop();
     await this.keeper.stop();
   }

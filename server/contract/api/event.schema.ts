@@ -22,7 +22,7 @@ export const eventSchema = z
     /** Something of this kind was made, changed or removed: load it again. */
     z.object({
       type: z.literal('changed'),
-      what: z.enum(['host', 'machine', 'repository', 'job', 'point', 'settings', 'token']),
+      what: z.enum(['host', 'machine', 'repository', 'job', 'point', 'settings', 'token', 'notification']),
       id: z.string().nullable(),
     }),
   ])

@@ -4,6 +4,7 @@ import { eventRoutes } from './events.ts';
 import { hostRoutes } from './hosts.ts';
 import { jobRoutes } from './jobs.ts';
 import { machineRoutes } from './machines.ts';
+import { notificationRoutes } from './notifications.ts';
 import { pointRoutes } from './points.ts';
 import { repositoryRoutes } from './repositories.ts';
 import { restoreRoutes } from './restores.ts';
@@ -11,25 +12,26 @@ import { retentionRoutes } from './retention.ts';
 import { runRoutes } from './runs.ts';
 import { sessionRoutes } from './session.ts';
 import { systemRoutes } from './system.ts';
-
-/** Every function of the API. */
 import { tokenRoutes } from './tokens.ts';
 import { userRoutes } from './users.ts';
+
+/** Every function of the API. */
 export function listRoutes(): Route[] {
   return [
     ...systemRoutes,
     ...sessionRoutes,
-    ...hostRoutes,
-    ...machineRoutes,
     ...tokenRoutes,
     ...userRoutes,
     ...auditRoutes,
+    ...hostRoutes,
+    ...machineRoutes,
     ...repositoryRoutes,
     ...jobRoutes,
     ...retentionRoutes,
     ...runRoutes,
     ...pointRoutes,
     ...restoreRoutes,
+    ...notificationRoutes,
     ...eventRoutes,
   ];
 }

@@ -1,0 +1,118 @@
+import { z } from 'zod';
+import { idSchema } from '../../contract/api/common.schema.ts';
+import {
+  deliveryPageSchema,
+  deliveryQuerySchema,
+  mailServerTestSchema,
+  notificationSettingsChangeSchema,
+  notificationSettingsSchema,
+  notificationTestSchema,
+  recipientInputSchema,
+  recipientSchema,
+} from '../../contract/api/notification.schema.ts';
+import { defineRoute } from '../route.ts';
+
+const tag = 'notifications';
+const params = z.object({ id: idSchema });
+
+export const notificationRoutes = [
+  defineRoute({
+    method: 'get',
+    path: '/notifications/settings',
+    tag,
+    permission: 'configure',
+    summary: 'Mail server and what applies to all recipients; no password',
+    answer: notificationSettingsSchema,
+    handle: ({ services }) => services.orchestration.notifications.settings.load(),
+  }),
+  defineRoute({
+    method: 'patch',
+    path: '/notifications/settings',
+    tag,
+    permission: 'configure',
+    summary: 'Change them; what is not named stays, and what waits to be sent is tried at once',
+    body: notificationSettingsChangeSchema,
+    answer: notificationSettingsSchema,
+    handle: ({ services, body }) => services.orchestration.notifications.settings.change(body),
+  }),
+  defineRoute({
+    method: 'post',
+    path: '/notifications/settings/test',
+    tag,
+    permission: 'configure',
+    summary: 'Send a test by a mail server, saved or not',
+    body: mailServerTestSchema,
+    answer: notificationTestSchema,
+    handle: ({ services, body }) => services.orchestration.notifications.testMailServer(body),
+  }),
+  defineRoute({
+    method: 'get',
+    path: '/notifications/recipients',
+    tag,
+    permission: 'configure',
+    summary: 'Who is told what, and how the last delivery went',
+    answer: z.array(recipientSchema),
+    handle: ({ services }) => services.orchestration.notifications.settings.listRecipients(),
+  }),
+  defineRoute({
+    method: 'post',
+    path: '/notifications/recipients',
+    tag,
+    permission: 'configure',
+    summary: 'Add a recipient',
+    body: recipientInputSchema,
+    status: 201,
+    answer: recipientSchema,
+    handle: ({ services, body }) => services.orchestration.notifications.settings.addRecipient(body),
+  }),
+  defineRoute({
+    method: 'put',
+    path: '/notifications/recipients/:id',
+    tag,
+    permission: 'configure',
+    summary: 'Change a recipient; address and secret of a webhook that are not named stay',
+    params,
+    body: recipientInputSchema,
+    answer: recipientSchema,
+    handle: ({ services, params: { id }, body }) =>
+      services.orchestration.notifications.settings.changeRecipient(id, body),
+  }),
+  defineRoute({
+    method: 'delete',
+    path: '/notifications/recipients/:id',
+    tag,
+    permission: 'configure',
+    summary: 'Remove a recipient, with what was still to be sent to it',
+    params,
+    handle: ({ services, params: { id } }) => services.orchestration.notifications.settings.removeRecipient(id),
+  }),
+  defineRoute({
+    method: 'post',
+    path: '/notifications/recipients/:id/test',
+    tag,
+    permission: 'configure',
+    summary: 'Send a test to a recipient, now',
+    params,
+    answer: notificationTestSchema,
+    handle: ({ services, params: { id } }) => services.orchestration.notifications.test(id),
+  }),
+  defineRoute({
+    method: 'get',
+    path: '/notifications/deliveries',
+    tag,
+    permission: 'configure',
+    summary: 'Messages, newest first: sent, waiting, given up',
+    query: deliveryQuerySchema,
+    answer: deliveryPageSchema,
+    handle: ({ services, query }) => services.orchestration.notifications.listDeliveries(query),
+  }),
+  defineRoute({
+    method: 'post',
+    path: '/notifications/deliveries/:id/retry',
+    tag,
+    permission: 'configure',
+    summary: 'Send a message again that waits or was given up',
+    params,
+    handle: ({ services, params: { id } }) => services.orchestration.notifications.retryDelivery(id),
+  }),
+];
