@@ -1,7 +1,7 @@
 import { mkdir, readdir } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { AppError } from '../errors/index.ts';
-import { createRepository, openRepository, type Repository } from '../repository/index.ts';
+import { createRepository, openRepository, type KeySecret, type Repository } from '../repository/index.ts';
 import type { Clock, Logger } from '../runtime/index.ts';
 import { openLocalStorage } from '../storage/index.ts';
 import { placeRestoreTool } from './place-restore-tool.ts';
@@ -18,7 +18,10 @@ const NAS_OWN = /^(@eaDir|#recycle|#snapshot|@Recycle|@Recently-Snapshot|\.@__th
 const BEGINNING = new Set(['repository.dozo', 'readme.txt', 'tmp']);
 
 /** Opens the repository in a folder. @throws STORAGE_MISSING, REPOSITORY_* */
-export async function openFolder(path: string, parts: Parts & { threads?: number }): Promise<Repository> {
+export async function openFolder(
+  path: string,
+  parts: Parts & { threads?: number; secret?: KeySecret },
+): Promise<Repository> {
   const { clock, logger } = parts;
   const storage = await openLocalStorage({ folder: path, clock, logger });
   return openRepository({
@@ -26,6 +29,7 @@ export async function openFolder(path: string, parts: Parts & { threads?: number
     clock,
     logger,
     ...(parts.threads === undefined ? {} : { threads: parts.threads }),
+    ...parts.secret,
   });
 }
 
@@ -34,8 +38,11 @@ export async function openFolder(path: string, parts: Parts & { threads?: number
  * unmounted volume must not be mistaken for an empty one.
  * @throws CONFLICT when there are files, STORAGE_MISSING, REPOSITORY_EXISTS
  */
-export async function createInFolder(path: string, parts: Parts & { chunkSizeBytes: number }): Promise<Repository> {
-  const { clock, logger, chunkSizeBytes } = parts;
+export async function createInFolder(
+  path: string,
+  parts: Parts & { chunkSizeBytes: number; passphrase: string | null },
+): Promise<Repository> {
+  const { clock, logger, chunkSizeBytes, passphrase } = parts;
   await makeFolder(path);
   const names = (await readdir(path)).filter((name) => !NAS_OWN.test(name));
   // A repository, or the beginning of one, is for `createRepository` to judge.
@@ -46,7 +53,13 @@ export async function createInFolder(path: string, parts: Parts & { chunkSizeByt
     });
   }
   const storage = await openLocalStorage({ folder: path, clock, logger });
-  const repository = await createRepository({ storage, clock, logger, chunkSizeBytes });
+  const repository = await createRepository({
+    storage,
+    clock,
+    logger,
+    chunkSizeBytes,
+    ...(passphrase === null ? {} : { passphrase }),
+  });
   await placeRestoreTool(path, parts);
   return repository;
 }

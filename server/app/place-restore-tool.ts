@@ -26,6 +26,7 @@ export async function placeRestoreTool(
     });
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
-    logger.warn({ path, reason }, 'the restore tool could not be put into the repository');
+    // Run from its sources before a build, Dozo has none.
+    logger.info({ path, reason }, 'the restore tool could not be put into the repository');
   }
 }

@@ -1,19 +1,25 @@
+import type { RepositoryAddress } from '../contract/task.ts';
+import type { Sealer } from '../queue/index.ts';
 import type { Repository } from '../repository/index.ts';
 import type { Clock, Logger } from '../runtime/index.ts';
 import { openFolder } from './open-repository.ts';
+import { openAddressKey } from './repository-secrets.ts';
 
 /** A repository in use by several tasks of one worker: one index in memory, one set of threads. */
 export class SharedRepositories {
-  readonly #parts: { clock: Clock; logger: Logger };
+  readonly #parts: { sealer: Sealer; clock: Clock; logger: Logger };
   readonly #open = new Map<string, { opening: Promise<Repository>; users: number }>();
 
-  constructor(parts: { clock: Clock; logger: Logger }) {
+  constructor(parts: { sealer: Sealer; clock: Clock; logger: Logger }) {
     this.#parts = parts;
   }
 
   /** Opens the repository, or shares the open one, for as long as `work` takes. */
-  async use<T>(path: string, work: (repository: Repository) => Promise<T>): Promise<T> {
-    const entry = this.#open.get(path) ?? { opening: openFolder(path, this.#parts), users: 0 };
+  async use<T>(address: RepositoryAddress, work: (repository: Repository) => Promise<T>): Promise<T> {
+    const { path } = address;
+    const { sealer, clock, logger } = this.#parts;
+    const secret = openAddressKey(sealer, address);
+    const entry = this.#open.get(path) ?? { opening: openFolder(path, { clock, logger, secret }), users: 0 };
     this.#open.set(path, entry);
     entry.users += 1;
     try {

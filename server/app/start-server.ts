@@ -115,7 +115,7 @@ async function start(
   const adminPassword = await people.accounts.ensureAdministrator(configuration.adminPassword);
   const certificate = await loadTls(configuration, clock);
   const faces = {
-    services: { orchestration, ...people, downloads: createDiskDownloads(clock, logger) },
+    services: { orchestration, ...people, downloads: createDiskDownloads({ sealer, clock, logger }) },
     logger,
     version: readVersion(),
     uiFolder: configuration.uiFolder,

@@ -16,14 +16,21 @@ export interface Terminal {
  */
 export async function askSecret(
   terminal: Terminal,
-  options: { question: string; fromInput: boolean; environment: string; variables: Record<string, string | undefined> },
+  options: {
+    question: string;
+    fromInput: boolean;
+    environment: string;
+    variables: Record<string, string | undefined>;
+    /** The option that takes it from standard input. */
+    option?: string;
+  },
 ): Promise<string> {
   const known = options.variables[options.environment];
   if (known !== undefined && known !== '') return known;
   if (options.fromInput) return readFirstLine(terminal);
   if (terminal.input.isTTY !== true) {
     throw new AppError('INPUT_INVALID', 'A password is needed, and nobody is at the terminal.', {
-      hint: `Use --password-stdin, or set ${options.environment}.`,
+      hint: `Use ${options.option ?? '--password-stdin'}, or set ${options.environment}.`,
     });
   }
   return askHidden(terminal, options.question);

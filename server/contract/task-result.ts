@@ -1,4 +1,5 @@
 import type { BackupResult, RestoreResult } from './run.ts';
+import type { Sealed } from './task.ts';
 import type { HostFactsView } from './api/host.schema.ts';
 import type { MachineIdentityView, MachineSummaryView } from './api/machine.schema.ts';
 import type { PointView } from './api/point.schema.ts';
@@ -16,7 +17,26 @@ export interface WorkerResults {
   sweep: SweepResult;
   check: CheckResult;
   points: PointsResult;
-  'create-repository': { formatId: string; chunkSizeBytes: number };
+  'create-repository': { formatId: string; chunkSizeBytes: number; keys: NewRepositoryKeys | null };
+  keys: KeysResult;
+}
+
+/** Keys of a new encrypted repository, sealed: nothing of them is readable in the queue. */
+export interface NewRepositoryKeys {
+  ownSlotId: string;
+  /** `{ machineKey }` */
+  machineKey: Sealed;
+  /** `{ text }`: 24 words. */
+  recoveryKey: Sealed;
+}
+
+export interface KeysResult {
+  slots: { slotId: string; kind: 'passphrase' | 'recovery' | 'machine'; label: string; createdAtMs: number }[];
+  /** The slot that was added, or that a drill opened. */
+  slotId: string | null;
+  machineKey: Sealed | null;
+  recoveryKey: Sealed | null;
+  readPointId: string | null;
 }
 
 export interface InventoryResult {

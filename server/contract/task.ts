@@ -44,7 +44,23 @@ export type WorkerTask =
   | { kind: 'sweep'; address: Sealed; facts?: unknown; holds: string[] }
   | { kind: 'check'; runId: string; repository: RepositoryAddress; depth: 'structure' | 'hashes' }
   | { kind: 'points'; repository: RepositoryAddress }
-  | { kind: 'create-repository'; repository: RepositoryAddress; chunkSizeBytes: number };
+  | {
+      kind: 'create-repository';
+      repository: RepositoryAddress;
+      chunkSizeBytes: number;
+      /** Makes it encrypted: `{ passphrase }`. */
+      secret?: Sealed;
+    }
+  | { kind: 'keys'; repository: RepositoryAddress; action: KeyAction };
+
+/** What to do with the keys of an encrypted repository. A secret is `{ text }`. */
+export type KeyAction =
+  | { kind: 'list' }
+  | { kind: 'add'; what: 'passphrase' | 'recovery' | 'machine'; label: string; secret?: Sealed; replaces?: string }
+  | { kind: 'remove'; slotId: string }
+  | { kind: 'drill'; secret: Sealed }
+  /** Opens with somebody's passphrase or recovery key, and adds a key for this installation. */
+  | { kind: 'take-up'; secret: Sealed };
 
 /** AES-256-GCM over JSON with the key that server and workers share; base64. */
 export type Sealed = string;
@@ -52,6 +68,8 @@ export type Sealed = string;
 export interface RepositoryAddress {
   /** Absolute path of the repository's folder. */
   path: string;
+  /** The installation's own key of an encrypted repository: `{ machineKey }`. */
+  key?: Sealed;
 }
 
 export interface BackupOptions {

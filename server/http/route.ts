@@ -1,6 +1,7 @@
 import type { Request, Response } from 'express';
 import type { z } from 'zod';
 import type { ErrorBody } from '../contract/error-codes.ts';
+import type { RepositoryAddress } from '../contract/task.ts';
 import type { Permission } from '../contract/api/permission.schema.ts';
 import { assert } from '../errors/index.ts';
 import type { Orchestration } from '../orchestration/index.ts';
@@ -16,7 +17,7 @@ export interface HttpServices extends People {
 /** Bytes of a version's disk for a download; implemented where repositories are known. */
 export interface DiskDownloads {
   /** @throws POINT_NOT_FOUND, NOT_FOUND, REPOSITORY_* */
-  open(repositoryPath: string, pointId: string, diskKey: string): Promise<DiskDownload>;
+  open(repository: RepositoryAddress, pointId: string, diskKey: string): Promise<DiskDownload>;
 }
 
 export interface DiskDownload {

@@ -9,6 +9,7 @@ import { Notifications } from './notifications.ts';
 import { RepositoryService } from './repositories.ts';
 import { RetentionService } from './retention.ts';
 import { RunKeeper } from './run-keeper.ts';
+import { RepositoryKeyService } from './repository-keys.ts';
 import { RunStarter } from './run-starter.ts';
 import { Scheduler } from './scheduler.ts';
 import { ScheduleService } from './schedules.ts';
@@ -20,6 +21,7 @@ export class Orchestration {
   readonly repositories: RepositoryService;
   readonly jobs: JobService;
   readonly schedules: ScheduleService;
+  readonly repositoryKeys: RepositoryKeyService;
   readonly retention: RetentionService;
   readonly keeper: RunKeeper;
   readonly notifications: Notifications;
@@ -33,7 +35,8 @@ export class Orchestration {
     this.#version = options.version;
     this.#startedAtMs = context.clock.nowMs();
     this.hosts = new HostService(context);
-    this.repositories = new RepositoryService(context);
+    this.repositoryKeys = new RepositoryKeyService(context);
+    this.repositories = new RepositoryService(context, this.repositoryKeys);
     this.jobs = new JobService(context);
     this.#starter = new RunStarter(context);
     this.retention = new RetentionService(context);

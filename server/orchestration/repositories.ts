@@ -5,10 +5,12 @@ import type {
   repositoryCreateSchema,
 } from '../contract/api/repository.schema.ts';
 import type { PointsResult, WorkerResults } from '../contract/task-result.ts';
+import type { RepositoryAddress } from '../contract/task.ts';
 import type { RepositoryRecord, Tables } from '../database/index.ts';
 import { AppError, toAppError } from '../errors/index.ts';
 import { randomHex } from '../runtime/index.ts';
 import { found, type OrchestrationContext } from './context.ts';
+import { addressOf, forgetKeys, KEY_TEXT_PURPOSE, saveOwnKey, type RepositoryKeyService } from './repository-keys.ts';
 
 const CREATE_TIMEOUT_MS = 60_000;
 /** A cold disk with many versions. */
@@ -17,31 +19,46 @@ const POINTS_TIMEOUT_MS = 300_000;
 /** Repositories: where they are, and what they hold. */
 export class RepositoryService {
   readonly #context: OrchestrationContext;
+  readonly #keys: RepositoryKeyService;
   /** Refreshes under way: whoever asks meanwhile shares the next one. */
   readonly #refreshing = new Map<string, Promise<PointsResult>>();
 
-  constructor(context: OrchestrationContext) {
+  constructor(context: OrchestrationContext, keys: RepositoryKeyService) {
     this.#context = context;
+    this.#keys = keys;
   }
 
-  /** @throws CONFLICT, REPOSITORY_EXISTS, STORAGE_* */
-  async create(input: z.infer<typeof repositoryCreateSchema>): Promise<string> {
+  /**
+   * @returns its id, and the recovery key of an encrypted one, which nobody can show again
+   * @throws CONFLICT, REPOSITORY_EXISTS, STORAGE_*
+   */
+  async create(input: z.infer<typeof repositoryCreateSchema>): Promise<{ id: string; recoveryKey: string | null }> {
     await this.#assertFree(this.#context.catalogue, input, null);
     const made = (await this.#context.queue.request(
-      { kind: 'create-repository', repository: { path: input.path }, chunkSizeBytes: input.chunkSizeBytes },
+      {
+        kind: 'create-repository',
+        repository: { path: input.path },
+        chunkSizeBytes: input.chunkSizeBytes,
+        ...(input.passphrase === undefined
+          ? {}
+          : { secret: this.#context.sealer.seal(KEY_TEXT_PURPOSE, { text: input.passphrase }) }),
+      },
       { timeoutMs: CREATE_TIMEOUT_MS },
     )) as WorkerResults['create-repository'];
-    return this.#add(input, made, null);
+    const own = made.keys === null ? null : { machineKey: made.keys.machineKey, slotId: made.keys.ownSlotId };
+    return { id: await this.#add(input, made, null, own), recoveryKey: this.#keys.recoveryKeyOf(made.keys) };
   }
 
   /**
    * Takes up a repository that is there, with all its versions and the machines they are of.
-   * @throws CONFLICT, REPOSITORY_NOT_FOUND, REPOSITORY_FORMAT_UNKNOWN, STORAGE_*
+   * @throws CONFLICT, REPOSITORY_NOT_FOUND, REPOSITORY_FORMAT_UNKNOWN, REPOSITORY_KEY_*, STORAGE_*
    */
   async adopt(input: z.infer<typeof repositoryAdoptSchema>): Promise<string> {
+    const { path } = input;
     await this.#assertFree(this.#context.catalogue, input, null);
-    const content = await this.#askPoints(input.path);
-    return this.#add(input, content, content);
+    const own = input.key === undefined ? null : await this.#keys.takeUp(path, input.key);
+    const content = await this.#askPoints(own === null ? { path } : { path, key: own.machineKey });
+    return this.#add(input, content, content, own);
   }
 
   /** @throws NOT_FOUND, CONFLICT */
@@ -76,6 +93,7 @@ export class RepositoryService {
         throw new AppError('CONFLICT', 'A run uses this repository.', { hint: 'Wait for its end, or cancel it.' });
       }
       await tables.repositories.remove(id);
+      await forgetKeys(tables, id);
     });
     events.emit({ type: 'changed', what: 'repository', id });
     events.emit({ type: 'changed', what: 'point', id: null });
@@ -98,7 +116,7 @@ export class RepositoryService {
     const { catalogue, clock, events } = this.#context;
     const repository = found(await catalogue.repositories.load(id), 'repository', id);
     try {
-      const content = await this.#askPoints(repository.path);
+      const content = await this.#askPoints(await addressOf(catalogue, repository));
       if (repository.formatId !== null && content.formatId !== repository.formatId) {
         throw new AppError('CONFLICT', `Another repository lies at ${repository.path} now.`, {
           hint: 'Put the right volume back, or adopt the other one as a new repository.',
@@ -126,6 +144,7 @@ export class RepositoryService {
     input: { name: string; path: string },
     made: { formatId: string; chunkSizeBytes: number },
     content: PointsResult | null,
+    own: { machineKey: string; slotId: string } | null,
   ): Promise<string> {
     const { catalogue, clock, events } = this.#context;
     const id = randomHex(8);
@@ -150,17 +169,15 @@ export class RepositoryService {
         seenAtMs: clock.nowMs(),
         createdAtMs: clock.nowMs(),
       });
+      if (own !== null) await saveOwnKey(tables, id, own);
       if (content !== null) await takeOverPoints(tables, id, content);
     });
     events.emit({ type: 'changed', what: 'repository', id });
     return id;
   }
 
-  async #askPoints(path: string): Promise<PointsResult> {
-    const answer = await this.#context.queue.request(
-      { kind: 'points', repository: { path } },
-      { timeoutMs: POINTS_TIMEOUT_MS },
-    );
+  async #askPoints(repository: RepositoryAddress): Promise<PointsResult> {
+    const answer = await this.#context.queue.request({ kind: 'points', repository }, { timeoutMs: POINTS_TIMEOUT_MS });
     return answer as PointsResult;
   }
 

@@ -9,6 +9,7 @@ import { AppError } from '../errors/index.ts';
 import { randomHex } from '../runtime/index.ts';
 import { found, type OrchestrationContext } from './context.ts';
 import { sealHostAddress } from './host-addresses.ts';
+import { addressOf } from './repository-keys.ts';
 
 /** What the schedule says about a run that it starts. */
 export interface RunOrigin {
@@ -59,6 +60,7 @@ export class RunStarter {
       const job = found(await tables.jobs.load(jobId), 'job', jobId);
       await assertIdle(tables, jobId, job.name);
       const repository = found(await tables.repositories.load(job.repositoryId), 'repository', job.repositoryId);
+      const repositoryAddress = await addressOf(tables, repository);
       const machineIds = input.machineIds ?? job.machineIds;
       const foreign = machineIds.find((id) => !job.machineIds.includes(id));
       if (foreign !== undefined) {
@@ -85,7 +87,7 @@ export class RunStarter {
             facts: host.facts,
             machineId,
             identity: machine.identity,
-            repository: { path: repository.path },
+            repository: repositoryAddress,
             options: {
               quiesce: job.options.quiesce,
               fullRead: input.fullRead ?? job.options.fullRead,
@@ -117,6 +119,7 @@ export class RunStarter {
   async startRestore(input: RestoreInput): Promise<string> {
     return this.#start(async (tables) => {
       const { point, repository } = await loadPoint(tables, input.pointId);
+      const repositoryAddress = await addressOf(tables, repository);
       if (point.state !== 'complete' && !(point.state === 'incomplete' && input.acceptIncomplete)) {
         throw new AppError('POINT_INCOMPLETE', `This version is ${point.state}: ${point.stateReasons.join(' ')}`, {
           hint: 'Choose another version, or restore what this one holds by accepting that it is incomplete.',
@@ -144,7 +147,7 @@ export class RunStarter {
               hold,
               address: sealHostAddress(this.#context.sealer, host),
               facts: host.facts,
-              repository: { path: repository.path },
+              repository: repositoryAddress,
               pointId: point.id,
               target: {
                 mode:
@@ -169,6 +172,7 @@ export class RunStarter {
   async startExport(input: ExportInput): Promise<string> {
     return this.#start(async (tables) => {
       const { point, repository } = await loadPoint(tables, input.pointId);
+      const repositoryAddress = await addressOf(tables, repository);
       if (!point.disks.some((disk) => disk.key === input.diskKey)) {
         throw new AppError('NOT_FOUND', `This version has no disk ${input.diskKey}.`, {
           hint: `Its disks are: ${point.disks.map((disk) => disk.key).join(', ')}.`,
@@ -189,7 +193,7 @@ export class RunStarter {
             task: (runId) => ({
               kind: 'export',
               runId,
-              repository: { path: repository.path },
+              repository: repositoryAddress,
               pointId: point.id,
               diskKey: input.diskKey,
               format: input.format,
@@ -205,6 +209,7 @@ export class RunStarter {
   async startCheck(repositoryId: string, depth: 'structure' | 'hashes'): Promise<string> {
     return this.#start(async (tables) => {
       const repository = found(await tables.repositories.load(repositoryId), 'repository', repositoryId);
+      const repositoryAddress = await addressOf(tables, repository);
       const active = await tables.runs.list({ kind: 'check', active: true, limit: 100 });
       if (active.some((run) => run.repositoryId === repositoryId)) throw alreadyActive(repository.name);
       return {
@@ -218,7 +223,7 @@ export class RunStarter {
             hostId: null,
             name: repository.name,
             hold: null,
-            task: (runId) => ({ kind: 'check', runId, repository: { path: repository.path }, depth }),
+            task: (runId) => ({ kind: 'check', runId, repository: repositoryAddress, depth }),
           },
         ],
       };

@@ -14,6 +14,7 @@ import type {
   Tables,
 } from '../database/index.ts';
 import { nextStarts } from '../policy/index.ts';
+import { isEncrypted } from './repository-keys.ts';
 
 /** Records as the API shows them: nothing sealed, nothing internal. */
 export function viewRun(run: RunRecord): RunView {
@@ -110,14 +111,21 @@ export async function listMachineViews(
 
 export async function listRepositoryViews(tables: Tables): Promise<RepositoryView[]> {
   const checks = new Map((await tables.runs.listLastChecks()).map((run) => [run.repositoryId, run]));
-  return (await tables.repositories.list()).map((repository) =>
-    viewRepository(repository, checks.get(repository.id) ?? null),
-  );
+  const views: RepositoryView[] = [];
+  for (const repository of await tables.repositories.list()) {
+    const encrypted = await isEncrypted(tables, repository.id);
+    views.push(viewRepository(repository, { encrypted, check: checks.get(repository.id) ?? null }));
+  }
+  return views;
 }
 
-function viewRepository(repository: RepositoryRecord, check: RunRecord | null): RepositoryView {
+function viewRepository(
+  repository: RepositoryRecord,
+  { encrypted, check }: { encrypted: boolean; check: RunRecord | null },
+): RepositoryView {
   return {
     ...repository,
+    encrypted,
     lastCheck: check === null ? null : { runId: check.id, state: check.state, finishedAtMs: check.finishedAtMs },
   };
 }

@@ -16,6 +16,7 @@ export function queueOf(task: WorkerTask): QueueName {
     case 'sweep':
     case 'points':
     case 'create-repository':
+    case 'keys':
       return 'requests';
   }
 }

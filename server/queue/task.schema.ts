@@ -2,7 +2,7 @@ import { z } from 'zod';
 import type { WorkerTask } from '../contract/task.ts';
 
 const sealed = z.string().min(1);
-const repository = z.strictObject({ path: z.string().min(1) });
+const repository = z.strictObject({ path: z.string().min(1), key: sealed.exactOptional() });
 const runId = z.string().min(1);
 const hold = z.string().regex(/^dozo-[0-9a-f]{16}$/);
 
@@ -26,6 +26,21 @@ const target = z.strictObject({
   powerOn: z.boolean(),
   acceptIncomplete: z.boolean().exactOptional(),
 });
+
+const slotId = z.string().regex(/^[0-9a-f]{16}$/);
+const keyAction = z.discriminatedUnion('kind', [
+  z.strictObject({ kind: z.literal('list') }),
+  z.strictObject({
+    kind: z.literal('add'),
+    what: z.enum(['passphrase', 'recovery', 'machine']),
+    label: z.string(),
+    secret: sealed.exactOptional(),
+    replaces: slotId.exactOptional(),
+  }),
+  z.strictObject({ kind: z.literal('remove'), slotId }),
+  z.strictObject({ kind: z.literal('drill'), secret: sealed }),
+  z.strictObject({ kind: z.literal('take-up'), secret: sealed }),
+]);
 
 /**
  * The queue's items, checked on both sides: Redis may be shared, and may hold what an older Dozo put
@@ -71,7 +86,9 @@ export const workerTaskSchema: z.ZodType<WorkerTask> = z.discriminatedUnion('kin
     kind: z.literal('create-repository'),
     repository,
     chunkSizeBytes: z.number().int().positive(),
+    secret: sealed.exactOptional(),
   }),
+  z.strictObject({ kind: z.literal('keys'), repository, action: keyAction }),
 ]);
 
 const details = z.record(z.string(), z.union([z.string(), z.number(), z.boolean(), z.null()]));

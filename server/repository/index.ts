@@ -1,5 +1,5 @@
 export { createRepository, openRepository } from './chunk-repository.ts';
-export { drillKey, openKeyring, type Keyring, type KeySlotListing } from './keyring.ts';
+export { drillKey, openKeyring, type Keyring } from './keyring.ts';
 export type { KeySecret } from './key-slot.ts';
 export { publishRestoreTool } from './restore-tool-file.ts';
 export { looksLikeRecoveryKey } from './recovery-key.ts';

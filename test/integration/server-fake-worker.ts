@@ -222,7 +222,11 @@ const processors: Processors = {
   'create-repository': async (task) => ({
     formatId: `format-of-${task.repository.path}`,
     chunkSizeBytes: task.chunkSizeBytes,
+    keys: null,
   }),
+  keys: async () => {
+    throw new AppError('CONFLICT', 'Repositories of this worker are not encrypted.');
+  },
 };
 
 runWorkerProcess(readWorkerConfiguration(process.env), {

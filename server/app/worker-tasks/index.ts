@@ -4,12 +4,12 @@ import type { WorkerTask } from '../../contract/task.ts';
 import type { Processors, Sealer, TaskContext } from '../../queue/index.ts';
 import { runExport, runRestore } from '../../restore/index.ts';
 import type { Clock, Logger } from '../../runtime/index.ts';
-import { createInFolder } from '../open-repository.ts';
 import { placeRestoreTool } from '../place-restore-tool.ts';
 import { SharedRepositories } from '../shared-repositories.ts';
 import { checkFolder } from './check-folder.ts';
 import { probeHost, withHost } from './connect-host.ts';
 import { listPoints } from './list-points.ts';
+import { createWithKeys, manageKeys } from './repository-keys.ts';
 
 interface Parts {
   sealer: Sealer;
@@ -41,7 +41,7 @@ export function createProcessors(parts: Parts): Processors {
       })),
 
     backup: ({ kind: _kind, address, facts, ...task }, context) =>
-      repositories.use(task.repository.path, (repository) =>
+      repositories.use(task.repository, (repository) =>
         withHost(parts, { address, facts }, context, async (source) => {
           const result = await runBackup({ repository, source, clock, logger }, task, hooksOf(context));
           // Of this version, which may be newer than the repository.
@@ -51,7 +51,7 @@ export function createProcessors(parts: Parts): Processors {
       ),
 
     restore: ({ kind: _kind, address, facts, ...task }, context) =>
-      repositories.use(task.repository.path, (repository) =>
+      repositories.use(task.repository, (repository) =>
         withHost(parts, { address, facts }, context, async (source) => {
           const result = await runRestore({ repository, source, clock, logger }, task, hooksOf(context));
           return { ...result, facts: source.facts };
@@ -59,7 +59,7 @@ export function createProcessors(parts: Parts): Processors {
       ),
 
     export: ({ kind: _kind, ...task }, context) =>
-      repositories.use(task.repository.path, (repository) =>
+      repositories.use(task.repository, (repository) =>
         runExport({ repository, clock, logger }, task, hooksOf(context)),
       ),
 
@@ -67,22 +67,13 @@ export function createProcessors(parts: Parts): Processors {
     sweep: (task, context) => withHost(parts, task, context, (source) => source.sweep(task.holds)),
 
     check: (task, context) =>
-      repositories.use(task.repository.path, (repository) => checkFolder(repository, task.depth, context, clock)),
+      repositories.use(task.repository, (repository) => checkFolder(repository, task.depth, context, clock)),
 
-    points: (task) => repositories.use(task.repository.path, listPoints),
+    points: (task) => repositories.use(task.repository, listPoints),
 
-    'create-repository': async (task) => {
-      const repository = await createInFolder(task.repository.path, {
-        clock,
-        logger,
-        chunkSizeBytes: task.chunkSizeBytes,
-      });
-      try {
-        return { formatId: repository.id, chunkSizeBytes: repository.chunkSizeBytes };
-      } finally {
-        await repository.close();
-      }
-    },
+    'create-repository': (task) => createWithKeys(parts, task),
+
+    keys: (task) => manageKeys(parts, task),
   };
   return processors;
 }

@@ -8,6 +8,14 @@ import { formatTime } from '../format.ts';
 import { oneOf, parseSize } from '../parse-options.ts';
 import { addWaitOptions, followRun, type WaitOptions } from '../run-output.ts';
 import { cleanText } from '../table.ts';
+import {
+  addKeyInput,
+  addRepositoryKeyCommands,
+  askKey,
+  askNewPassphrase,
+  describeRecoveryKey,
+  type KeyInputOptions,
+} from './repository-keys.ts';
 
 export function addRepositoryCommands(program: Command, context: CommandContext): void {
   const repositories = program.command('repositories').alias('repos').description('where versions are stored');
@@ -35,23 +43,36 @@ export function addRepositoryCommands(program: Command, context: CommandContext)
   one('show', 'one repository, by id or name', () => null);
   one('refresh', 'look what it holds now', (id) => ['post', `/repositories/${id}/refresh`]);
 
-  const create = context
-    .leaf(repositories, 'create <name> <path>', 'make one in an empty or new folder of the NAS')
-    .option('--chunk-size <bytes>', '64K to 1M, a power of two (256K)', parseSize);
-  context.handle<{ chunkSize?: number }>(create, async ({ api, args, options }) =>
-    describe(
-      await api.post<RepositoryView>('/repositories', {
+  const create = addKeyInput(
+    context
+      .leaf(repositories, 'create <name> <path>', 'make one in an empty or new folder of the NAS')
+      .option('--chunk-size <bytes>', '64K to 1M, a power of two (256K)', parseSize)
+      .option('--encrypted', 'encrypt everything in it with a passphrase'),
+  );
+  context.handle<KeyInputOptions & { chunkSize?: number; encrypted?: boolean }>(
+    create,
+    async ({ api, args, options }) => {
+      const made = await api.post<RepositoryView & { recoveryKey: string | null }>('/repositories', {
         name: args[0],
         path: args[1],
         chunkSizeBytes: options.chunkSize,
-      }),
-    ),
+        passphrase: options.encrypted === true ? await askNewPassphrase(context, options) : undefined,
+      });
+      const output = describe(made);
+      return { ...output, text: [output.text, ...describeRecoveryKey(made.recoveryKey)].join('\n') };
+    },
   );
-  context.handle(
-    context.leaf(repositories, 'adopt <name> <path>', 'take up one that is there, with its versions'),
-    async ({ api, args }) =>
-      describe(await api.post<RepositoryView>('/repositories/adopt', { name: args[0], path: args[1] })),
+  const adopt = addKeyInput(
+    context
+      .leaf(repositories, 'adopt <name> <path>', 'take up one that is there, with its versions')
+      .option('--encrypted', 'ask for its passphrase or recovery key'),
   );
+  context.handle<KeyInputOptions & { encrypted?: boolean }>(adopt, async ({ api, args, options }) => {
+    const question = 'Passphrase, or the 24 words of the recovery key: ';
+    const key = options.encrypted === true ? await askKey(context, options, question) : undefined;
+    return describe(await api.post<RepositoryView>('/repositories/adopt', { name: args[0], path: args[1], key }));
+  });
+  addRepositoryKeyCommands(repositories, context);
   const change = context
     .leaf(repositories, 'change <repository>', 'change name or path')
     .option('--name <name>', 'new name')
@@ -86,6 +107,7 @@ function describe(repository: RepositoryView): Output {
     ['id', repository.id],
     ['name', repository.name],
     ['path', repository.path],
+    ['encrypted', repository.encrypted ? 'yes' : 'no'],
     ['versions', String(stats?.points ?? '-')],
     ['disks of all versions', stats === null ? '-' : formatBytes(stats.nominalBytes)],
     ['stored', stats === null ? '-' : formatBytes(stats.storedBytes)],

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { errorBodySchema, idSchema, nameSchema, pathSchema, timeSchema } from './common.schema.ts';
+import { keyTextSchema, passphraseSchema } from './repository-key.schema.ts';
 
 export const repositoryCreateSchema = z.strictObject({
   name: nameSchema,
@@ -12,9 +13,16 @@ export const repositoryCreateSchema = z.strictObject({
       'must be 64 KiB to 1 MiB, a power of 2',
     )
     .default(262144),
+  /** Given: everything in it is encrypted. Without it, and without a recovery key, nobody can read it. */
+  passphrase: passphraseSchema.optional(),
 });
 
-export const repositoryAdoptSchema = z.strictObject({ name: nameSchema, path: pathSchema });
+export const repositoryAdoptSchema = z.strictObject({
+  name: nameSchema,
+  path: pathSchema,
+  /** Passphrase or recovery key of an encrypted one. */
+  key: keyTextSchema.optional(),
+});
 
 export const repositoryChangeSchema = z.strictObject({ name: nameSchema.optional(), path: pathSchema.optional() });
 
@@ -44,7 +52,15 @@ export const repositorySchema = z
     error: errorBodySchema.nullable(),
     seenAtMs: timeSchema.nullable(),
     createdAtMs: timeSchema,
+    encrypted: z.boolean(),
     lastCheck: z.object({ runId: idSchema, state: z.string(), finishedAtMs: timeSchema.nullable() }).nullable(),
   })
   .meta({ id: 'Repository' });
 export type RepositoryView = z.infer<typeof repositorySchema>;
+
+export const repositoryCreatedSchema = repositorySchema
+  .extend({
+    /** 24 words that open an encrypted repository; shown now and never again. Null for a plain one. */
+    recoveryKey: z.string().nullable(),
+  })
+  .meta({ id: 'RepositoryCreated' });

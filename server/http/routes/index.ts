@@ -7,6 +7,7 @@ import { machineRoutes } from './machines.ts';
 import { notificationRoutes } from './notifications.ts';
 import { pointRoutes } from './points.ts';
 import { repositoryRoutes } from './repositories.ts';
+import { repositoryKeyRoutes } from './repository-keys.ts';
 import { restoreRoutes } from './restores.ts';
 import { retentionRoutes } from './retention.ts';
 import { runRoutes } from './runs.ts';
@@ -26,6 +27,7 @@ export function listRoutes(): Route[] {
     ...hostRoutes,
     ...machineRoutes,
     ...repositoryRoutes,
+    ...repositoryKeyRoutes,
     ...jobRoutes,
     ...retentionRoutes,
     ...runRoutes,

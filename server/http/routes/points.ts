@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { z } from 'zod';
 import { pointPageSchema, pointQuerySchema, pointSchema, type PointView } from '../../contract/api/point.schema.ts';
 import { AppError } from '../../errors/index.ts';
-import { found } from '../../orchestration/index.ts';
+import { addressOf, found } from '../../orchestration/index.ts';
 import type { Caller } from '../authentication.ts';
 import { defineRoute, known, type HttpServices } from '../route.ts';
 
@@ -58,7 +58,7 @@ export const pointRoutes = [
       const point = await loadPoint(services, known(caller), id);
       const { catalogue } = services.orchestration.context;
       const repository = found(await catalogue.repositories.load(point.repositoryId), 'repository', point.repositoryId);
-      const download = await services.downloads.open(repository.path, id, key);
+      const download = await services.downloads.open(await addressOf(catalogue, repository), id, key);
       const gone = new AbortController();
       response.on('close', () => gone.abort());
       try {

@@ -4,6 +4,7 @@ import {
   repositoryAdoptSchema,
   repositoryChangeSchema,
   repositoryCheckSchema,
+  repositoryCreatedSchema,
   repositoryCreateSchema,
   repositorySchema,
   type RepositoryView,
@@ -34,9 +35,11 @@ export const repositoryRoutes = [
     summary: 'Create a repository in an empty or new folder',
     body: repositoryCreateSchema,
     status: 201,
-    answer: repositorySchema,
-    handle: async ({ services, body }) =>
-      loadRepository(services, await services.orchestration.repositories.create(body)),
+    answer: repositoryCreatedSchema,
+    handle: async ({ services, body }) => {
+      const { id, recoveryKey } = await services.orchestration.repositories.create(body);
+      return { ...(await loadRepository(services, id)), recoveryKey };
+    },
   }),
   defineRoute({
     method: 'post',

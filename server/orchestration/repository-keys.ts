@@ -1,0 +1,175 @@
+import { z } from 'zod';
+import type {
+  repositoryKeyAddedSchema,
+  repositoryKeyAddSchema,
+  repositoryKeyDrillResultSchema,
+  RepositoryKeyView,
+} from '../contract/api/repository-key.schema.ts';
+import type { KeysResult, NewRepositoryKeys } from '../contract/task-result.ts';
+import type { KeyAction, RepositoryAddress } from '../contract/task.ts';
+import type { RepositoryRecord, Tables } from '../database/index.ts';
+import { AppError } from '../errors/index.ts';
+import { found, type OrchestrationContext } from './context.ts';
+
+/** What secrets of repositories are sealed for. */
+export const MACHINE_KEY_PURPOSE = 'repository-machine-key';
+export const KEY_TEXT_PURPOSE = 'repository-key-text';
+
+/** Scrypt takes its time on a small NAS, once a slot. */
+const KEYS_TIMEOUT_MS = 120_000;
+
+/** What the catalogue keeps of an encrypted repository; nothing for a plain one. */
+const recordSchema = z.object({
+  /** Sealed with the installation's key. Null: removed, so nothing runs unattended. */
+  machineKey: z.string().nullable(),
+  ownSlotId: z.string().nullable(),
+  /** Last proofs by slot. */
+  drills: z.record(z.string(), z.number()),
+});
+type KeyRecord = z.infer<typeof recordSchema>;
+
+async function loadRecord(tables: Tables, repositoryId: string): Promise<KeyRecord | null> {
+  const parsed = recordSchema.safeParse(await tables.settings.load(settingOf(repositoryId)));
+  return parsed.success ? parsed.data : null;
+}
+
+function settingOf(repositoryId: string): string {
+  return `repository-keys ${repositoryId}`;
+}
+
+/** Where a repository is, with what opens it: for a task. */
+export async function addressOf(
+  tables: Tables,
+  repository: Pick<RepositoryRecord, 'id' | 'path'>,
+): Promise<RepositoryAddress> {
+  const key = (await loadRecord(tables, repository.id))?.machineKey ?? null;
+  return key === null ? { path: repository.path } : { path: repository.path, key };
+}
+
+export async function isEncrypted(tables: Tables, repositoryId: string): Promise<boolean> {
+  return (await loadRecord(tables, repositoryId)) !== null;
+}
+
+/** Remembers the installation's own key of a repository that was made or taken up. */
+export async function saveOwnKey(
+  tables: Tables,
+  repositoryId: string,
+  own: { machineKey: string; slotId: string },
+): Promise<void> {
+  const drills = (await loadRecord(tables, repositoryId))?.drills ?? {};
+  const record: KeyRecord = { machineKey: own.machineKey, ownSlotId: own.slotId, drills };
+  await tables.settings.save(settingOf(repositoryId), record);
+}
+
+/** A record of a repository that is forgotten: its keys are, too. */
+export async function forgetKeys(tables: Tables, repositoryId: string): Promise<void> {
+  await tables.settings.save(settingOf(repositoryId), null);
+}
+
+/** Keys of encrypted repositories. The repository holds the slots; the catalogue Dozo's own key and the drills. */
+export class RepositoryKeyService {
+  readonly #context: OrchestrationContext;
+
+  constructor(context: OrchestrationContext) {
+    this.#context = context;
+  }
+
+  /** @throws NOT_FOUND, CONFLICT when it is not encrypted, REPOSITORY_KEY_*, STORAGE_* */
+  async list(repositoryId: string): Promise<RepositoryKeyView[]> {
+    return this.#views(repositoryId, await this.#ask(repositoryId, { kind: 'list' }));
+  }
+
+  /** @throws as `list`, CONFLICT when `replaces` is none of that kind */
+  async add(
+    repositoryId: string,
+    input: z.infer<typeof repositoryKeyAddSchema>,
+  ): Promise<z.infer<typeof repositoryKeyAddedSchema>> {
+    const { sealer, catalogue, events } = this.#context;
+    const result = await this.#ask(repositoryId, {
+      kind: 'add',
+      what: input.kind,
+      label: input.label,
+      ...(input.kind === 'passphrase' ? { secret: sealer.seal(KEY_TEXT_PURPOSE, { text: input.passphrase }) } : {}),
+      ...(input.replaces === undefined ? {} : { replaces: input.replaces }),
+    });
+    const { machineKey, slotId } = result;
+    if (machineKey !== null && slotId !== null) {
+      await catalogue.transaction((tables) => saveOwnKey(tables, repositoryId, { machineKey, slotId }));
+    }
+    events.emit({ type: 'changed', what: 'repository', id: repositoryId });
+    const key = (await this.#views(repositoryId, result)).find((one) => one.slotId === slotId);
+    return { key: found(key ?? null, 'key', slotId ?? ''), recoveryKey: this.#openText(result.recoveryKey) };
+  }
+
+  /** @throws as `list`, NOT_FOUND, CONFLICT for the last key that a person can use and for Dozo's own */
+  async remove(repositoryId: string, slotId: string): Promise<void> {
+    const record = await loadRecord(this.#context.catalogue, repositoryId);
+    if (record?.ownSlotId === slotId) {
+      throw new AppError('CONFLICT', 'This is the key that Dozo itself uses for this repository.', {
+        hint: 'Replace it by a new one; or remove the repository here, then no key of it is kept on this NAS.',
+        details: { slotId },
+      });
+    }
+    await this.#ask(repositoryId, { kind: 'remove', slotId });
+    this.#context.events.emit({ type: 'changed', what: 'repository', id: repositoryId });
+  }
+
+  /**
+   * Proves that a passphrase or recovery key, as somebody typed it, opens the repository; remembers when.
+   * @throws as `list`, REPOSITORY_KEY_WRONG
+   */
+  async drill(repositoryId: string, text: string): Promise<z.infer<typeof repositoryKeyDrillResultSchema>> {
+    const { sealer, catalogue, clock } = this.#context;
+    const result = await this.#ask(repositoryId, { kind: 'drill', secret: sealer.seal(KEY_TEXT_PURPOSE, { text }) });
+    const { slotId } = result;
+    if (slotId !== null) {
+      await catalogue.transaction(async (tables) => {
+        const record = await loadRecord(tables, repositoryId);
+        if (record === null) return;
+        const drills = { ...record.drills, [slotId]: clock.nowMs() };
+        await tables.settings.save(settingOf(repositoryId), { ...record, drills });
+      });
+    }
+    const [key] = await this.#views(repositoryId, result);
+    return { key: found(key ?? null, 'key', slotId ?? ''), readPointId: result.readPointId };
+  }
+
+  /** A key for this installation, of a repository that somebody else's key opens. */
+  async takeUp(path: string, text: string): Promise<{ machineKey: string; slotId: string }> {
+    const { sealer } = this.#context;
+    const secret = sealer.seal(KEY_TEXT_PURPOSE, { text });
+    const { machineKey, slotId } = await this.#request({ path }, { kind: 'take-up', secret });
+    if (machineKey === null || slotId === null) throw new AppError('INTERNAL', 'The worker gave no key.');
+    return { machineKey, slotId };
+  }
+
+  /** The words of a recovery key that was just made, for the one answer that shows them. */
+  recoveryKeyOf(keys: NewRepositoryKeys | null): string | null {
+    return this.#openText(keys?.recoveryKey ?? null);
+  }
+
+  #openText(sealed: string | null): string | null {
+    if (sealed === null) return null;
+    return z.object({ text: z.string() }).parse(this.#context.sealer.open(KEY_TEXT_PURPOSE, sealed)).text;
+  }
+
+  async #ask(repositoryId: string, action: KeyAction): Promise<KeysResult> {
+    const { catalogue } = this.#context;
+    const repository = found(await catalogue.repositories.load(repositoryId), 'repository', repositoryId);
+    return this.#request(await addressOf(catalogue, repository), action);
+  }
+
+  async #request(repository: RepositoryAddress, action: KeyAction): Promise<KeysResult> {
+    const task = { kind: 'keys' as const, repository, action };
+    return (await this.#context.queue.request(task, { timeoutMs: KEYS_TIMEOUT_MS })) as KeysResult;
+  }
+
+  async #views(repositoryId: string, { slots }: KeysResult): Promise<RepositoryKeyView[]> {
+    const record = await loadRecord(this.#context.catalogue, repositoryId);
+    return slots.map((slot) => ({
+      ...slot,
+      drilledAtMs: record?.drills[slot.slotId] ?? null,
+      isOwn: slot.slotId === record?.ownSlotId,
+    }));
+  }
+}
