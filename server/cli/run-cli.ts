@@ -6,6 +6,7 @@ import { addHostCommands } from './commands/hosts.ts';
 import { addJobCommands } from './commands/jobs.ts';
 import { addMachineCommands } from './commands/machines.ts';
 import { addNotificationCommands } from './commands/notifications.ts';
+import { addOverviewCommands } from './commands/overview.ts';
 import { addPointCommands } from './commands/points.ts';
 import { addRepositoryCommands } from './commands/repositories.ts';
 import { addRetentionCommands } from './commands/retention.ts';
@@ -53,6 +54,7 @@ function createProgram(context: CommandContext): Command {
   addSessionCommands(program, context);
   addHostCommands(program, context);
   addMachineCommands(program, context);
+  addOverviewCommands(program, context);
   addRepositoryCommands(program, context);
   addJobCommands(program, context);
   addScheduleCommands(program, context);

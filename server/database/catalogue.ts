@@ -3,6 +3,7 @@ import { AuditLog } from './audit-log.ts';
 import { Holds } from './holds.ts';
 import { Hosts } from './hosts.ts';
 import { Jobs } from './jobs.ts';
+import { Listings } from './listings.ts';
 import { LogLines } from './log-lines.ts';
 import { Machines } from './machines.ts';
 import { migrate } from './migrations.ts';
@@ -34,6 +35,7 @@ export interface Tables {
   readonly log: LogLines;
   readonly settings: SettingsTable;
   readonly points: Points;
+  readonly listings: Listings;
   readonly recipients: Recipients;
   readonly outbox: Outbox;
   readonly repositorySizes: RepositorySizes;
@@ -87,6 +89,7 @@ function createTables(executor: SqlExecutor): Tables {
     log: new LogLines(executor),
     settings: new SettingsTable(executor),
     points: new Points(executor),
+    listings: new Listings(executor),
     recipients: new Recipients(executor),
     outbox: new Outbox(executor),
     repositorySizes: new RepositorySizes(executor),

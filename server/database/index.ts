@@ -5,6 +5,7 @@ export { matchMachines } from './match-machines.ts';
 export type { HoldRecord } from './holds.ts';
 export type { HostRecord } from './hosts.ts';
 export type { JobRecord } from './jobs.ts';
+export { HISTORY_SLOT_MS, type ListedMachine } from './listings.ts';
 export type { MachineRecord } from './machines.ts';
 export type { DeliveryRecord } from './outbox.ts';
 export type { PointRecord } from './points.ts';

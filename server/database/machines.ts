@@ -23,7 +23,7 @@ export class Machines {
     this.#sql = sql;
   }
 
-  async list(filter: { hostId?: string; search?: string } = {}): Promise<MachineRecord[]> {
+  async list(filter: { hostId?: string; search?: string; ids?: readonly string[] } = {}): Promise<MachineRecord[]> {
     const conditions = ['1 = 1'];
     const params: string[] = [];
     if (filter.hostId !== undefined) {
@@ -33,6 +33,10 @@ export class Machines {
     if (filter.search !== undefined) {
       conditions.push("name LIKE ? ESCAPE '\\'");
       params.push(`%${filter.search.replaceAll(/[\\%_]/g, '\\$&')}%`);
+    }
+    if (filter.ids !== undefined) {
+      conditions.push('id IN (SELECT value FROM json_each(?))');
+      params.push(JSON.stringify(filter.ids));
     }
     const rows = await this.#sql.all(
       `SELECT * FROM machines WHERE ${conditions.join(' AND ')} ORDER BY name, id`,

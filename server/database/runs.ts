@@ -35,6 +35,11 @@ export interface RunFilter {
   kind?: RunKind | undefined;
   state?: RunState | undefined;
   active?: boolean | undefined;
+  /** Part of the title. */
+  search?: string | undefined;
+  /** Made in this span. */
+  fromMs?: number | undefined;
+  toMs?: number | undefined;
   /** Only runs with a smaller number. */
   beforeNumber?: number | undefined;
   limit: number;
@@ -86,6 +91,9 @@ export class Runs {
     add('kind = ?', filter.kind);
     add('state = ?', filter.state);
     add('number < ?', filter.beforeNumber);
+    add('created_at_ms >= ?', filter.fromMs);
+    add('created_at_ms < ?', filter.toMs);
+    add("title LIKE ? ESCAPE '\\'", filter.search && `%${filter.search.replaceAll(/[\\%_]/g, '\\$&')}%`);
     add('EXISTS (SELECT 1 FROM run_parts WHERE run_id = runs.id AND machine_id = ?)', filter.machineId);
     if (filter.active === true) conditions.push("state IN ('waiting', 'running')");
     if (filter.active === false) conditions.push("state NOT IN ('waiting', 'running')");

@@ -88,7 +88,7 @@ function viewHost(host: HostRecord): Omit<HostView, 'machineCount' | 'openHolds'
 
 export async function listMachineViews(
   tables: Tables,
-  filter: { hostId?: string; search?: string } = {},
+  filter: { hostId?: string; search?: string; ids?: readonly string[] } = {},
 ): Promise<MachineView[]> {
   const jobs = await tables.jobs.list();
   const points = await tables.points.countByMachine();
@@ -138,7 +138,7 @@ export async function listJobViews(tables: Tables, nowMs: number): Promise<JobVi
   );
 }
 
-function viewJob(
+export function viewJob(
   job: JobRecord,
   known: { run: RunRecord | null; schedule: ScheduleRecord | null; nowMs: number },
 ): JobView {

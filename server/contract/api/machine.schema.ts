@@ -68,4 +68,11 @@ export type MachineView = z.infer<typeof machineSchema>;
 export const machineQuerySchema = z.strictObject({
   hostId: idSchema.optional(),
   search: z.string().max(255).optional(),
+  /** Only these, separated by commas. */
+  ids: z
+    .string()
+    .max(17 * 100)
+    .transform((list) => list.split(',').filter((id) => id !== ''))
+    .pipe(z.array(idSchema).max(100))
+    .optional(),
 });

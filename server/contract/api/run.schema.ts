@@ -159,6 +159,11 @@ export const runQuerySchema = z.strictObject({
   state: runStateSchema.optional(),
   /** Only those that have not ended. */
   active: z.stringbool().optional(),
+  /** Only those whose title holds this. */
+  search: z.string().max(255).optional(),
+  /** Only those made in this span; `toMs` itself is outside. */
+  fromMs: z.coerce.number().int().min(0).optional(),
+  toMs: z.coerce.number().int().min(0).optional(),
 });
 
 export const runPageSchema = z

@@ -4,6 +4,7 @@ import { eventRoutes } from './events.ts';
 import { hostRoutes } from './hosts.ts';
 import { jobRoutes } from './jobs.ts';
 import { machineRoutes } from './machines.ts';
+import { overviewRoutes } from './overview.ts';
 import { notificationRoutes } from './notifications.ts';
 import { pointRoutes } from './points.ts';
 import { repositoryRoutes } from './repositories.ts';
@@ -26,6 +27,7 @@ export function listRoutes(): Route[] {
     ...auditRoutes,
     ...hostRoutes,
     ...machineRoutes,
+    ...overviewRoutes,
     ...repositoryRoutes,
     ...repositoryKeyRoutes,
     ...jobRoutes,

@@ -1,0 +1,213 @@
+import type { JobListQuery, MachineListQuery, Protection } from '../contract/api/list.schema.ts';
+import type { RunKind } from '../contract/api/run.schema.ts';
+import type { RunState } from '../contract/run.ts';
+import { integer, integerOrNull, json, text, textOrNull } from './row.ts';
+import type { Row, SqlExecutor, SqlValue } from './sqlite.ts';
+
+export interface ListedMachine {
+  id: string;
+  name: string;
+  hostId: string | null;
+  hostName: string | null;
+  present: boolean;
+  protection: Protection;
+  jobIds: string[];
+  pointCount: number;
+  lastPointAtMs: number | null;
+  lastRun: { runId: string; state: string; finishedAtMs: number | null } | null;
+  sizeBytes: number;
+}
+
+/** Quarters of an hour: every time zone's days begin on one. */
+export const HISTORY_SLOT_MS = 15 * 60_000;
+
+const SIZE = "(SELECT coalesce(sum(value ->> '$.sizeBytes'), 0) FROM json_each(coalesce(summary, '{}'), '$.disks'))";
+
+/** Machines with what their versions and their last run say of them. */
+const JUDGED = `
+  WITH versions AS (
+    SELECT machine_id, count(*) AS count, max(created_at_ms) AS last FROM points GROUP BY machine_id
+  ), ends AS (
+    SELECT run_parts.machine_id, run_parts.run_id, run_parts.state, run_parts.finished_at_ms, max(runs.number)
+    FROM run_parts JOIN runs ON runs.id = run_parts.run_id
+    WHERE run_parts.machine_id IS NOT NULL AND runs.kind = 'backup' GROUP BY run_parts.machine_id
+  ), judged AS (
+    SELECT machines.id, machines.name, machines.host_id, hosts.name AS host_name, machines.present, machines.summary,
+      coalesce(versions.count, 0) AS point_count, versions.last AS last_point_at_ms,
+      ends.run_id, ends.state, ends.finished_at_ms,
+      CASE
+        WHEN NOT EXISTS (SELECT 1 FROM job_machines WHERE machine_id = machines.id) THEN 'unprotected'
+        WHEN ends.state IN ('failed', 'incomplete') THEN 'failing'
+        WHEN versions.last IS NULL THEN 'pending'
+        ELSE 'protected'
+      END AS protection
+    FROM machines LEFT JOIN hosts ON hosts.id = machines.host_id
+      LEFT JOIN versions ON versions.machine_id = machines.id LEFT JOIN ends ON ends.machine_id = machines.id
+  )`;
+
+const MACHINE_ORDER: Record<MachineListQuery['sort'], string> = {
+  name: 'name COLLATE NOCASE',
+  host: 'host_name COLLATE NOCASE',
+  protection: "CASE protection WHEN 'failing' THEN 0 WHEN 'pending' THEN 1 WHEN 'unprotected' THEN 2 ELSE 3 END",
+  last: 'last_point_at_ms',
+  points: 'point_count',
+  size: SIZE,
+};
+
+/** Pages and sums over large tables, counted by the database: nothing is loaded that is not shown. */
+export class Listings {
+  readonly #sql: SqlExecutor;
+
+  constructor(sql: SqlExecutor) {
+    this.#sql = sql;
+  }
+
+  /** @param ids only of these machines; null: of all */
+  async pageMachines(
+    query: MachineListQuery,
+    ids: readonly string[] | null = null,
+  ): Promise<{ rows: ListedMachine[]; total: number }> {
+    const conditions = ['1 = 1'];
+    const params: SqlValue[] = [];
+    const add = (condition: string, value: SqlValue | undefined): void => {
+      if (value === undefined) return;
+      conditions.push(condition);
+      params.push(value);
+    };
+    add('host_id = ?', query.hostId);
+    add('protection = ?', query.protection);
+    add('present = ?', query.present === undefined ? undefined : Number(query.present));
+    add("name LIKE ? ESCAPE '\\'", query.search === undefined ? undefined : contains(query.search));
+    add('id IN (SELECT value FROM json_each(?))', ids === null ? undefined : JSON.stringify(ids));
+    if (query.restorable !== undefined) conditions.push(query.restorable ? 'point_count > 0' : 'point_count = 0');
+    const rows = await this.#sql.all(
+      `${JUDGED}
+       SELECT judged.*, ${SIZE} AS size_bytes, count(*) OVER () AS total,
+         (SELECT json_group_array(job_id) FROM job_machines WHERE machine_id = judged.id) AS job_ids
+       FROM judged WHERE ${conditions.join(' AND ')}
+       ORDER BY ${MACHINE_ORDER[query.sort]} ${query.descending ? 'DESC' : 'ASC'}, name, id LIMIT ? OFFSET ?`,
+      [...params, query.limit, query.offset],
+    );
+    return { rows: rows.map(toListedMachine), total: totalOf(rows) };
+  }
+
+  /** Machines that their hosts list, by how well they are off. */
+  async countMachines(ids: readonly string[] | null = null): Promise<Record<Protection, number>> {
+    const rows = await this.#sql.all(
+      `${JUDGED} SELECT protection, count(*) AS count FROM judged
+       WHERE present = 1 AND (? IS NULL OR id IN (SELECT value FROM json_each(?))) GROUP BY protection`,
+      ids === null ? [null, null] : [JSON.stringify(ids), JSON.stringify(ids)],
+    );
+    const counts: Record<Protection, number> = { protected: 0, failing: 0, pending: 0, unprotected: 0 };
+    for (const row of rows) counts[text(row, 'protection') as Protection] = integer(row, 'count');
+    return counts;
+  }
+
+  /** Jobs whose name or one of whose machines' names holds the search. */
+  async pageJobIds(
+    query: JobListQuery,
+    ids: readonly string[] | null = null,
+  ): Promise<{ ids: string[]; total: number }> {
+    const conditions = ['1 = 1'];
+    const params: SqlValue[] = [];
+    if (query.search !== undefined && query.search !== '') {
+      conditions.push(
+        `(name LIKE ? ESCAPE '\\' OR EXISTS (SELECT 1 FROM job_machines JOIN machines ON machines.id = machine_id
+           WHERE job_id = jobs.id AND machines.name LIKE ? ESCAPE '\\'))`,
+      );
+      params.push(contains(query.search), contains(query.search));
+    }
+    if (ids !== null) {
+      conditions.push('id IN (SELECT value FROM json_each(?))');
+      params.push(JSON.stringify(ids));
+    }
+    const order = {
+      name: 'name COLLATE NOCASE',
+      last: '(SELECT max(number) FROM runs WHERE job_id = jobs.id)',
+    }[query.sort];
+    const rows = await this.#sql.all(
+      `SELECT id, count(*) OVER () AS total FROM jobs WHERE ${conditions.join(' AND ')}
+       ORDER BY ${order} ${query.descending ? 'DESC' : 'ASC'}, name, id LIMIT ? OFFSET ?`,
+      [...params, query.limit, query.offset],
+    );
+    return { ids: rows.map((row) => text(row, 'id')), total: totalOf(rows) };
+  }
+
+  /** Names of the first machines of a job, in its order. */
+  async machineNamesOf(jobId: string, limit: number): Promise<string[]> {
+    const rows = await this.#sql.all(
+      `SELECT machines.name FROM job_machines JOIN machines ON machines.id = machine_id
+       WHERE job_id = ? ORDER BY position LIMIT ?`,
+      [jobId, limit],
+    );
+    return rows.map((row) => text(row, 'name'));
+  }
+
+  /** Runs by slot of an hour (`HISTORY_SLOT_MS`), kind and state. */
+  async countRuns(fromMs: number): Promise<{ slot: number; kind: RunKind; state: RunState; count: number }[]> {
+    const rows = await this.#sql.all(
+      `SELECT created_at_ms / ${HISTORY_SLOT_MS} AS slot, kind, state, count(*) AS count FROM runs
+       WHERE created_at_ms >= ? GROUP BY slot, kind, state ORDER BY slot`,
+      [fromMs],
+    );
+    return rows.map((row) => ({
+      slot: integer(row, 'slot'),
+      kind: text(row, 'kind') as RunKind,
+      state: text(row, 'state') as RunState,
+      count: integer(row, 'count'),
+    }));
+  }
+
+  /** What backups read and stored, by slot of an hour (`HISTORY_SLOT_MS`) of their end. */
+  async sumTransfers(fromMs: number): Promise<{ slot: number; readBytes: number; storedBytes: number }[]> {
+    const rows = await this.#sql.all(
+      `SELECT finished_at_ms / ${HISTORY_SLOT_MS} AS slot,
+         coalesce(sum(result ->> '$.stats.readBytes'), 0) AS read_bytes,
+         coalesce(sum(result ->> '$.stats.storedBytes'), 0) AS stored_bytes
+       FROM run_parts WHERE finished_at_ms >= ? AND result ->> '$.stats' IS NOT NULL GROUP BY slot ORDER BY slot`,
+      [fromMs],
+    );
+    return rows.map((row) => ({
+      slot: integer(row, 'slot'),
+      readBytes: integer(row, 'read_bytes'),
+      storedBytes: integer(row, 'stored_bytes'),
+    }));
+  }
+
+  async countJobs(): Promise<number> {
+    return integer((await this.#sql.get('SELECT count(*) AS count FROM jobs')) ?? { count: 0 }, 'count');
+  }
+
+  async jobNames(ids: readonly string[]): Promise<Map<string, string>> {
+    const rows = await this.#sql.all('SELECT id, name FROM jobs WHERE id IN (SELECT value FROM json_each(?))', [
+      JSON.stringify(ids),
+    ]);
+    return new Map(rows.map((row) => [text(row, 'id'), text(row, 'name')]));
+  }
+}
+
+function contains(search: string): string {
+  return `%${search.replaceAll(/[\\%_]/g, '\\$&')}%`;
+}
+
+function totalOf(rows: readonly Row[]): number {
+  return rows[0] === undefined ? 0 : integer(rows[0], 'total');
+}
+
+function toListedMachine(row: Row): ListedMachine {
+  const runId = textOrNull(row, 'run_id');
+  return {
+    id: text(row, 'id'),
+    name: text(row, 'name'),
+    hostId: textOrNull(row, 'host_id'),
+    hostName: textOrNull(row, 'host_name'),
+    present: integer(row, 'present') === 1,
+    protection: text(row, 'protection') as Protection,
+    jobIds: json(row, 'job_ids'),
+    pointCount: integer(row, 'point_count'),
+    lastPointAtMs: integerOrNull(row, 'last_point_at_ms'),
+    lastRun:
+      runId === null ? null : { runId, state: text(row, 'state'), finishedAtMs: integerOrNull(row, 'finished_at_ms') },
+    sizeBytes: integer(row, 'size_bytes'),
+  };
+}
