@@ -2,6 +2,8 @@ import { Command, CommanderError } from 'commander';
 import { toAppError } from '../errors/index.ts';
 import type { Terminal } from './ask.ts';
 import { addGlobalOptions, CommandContext, EXIT_FAILED, EXIT_USAGE } from './command-context.ts';
+import { addAccountCommands } from './commands/account.ts';
+import { addAuditCommands } from './commands/audit.ts';
 import { addHostCommands } from './commands/hosts.ts';
 import { addJobCommands } from './commands/jobs.ts';
 import { addMachineCommands } from './commands/machines.ts';
@@ -15,6 +17,7 @@ import { addRunCommands } from './commands/runs.ts';
 import { addScheduleCommands } from './commands/schedules.ts';
 import { addSessionCommands } from './commands/session.ts';
 import { addSystemCommands } from './commands/system.ts';
+import { addUserCommands } from './commands/users.ts';
 import { cleanText } from './table.ts';
 
 /**
@@ -52,6 +55,9 @@ function createProgram(context: CommandContext): Command {
     .addHelpText('after', '\nExit status: 0 done, 1 failed, 2 wrong usage, 3 finished with warnings or incomplete.');
   addGlobalOptions(program);
   addSessionCommands(program, context);
+  addAccountCommands(program, context);
+  addUserCommands(program, context);
+  addAuditCommands(program, context);
   addHostCommands(program, context);
   addMachineCommands(program, context);
   addOverviewCommands(program, context);

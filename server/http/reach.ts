@@ -31,7 +31,13 @@ export class Reach {
   async coversRun(tables: Tables, run: { id: string; kind: string }): Promise<boolean> {
     if (run.kind !== 'backup' && run.kind !== 'restore') return false;
     const parts = await tables.parts.listByRun(run.id);
-    return parts.length > 0 && parts.every(({ machineId }) => machineId !== null && this.machineIds.has(machineId));
+    for (const { machineId, task } of parts) {
+      // A machine that is restored as a new one is none yet: the version tells whose it is.
+      const point = task.kind === 'restore' ? await tables.points.load(task.pointId) : null;
+      const isCovered = point === null ? machineId !== null && this.machineIds.has(machineId) : this.coversPoint(point);
+      if (!isCovered) return false;
+    }
+    return parts.length > 0;
   }
 
   /** Which events are shown, from now on. */
@@ -45,6 +51,7 @@ export class Reach {
         case 'reset':
           return true;
         case 'run':
+          this.#learn(tables, event.run, runIds);
           return runIds.has(event.run.id) || (event.run.jobId !== null && this.jobIds.has(event.run.jobId));
         case 'part':
           if (event.part.machineId !== null && this.machineIds.has(event.part.machineId)) runIds.add(event.runId);
@@ -60,6 +67,18 @@ export class Reach {
           );
       }
     };
+  }
+
+  /** Restores that begin later are shown from their next event on. */
+  #learn(tables: Tables, run: { id: string; kind: string }, runIds: Set<string>): void {
+    if (run.kind !== 'restore' || runIds.has(run.id)) return;
+    this.coversRun(tables, run).then(
+      (isCovered) => {
+        if (isCovered) runIds.add(run.id);
+      },
+      // The run is not shown; whoever asks for it hears why.
+      () => undefined,
+    );
   }
 }
 

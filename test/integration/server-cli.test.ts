@@ -43,6 +43,8 @@ const CALLED_OTHERWISE = new Set([
   'GET /runs/{id}/log',
   'GET /events',
   'GET /metrics',
+  'GET /audit/export',
+  'GET /reports/{month}/page',
   'GET /points/{id}/disks/{key}/download',
   'POST /repositories/{id}/refresh',
 ]);

@@ -145,7 +145,7 @@ export class ServerLab {
           response.setEncoding('utf8');
           response.on('data', (piece: string) => (text += piece));
           response.on('end', () => {
-            const isJson = /json/.test(response.headers['content-type'] ?? '');
+            const isJson = /^application\/json/.test(response.headers['content-type'] ?? '');
             resolve({
               status: response.statusCode ?? 0,
               headers: response.headers,

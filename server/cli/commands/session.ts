@@ -9,6 +9,8 @@ import { formatTime } from '../format.ts';
 import { oneOf, parseInteger } from '../parse-options.ts';
 import { forgetConnection, loadConnection, saveConnection, settingsPath } from '../settings-file.ts';
 
+const SCOPES = ['full', 'operate', 'restore', 'read', 'monitor'] as const satisfies readonly TokenScope[];
+
 interface LoginOptions {
   server?: string;
   fingerprint?: string;
@@ -16,6 +18,7 @@ interface LoginOptions {
   user: string;
   passwordStdin?: boolean;
   acceptNew?: boolean;
+  code?: string;
   days: number;
 }
 
@@ -28,6 +31,7 @@ export function addSessionCommands(program: Command, context: CommandContext): v
     .leaf(program, 'login', 'log in and keep a token for this machine')
     .option('--user <name>', 'account', 'admin')
     .option('--password-stdin', 'the password is the first line of standard input; else DOZO_PASSWORD, else asked')
+    .option('--code <code>', 'one-time code, where the account asks for one')
     .option('--accept-new', 'trust the certificate that the server shows now')
     .option('--days <number>', 'how long the token holds', parseInteger(1, 3660), 90);
   login.action(async () => {
@@ -39,6 +43,7 @@ export function addSessionCommands(program: Command, context: CommandContext): v
     const made = await createApi(connection).post<TokenView & { token: string }>('/tokens', {
       user: options.user,
       password,
+      ...codeOf(options),
       name: 'dozo command line',
       expiresInDays: options.days,
     });
@@ -63,20 +68,23 @@ export function addSessionCommands(program: Command, context: CommandContext): v
     return showOutput({ ...session, server: connection.server }, [
       ['server', connection.server],
       ['user', session.user],
+      ['role', session.role],
+      ['may', session.permissions.join(' ')],
       ['until', formatTime(session.expiresAtMs)],
     ]);
   });
 
   const password = context
     .leaf(program, 'password', 'change the password; ends all other sessions')
+    .option('--code <code>', 'one-time code, where the account asks for one')
     .option('--password-stdin', 'old and new password are the first two lines of standard input');
   password.description('change the password (DOZO_PASSWORD and DOZO_NEW_PASSWORD, or asked)');
-  context.handle<{ passwordStdin?: boolean }>(password, async ({ api, options }) => {
+  context.handle<{ code?: string; passwordStdin?: boolean }>(password, async ({ api, options }) => {
     const [first, second] =
       options.passwordStdin === true ? await readTwoLines(terminal.input) : [undefined, undefined];
     const oldPassword = first ?? (await secret('Old password: ', 'DOZO_PASSWORD', false));
     const newPassword = second ?? (await secret('New password: ', 'DOZO_NEW_PASSWORD', false));
-    await api.post('/session/password', { oldPassword, newPassword });
+    await api.post('/session/password', { oldPassword, newPassword, ...codeOf(options) });
     return doneOutput({ changed: true }, 'The password was changed.');
   });
 
@@ -94,14 +102,16 @@ export function addSessionCommands(program: Command, context: CommandContext): v
     .leaf(tokens, 'add <name>', 'make a token and print it, this once')
     .option('--user <name>', 'account', 'admin')
     .option('--days <number>', 'how long it holds; 0: for ever', parseInteger(0, 3660), 90)
-    .option('--scope <scope>', 'full, or monitor: reads metrics only', oneOf(['full', 'monitor']), 'full')
+    .option('--scope <scope>', 'full, operate, restore, read or monitor', oneOf(SCOPES), 'full')
+    .option('--code <code>', 'one-time code, where the account asks for one')
     .option('--password-stdin', 'the password is the first line of standard input; else DOZO_PASSWORD, else asked');
-  context.handle<{ user: string; days: number; scope: TokenScope; passwordStdin?: boolean }>(
+  context.handle<{ user: string; days: number; scope: TokenScope; code?: string; passwordStdin?: boolean }>(
     add,
     async ({ api, args, options }) => {
       const made = await api.post<TokenView & { token: string }>('/tokens', {
         user: options.user,
         password: await secret(`Password of ${options.user}: `, 'DOZO_PASSWORD', options.passwordStdin),
+        ...codeOf(options),
         name: args[0],
         expiresInDays: options.days === 0 ? null : options.days,
         scope: options.scope,
@@ -113,6 +123,10 @@ export function addSessionCommands(program: Command, context: CommandContext): v
     await api.delete(`/tokens/${encodeURIComponent(args[0] ?? '')}`);
     return doneOutput({ revoked: args[0] }, 'Revoked.');
   });
+}
+
+function codeOf({ code }: { code?: string }): { code?: string } {
+  return code === undefined ? {} : { code };
 }
 
 /** On first contact the certificate is shown and trusted by decision, never silently. */
