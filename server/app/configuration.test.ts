@@ -56,5 +56,15 @@ describe('settings of a worker', () => {
     assert.throws(() => readWorkerConfiguration({ DOZO_REDIS_URL: 'redis://x' }), /DOZO_KEY_FILE/);
     const local = readWorkerConfiguration({ DOZO_REDIS_SOCKET: '/s', DOZO_KEY_FILE: '/k' });
     assert.deepEqual(local.redis, { kind: 'socket', path: '/s' });
+    assert.deepEqual(local.iscsi, { address: null, port: null, bind: null });
+  });
+
+  it('tell a worker where hosts reach its iSCSI disks, or that they do not', () => {
+    const base = { DOZO_REDIS_SOCKET: '/s', DOZO_KEY_FILE: '/k' };
+    const told = readWorkerConfiguration({ ...base, DOZO_ISCSI_ADDRESS: '192.0.2.7', DOZO_ISCSI_PORT: '3270' });
+    assert.deepEqual(told.iscsi, { address: '192.0.2.7', port: 3270, bind: null });
+    assert.equal(readWorkerConfiguration({ ...base, DOZO_ISCSI: 'off' }).iscsi, null);
+    assert.throws(() => readWorkerConfiguration({ ...base, DOZO_ISCSI_ADDRESS: 'nas.local' }), /DOZO_ISCSI_ADDRESS/);
+    assert.throws(() => readWorkerConfiguration({ ...base, DOZO_ISCSI: 'yes' }), /DOZO_ISCSI/);
   });
 });

@@ -1,4 +1,5 @@
 import { existsSync, readFileSync } from 'node:fs';
+import { isIP } from 'node:net';
 import { join, resolve } from 'node:path';
 import { AppError } from '../errors/index.ts';
 import { parseRedisUrl, type RedisAddress } from '../queue/index.ts';
@@ -65,6 +66,15 @@ export interface WorkerConfiguration {
   /** The key that sealed addresses are opened with: the same file as the server's. */
   keyFile: string;
   concurrency: number;
+  /** How hosts clone onto disks that this worker serves; null: they do not. */
+  iscsi: {
+    /** Address that hosts are told; null: the one by which the worker reached them. */
+    address: string | null;
+    /** Null: 3260, else one near it, else any. */
+    port: number | null;
+    /** Null: all addresses. */
+    bind: string | null;
+  } | null;
 }
 
 /** @throws INPUT_INVALID */
@@ -81,7 +91,19 @@ export function readWorkerConfiguration(environment: Environment): WorkerConfigu
     redisPrefix: environment['DOZO_REDIS_PREFIX'] ?? 'dozo',
     keyFile,
     concurrency: readInteger(environment, 'DOZO_WORKER_CONCURRENCY', { fallback: 2, min: 1, max: 32 }),
+    iscsi: readIscsi(environment),
   };
+}
+
+function readIscsi(environment: Environment): WorkerConfiguration['iscsi'] {
+  const use = environment['DOZO_ISCSI'] ?? 'on';
+  if (use !== 'on' && use !== 'off') throw invalid('DOZO_ISCSI', 'must be on or off');
+  if (use === 'off') return null;
+  const address = environment['DOZO_ISCSI_ADDRESS'] ?? '';
+  if (address !== '' && isIP(address) === 0) throw invalid('DOZO_ISCSI_ADDRESS', 'must be an IP address');
+  const port = readInteger(environment, 'DOZO_ISCSI_PORT', { fallback: 0, min: 0, max: 65535 });
+  const bind = environment['DOZO_ISCSI_BIND'] ?? '';
+  return { address: address || null, port: port || null, bind: bind || null };
 }
 
 function readTls(environment: Environment): ServerConfiguration['tls'] {

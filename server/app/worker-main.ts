@@ -1,6 +1,8 @@
 import { createSealer, loadKeyFile } from '../queue/index.ts';
-import { createLogger, systemClock } from '../runtime/index.ts';
-import { readWorkerConfiguration } from './configuration.ts';
+import { SharedPortal } from '../iscsi/index.ts';
+import { createLogger, systemClock, type Clock, type Logger } from '../runtime/index.ts';
+import type { IscsiAccess } from '../source/index.ts';
+import { readWorkerConfiguration, type WorkerConfiguration } from './configuration.ts';
 import { runWorkerProcess } from './worker-process.ts';
 import { createProcessors } from './worker-tasks/index.ts';
 
@@ -10,7 +12,18 @@ async function main(): Promise<void> {
   const configuration = readWorkerConfiguration(process.env);
   const sealer = createSealer(await loadKeyFile(configuration.keyFile));
   const clock = systemClock;
-  runWorkerProcess(configuration, { clock, logger, processors: createProcessors({ sealer, clock, logger }) });
+  const iscsi = openIscsiAccess(configuration.iscsi, { clock, logger });
+  runWorkerProcess(configuration, { clock, logger, processors: createProcessors({ sealer, clock, logger, iscsi }) });
+}
+
+/** The one portal of this process; it listens while a host is cloning onto it. */
+function openIscsiAccess(
+  settings: WorkerConfiguration['iscsi'],
+  parts: { clock: Clock; logger: Logger },
+): IscsiAccess | null {
+  if (settings === null) return null;
+  const { address, port, bind } = settings;
+  return { portal: new SharedPortal({ port, ...(bind !== null && { bind }), ...parts }), address };
 }
 
 main().catch((error: unknown) => {

@@ -4,7 +4,13 @@ import type { LogLine } from '../../contract/run.ts';
 import { ADDRESS_PURPOSE } from '../../orchestration/index.ts';
 import type { Sealer, TaskContext } from '../../queue/index.ts';
 import type { Clock, Logger } from '../../runtime/index.ts';
-import { connectEsxi, type HostAddress, type HostFacts, type SourceHost } from '../../source/index.ts';
+import {
+  connectEsxi,
+  type HostAddress,
+  type HostFacts,
+  type IscsiAccess,
+  type SourceHost,
+} from '../../source/index.ts';
 
 const addressSchema = z.object({
   host: z.string(),
@@ -21,6 +27,7 @@ interface Parts {
   sealer: Sealer;
   clock: Clock;
   logger: Logger;
+  iscsi: IscsiAccess | null;
 }
 
 /** Opens a sealed address, connects, and closes the connection when `work` has ended. */
@@ -30,13 +37,14 @@ export async function withHost<T>(
   context: TaskContext,
   work: (source: SourceHost) => Promise<T>,
 ): Promise<T> {
-  const { sealer, clock, logger } = parts;
+  const { sealer, clock, logger, iscsi } = parts;
   const address = addressSchema.parse(sealer.open(ADDRESS_PURPOSE, task.address));
   const known = hostFactsSchema.safeParse(task.facts);
   const source = await connectEsxi(address, {
     clock,
     logger,
     signal: context.signal,
+    ...(iscsi && { iscsi }),
     ...(known.success ? { facts: known.data as HostFacts } : {}),
   });
   try {

@@ -4,6 +4,7 @@ import type { WorkerTask } from '../../contract/task.ts';
 import type { Processors, Sealer, TaskContext } from '../../queue/index.ts';
 import { runExport, runRestore } from '../../restore/index.ts';
 import type { Clock, Logger } from '../../runtime/index.ts';
+import type { IscsiAccess } from '../../source/index.ts';
 import { placeRestoreTool } from '../place-restore-tool.ts';
 import { SharedRepositories } from '../shared-repositories.ts';
 import { checkFolder } from './check-folder.ts';
@@ -15,6 +16,8 @@ interface Parts {
   sealer: Sealer;
   clock: Clock;
   logger: Logger;
+  /** Null: hosts do not clone onto disks of this process. */
+  iscsi: IscsiAccess | null;
 }
 
 type TypedProcessors = {
