@@ -10,6 +10,7 @@ import { addMachineCommands } from './commands/machines.ts';
 import { addNotificationCommands } from './commands/notifications.ts';
 import { addOverviewCommands } from './commands/overview.ts';
 import { addPointCommands } from './commands/points.ts';
+import { addReportCommands } from './commands/reports.ts';
 import { addRepositoryCommands } from './commands/repositories.ts';
 import { addRetentionCommands } from './commands/retention.ts';
 import { addRestoreCommands } from './commands/restores.ts';
@@ -69,6 +70,7 @@ function createProgram(context: CommandContext): Command {
   addPointCommands(program, context);
   addRestoreCommands(program, context);
   addNotificationCommands(program, context);
+  addReportCommands(program, context);
   addSystemCommands(program, context);
   for (const command of listCommands(program)) {
     command.exitOverride();

@@ -118,7 +118,7 @@ function composeRun(notice: RunNotice, words: Words): Message {
     ].join(' '),
     facts: [
       { label: texts.labels.result, value: texts.states[notice.state] },
-      { label: texts.labels.startedBy, value: texts.startedBy[notice.startedBy] },
+      { label: texts.labels.startedBy, value: texts.startedBy[notice.startedBy] ?? notice.startedBy },
       ...times(notice, words),
       ...(notice.repository === null ? [] : [{ label: texts.labels.storage, value: plain(notice.repository, 100) }]),
     ],

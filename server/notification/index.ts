@@ -4,5 +4,6 @@ export { deliverWebhook, signWebhook } from './deliver-webhook.ts';
 export type { Message } from './message.ts';
 export type { DigestJob, DigestNotice, MachineNotice, Notice, RunNotice } from './notice.ts';
 export { renderHtml } from './render-html.ts';
+export { renderReport } from './render-report.ts';
 export { renderText } from './render-text.ts';
 export { renderWebhook } from './render-webhook.ts';

@@ -6,6 +6,7 @@ import { HostService } from './hosts.ts';
 import { JobService } from './jobs.ts';
 import type { SenderOptions } from './notice-sender.ts';
 import { Notifications } from './notifications.ts';
+import { ReportService } from './reports.ts';
 import { RepositoryService } from './repositories.ts';
 import { RetentionService } from './retention.ts';
 import { RunKeeper } from './run-keeper.ts';
@@ -25,6 +26,7 @@ export class Orchestration {
   readonly retention: RetentionService;
   readonly keeper: RunKeeper;
   readonly notifications: Notifications;
+  readonly reports: ReportService;
   readonly #scheduler: Scheduler;
   readonly #starter: RunStarter;
   readonly #startedAtMs: number;
@@ -41,6 +43,7 @@ export class Orchestration {
     this.#starter = new RunStarter(context);
     this.retention = new RetentionService(context);
     this.keeper = new RunKeeper(context, { repositories: this.repositories, hosts: this.hosts });
+    this.reports = new ReportService(context);
     this.notifications = new Notifications(context, options);
     this.#scheduler = new Scheduler(context, { starter: this.#starter, keeper: this.keeper });
     this.schedules = new ScheduleService(context, { onChange: () => this.#scheduler.wake() });

@@ -40,6 +40,7 @@ async function json(
 
 /** Functions that are not called by a plain line of the form `api.get('/path')`. */
 const CALLED_OTHERWISE = new Set([
+  'GET /reports/{month}/page',
   'GET /runs/{id}/log',
   'GET /events',
   'GET /metrics',

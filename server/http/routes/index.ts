@@ -7,6 +7,7 @@ import { machineRoutes } from './machines.ts';
 import { overviewRoutes } from './overview.ts';
 import { notificationRoutes } from './notifications.ts';
 import { pointRoutes } from './points.ts';
+import { reportRoutes } from './reports.ts';
 import { repositoryRoutes } from './repositories.ts';
 import { repositoryKeyRoutes } from './repository-keys.ts';
 import { restoreRoutes } from './restores.ts';
@@ -36,6 +37,7 @@ export function listRoutes(): Route[] {
     ...pointRoutes,
     ...restoreRoutes,
     ...notificationRoutes,
+    ...reportRoutes,
     ...eventRoutes,
   ];
 }

@@ -16,6 +16,7 @@ export const de: Texts = {
     restore: 'Wiederherstellung von',
     export: 'Export von',
     check: 'Prüfung von',
+    maintenance: 'Wartung von',
   },
   states: {
     waiting: 'Wartet',
@@ -40,6 +41,8 @@ export const de: Texts = {
     schedule: 'nach Zeitplan',
     'catch-up': 'nach Zeitplan, verspätet nachgeholt',
     retry: 'von selbst, nach einem Fehler',
+    link: 'im Anschluss an eine andere Aufgabe',
+    window: 'nach Zeitplan, Fortsetzung im Zeitfenster',
   },
   retryAt: (time) => `Dozo versucht es um ${time} von selbst noch einmal.`,
   noRetry: 'Vor der nächsten geplanten Ausführung versucht Dozo es nicht noch einmal.',

@@ -11,7 +11,13 @@ const HEADINGS = {
 export const en: Texts = {
   storage: (name) => `Storage “${name}”`,
   list: (names) => names.join(', '),
-  runKinds: { backup: 'Backup', restore: 'Restore of', export: 'Export of', check: 'Check of' },
+  runKinds: {
+    backup: 'Backup',
+    restore: 'Restore of',
+    export: 'Export of',
+    check: 'Check of',
+    maintenance: 'Maintenance of',
+  },
   states: {
     waiting: 'Waiting',
     running: 'Running',
@@ -35,6 +41,8 @@ export const en: Texts = {
     schedule: 'by the schedule',
     'catch-up': 'by the schedule, caught up late',
     retry: 'by itself, after a failure',
+    link: 'after another task',
+    window: 'by the schedule, going on in its window',
   },
   retryAt: (time) => `Dozo tries again by itself at ${time}.`,
   noRetry: 'Dozo does not try again before the next scheduled run.',

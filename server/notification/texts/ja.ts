@@ -11,7 +11,13 @@ const HEADINGS = {
 export const ja: Texts = {
   storage: (name) => `ストレージ「${name}」`,
   list: (names) => names.join('、'),
-  runKinds: { backup: 'バックアップ', restore: '復元', export: 'エクスポート', check: '検査' },
+  runKinds: {
+    backup: 'バックアップ',
+    restore: '復元',
+    export: 'エクスポート',
+    check: '検査',
+    maintenance: 'メンテナンス',
+  },
   states: {
     waiting: '待機中',
     running: '実行中',
@@ -35,6 +41,8 @@ export const ja: Texts = {
     schedule: 'スケジュール',
     'catch-up': 'スケジュール（遅れて実行）',
     retry: '失敗後の自動再試行',
+    link: '別のタスクの完了後',
+    window: 'スケジュール（実行時間帯に再開）',
   },
   retryAt: (time) => `${time} に自動で再試行します。`,
   noRetry: '次のスケジュールまで再試行しません。',

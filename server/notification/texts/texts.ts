@@ -7,14 +7,15 @@ import { ja } from './ja.ts';
 export interface Texts {
   storage(name: string): string;
   list(names: readonly string[]): string;
-  runKinds: Record<'backup' | 'restore' | 'export' | 'check', string>;
+  runKinds: Record<'backup' | 'restore' | 'export' | 'check' | 'maintenance', string>;
   states: Record<'waiting' | 'running' | 'success' | 'warning' | 'incomplete' | 'failed' | 'cancelled', string>;
   consistency: Record<'application' | 'filesystem' | 'crash' | 'off', string>;
   /** `Backup “nightly” failed` */
   runHeading(kind: string, title: string, state: 'success' | 'warning' | 'incomplete' | 'failed' | 'cancelled'): string;
   recoveredHeading(kind: string, title: string): string;
   machineCount(succeeded: number, all: number): string;
-  startedBy: Record<'request' | 'schedule' | 'catch-up' | 'retry', string>;
+  /** By what started a run. */
+  startedBy: Readonly<Record<string, string>>;
   retryAt(time: string): string;
   noRetry: string;
   recovered: string;
