@@ -61,12 +61,22 @@ const REPOSITORY = {
   createdAtMs: 1,
 };
 
-const OPTIONS = { quiesce: 'try' as const, fullRead: false, verifySample: 0.01, nfsStaging: null, excludedDisks: {} };
+const OPTIONS = {
+  quiesce: 'try' as const,
+  fullRead: false,
+  verifySample: 0.01,
+  nfsStaging: null,
+  retention: null,
+  excludedDisks: {},
+  priority: 'normal' as const,
+  throttle: null,
+};
 
 const JOB = {
   id: '00000000000000dd',
   name: 'nightly',
   machineIds: [MACHINE.id],
+  selection: null,
   repositoryId: REPOSITORY.id,
   options: OPTIONS,
   revision: 1,

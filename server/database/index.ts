@@ -13,6 +13,6 @@ export type { RecipientRecord } from './recipients.ts';
 export type { RepositoryRecord } from './repositories.ts';
 export type { RunPartRecord } from './run-parts.ts';
 export type { RunRecord } from './runs.ts';
-export type { ScheduleRecord } from './schedules.ts';
+export type { ScheduleProgress, ScheduleRecord } from './schedules.ts';
 export type { SessionRecord } from './sessions.ts';
 export type { UserRecord } from './users.ts';

@@ -1,11 +1,14 @@
 import type { JobOptions } from '../contract/api/job.schema.ts';
-import { integer, json, text } from './row.ts';
+import type { Selection } from '../contract/api/selection.schema.ts';
+import { encodeJson, integer, json, jsonOrNull, text } from './row.ts';
 import type { Row, SqlExecutor } from './sqlite.ts';
 
 export interface JobRecord {
   id: string;
   name: string;
+  /** With a selection: those that it gave the last time. */
   machineIds: string[];
+  selection: Selection | null;
   repositoryId: string;
   options: JobOptions;
   /** Counts the changes, so that an edit of an old state is noticed. */
@@ -14,7 +17,7 @@ export interface JobRecord {
   updatedAtMs: number;
 }
 
-/** Tables `jobs` and `job_machines`. `save` and `change` are to be called in a transaction. */
+/** Tables `jobs` and `job_machines`. What changes them is to be called in a transaction. */
 export class Jobs {
   readonly #sql: SqlExecutor;
 
@@ -46,23 +49,40 @@ export class Jobs {
 
   async add(job: JobRecord): Promise<void> {
     await this.#sql.run(
-      `INSERT INTO jobs (id, name, repository_id, options, revision, created_at_ms, updated_at_ms)
-       VALUES (?, ?, ?, ?, ?, ?, ?)`,
-      [job.id, job.name, job.repositoryId, JSON.stringify(job.options), job.revision, job.createdAtMs, job.updatedAtMs],
+      `INSERT INTO jobs (id, name, repository_id, options, selection, revision, created_at_ms, updated_at_ms)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+      [
+        job.id,
+        job.name,
+        job.repositoryId,
+        JSON.stringify(job.options),
+        encodeJson(job.selection),
+        job.revision,
+        job.createdAtMs,
+        job.updatedAtMs,
+      ],
     );
-    await this.#saveMachines(job);
+    await this.saveMachines(job);
   }
 
   /** False when the job's revision is not `job.revision` any more, or the job is gone. */
   async change(job: JobRecord): Promise<boolean> {
     const changed = await this.#sql.run(
-      `UPDATE jobs SET name = ?, repository_id = ?, options = ?, revision = revision + 1, updated_at_ms = ?
+      `UPDATE jobs SET name = ?, repository_id = ?, options = ?, selection = ?, revision = revision + 1,
+                       updated_at_ms = ?
        WHERE id = ? AND revision = ?`,
-      [job.name, job.repositoryId, JSON.stringify(job.options), job.updatedAtMs, job.id, job.revision],
+      [
+        job.name,
+        job.repositoryId,
+        JSON.stringify(job.options),
+        encodeJson(job.selection),
+        job.updatedAtMs,
+        job.id,
+        job.revision,
+      ],
     );
     if (changed === 0) return false;
-    await this.#sql.run('DELETE FROM job_machines WHERE job_id = ?', [job.id]);
-    await this.#saveMachines(job);
+    await this.saveMachines(job);
     return true;
   }
 
@@ -70,7 +90,9 @@ export class Jobs {
     return (await this.#sql.run('DELETE FROM jobs WHERE id = ?', [id])) > 0;
   }
 
-  async #saveMachines(job: JobRecord): Promise<void> {
+  /** Machines that a selection gives now: no change of the job, so its revision stays. */
+  async saveMachines(job: Pick<JobRecord, 'id' | 'machineIds'>): Promise<void> {
+    await this.#sql.run('DELETE FROM job_machines WHERE job_id = ?', [job.id]);
     for (const [position, machineId] of job.machineIds.entries()) {
       await this.#sql.run('INSERT INTO job_machines (job_id, machine_id, position) VALUES (?, ?, ?)', [
         job.id,
@@ -81,13 +103,17 @@ export class Jobs {
   }
 }
 
+/** What jobs that were saved by an older Dozo do not say. */
+const ADDED_LATER = { priority: 'normal', throttle: null, retention: null } satisfies Partial<JobOptions>;
+
 function toJob(row: Row, machineIds: string[]): JobRecord {
   return {
     id: text(row, 'id'),
     name: text(row, 'name'),
     machineIds,
+    selection: jsonOrNull(row, 'selection'),
     repositoryId: text(row, 'repository_id'),
-    options: json(row, 'options'),
+    options: { ...ADDED_LATER, ...json<JobOptions>(row, 'options') },
     revision: integer(row, 'revision'),
     createdAtMs: integer(row, 'created_at_ms'),
     updatedAtMs: integer(row, 'updated_at_ms'),

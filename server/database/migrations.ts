@@ -318,6 +318,27 @@ export const MIGRATIONS: readonly string[] = [
     PRIMARY KEY (repository_id, day_ms)
   ) STRICT, WITHOUT ROWID;
   `,
+  `
+  -- Versions that are locked or in the trash.
+  ALTER TABLE points ADD COLUMN locked_until_ms INTEGER;
+  ALTER TABLE points ADD COLUMN trash TEXT;
+
+  -- Kinds of runs are checked where they are made. This is how SQLite's manual removes a constraint:
+  -- "Making Other Kinds Of Table Schema Changes", lang_altertable.html.
+  PRAGMA writable_schema = ON;
+  UPDATE sqlite_schema SET sql = replace(sql, ' CHECK (kind IN (''backup'', ''restore'', ''export'', ''check''))', '')
+    WHERE type = 'table' AND name = 'runs';
+  PRAGMA writable_schema = RESET;
+  `,
+  `
+  -- Machines by what they are like; null: one by one.
+  ALTER TABLE jobs ADD COLUMN selection TEXT;
+  -- Number of the newest run of the followed job that was dealt with.
+  ALTER TABLE job_schedules ADD COLUMN done_until_run INTEGER NOT NULL DEFAULT 0;
+  -- Who wanted a run to end before it was done: 'request' or 'window'.
+  ALTER TABLE runs ADD COLUMN stopped_by TEXT;
+  UPDATE runs SET stopped_by = 'request' WHERE cancel_requested = 1;
+  `,
 ];
 
 /**

@@ -1,6 +1,6 @@
 import type { ErrorBody } from '../contract/error-codes.ts';
 import type { RunState } from '../contract/run.ts';
-import type { RunKind, RunStarter } from '../contract/api/run.schema.ts';
+import type { RunKind, RunStarter, RunStopper } from '../contract/api/run.schema.ts';
 import { encodeJson, integer, integerOrNull, jsonOrNull, text, textOrNull } from './row.ts';
 import type { Row, SqlExecutor, SqlValue } from './sqlite.ts';
 
@@ -14,6 +14,8 @@ export interface RunRecord {
   title: string;
   state: RunState;
   cancelRequested: boolean;
+  /** Who wanted it to end before it was done; null: nobody. */
+  stoppedBy: RunStopper | null;
   createdAtMs: number;
   startedAtMs: number | null;
   finishedAtMs: number | null;
@@ -26,7 +28,7 @@ export interface RunRecord {
 }
 
 /** A run to be; one that says nothing else was requested. */
-export type NewRunRecord = Omit<RunRecord, 'number' | 'startedBy' | 'dueAtMs' | 'attempt'> &
+export type NewRunRecord = Omit<RunRecord, 'number' | 'stoppedBy' | 'startedBy' | 'dueAtMs' | 'attempt'> &
   Partial<Pick<RunRecord, 'startedBy' | 'dueAtMs' | 'attempt'>>;
 
 export interface RunFilter {
@@ -146,10 +148,13 @@ export class Runs {
     return changed > 0;
   }
 
-  async requestCancel(id: string): Promise<boolean> {
+  /** What a person wants counts more than the window. */
+  async requestCancel(id: string, by: RunStopper): Promise<boolean> {
     const changed = await this.#sql.run(
-      "UPDATE runs SET cancel_requested = 1 WHERE id = ? AND state IN ('waiting', 'running')",
-      [id],
+      `UPDATE runs SET cancel_requested = 1,
+                       stopped_by = CASE WHEN stopped_by = 'request' THEN stopped_by ELSE ? END
+       WHERE id = ? AND state IN ('waiting', 'running')`,
+      [by, id],
     );
     return changed > 0;
   }
@@ -198,6 +203,7 @@ function toRun(row: Row): RunRecord {
     title: text(row, 'title'),
     state: text(row, 'state') as RunState,
     cancelRequested: integer(row, 'cancel_requested') === 1,
+    stoppedBy: textOrNull(row, 'stopped_by') as RunStopper | null,
     createdAtMs: integer(row, 'created_at_ms'),
     startedAtMs: integerOrNull(row, 'started_at_ms'),
     finishedAtMs: integerOrNull(row, 'finished_at_ms'),

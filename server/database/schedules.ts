@@ -7,7 +7,18 @@ export interface ScheduleRecord {
   schedule: Schedule;
   /** Everything due up to here was dealt with: started, skipped or given up. */
   doneUntilMs: number;
+  /** Likewise for ends of the followed job: number of its newest run that was dealt with. */
+  doneUntilRun: number;
   /** When the newest run was due that was missed; null: none since the schedule was set. */
+  missedAtMs: number | null;
+}
+
+/** What is dealt with, and what was before, so that nothing is dealt with twice. */
+export interface ScheduleProgress {
+  before: Pick<ScheduleRecord, 'doneUntilMs' | 'doneUntilRun'>;
+  doneUntilMs: number;
+  doneUntilRun: number;
+  /** Null leaves it as it is. */
   missedAtMs: number | null;
 }
 
@@ -30,26 +41,24 @@ export class Schedules {
 
   async save(record: ScheduleRecord): Promise<void> {
     await this.#sql.run(
-      `INSERT INTO job_schedules (job_id, schedule, done_until_ms, missed_at_ms) VALUES (?, ?, ?, ?)
+      `INSERT INTO job_schedules (job_id, schedule, done_until_ms, done_until_run, missed_at_ms) VALUES (?, ?, ?, ?, ?)
        ON CONFLICT (job_id) DO UPDATE SET schedule = excluded.schedule, done_until_ms = excluded.done_until_ms,
+                                          done_until_run = excluded.done_until_run,
                                           missed_at_ms = excluded.missed_at_ms`,
-      [record.jobId, JSON.stringify(record.schedule), record.doneUntilMs, record.missedAtMs],
+      [record.jobId, JSON.stringify(record.schedule), record.doneUntilMs, record.doneUntilRun, record.missedAtMs],
     );
   }
 
   /**
-   * Deals with what is due up to `doneUntilMs`.
-   * @param done `before`: what the caller knew; `missedAtMs`: null leaves it as it is
+   * Deals with what is due up to then.
    * @returns false when another has dealt with it or changed the schedule meanwhile
    */
-  async markDone(
-    jobId: string,
-    done: { before: number; doneUntilMs: number; missedAtMs: number | null },
-  ): Promise<boolean> {
+  async markDone(jobId: string, progress: ScheduleProgress): Promise<boolean> {
+    const { before, doneUntilMs, doneUntilRun, missedAtMs } = progress;
     const changed = await this.#sql.run(
-      `UPDATE job_schedules SET done_until_ms = ?, missed_at_ms = coalesce(?, missed_at_ms)
-       WHERE job_id = ? AND done_until_ms = ?`,
-      [done.doneUntilMs, done.missedAtMs, jobId, done.before],
+      `UPDATE job_schedules SET done_until_ms = ?, done_until_run = ?, missed_at_ms = coalesce(?, missed_at_ms)
+       WHERE job_id = ? AND done_until_ms = ? AND done_until_run = ?`,
+      [doneUntilMs, doneUntilRun, missedAtMs, jobId, before.doneUntilMs, before.doneUntilRun],
     );
     return changed > 0;
   }
@@ -59,11 +68,15 @@ export class Schedules {
   }
 }
 
+/** What schedules that were saved by an older Dozo do not say. */
+const ADDED_LATER = { after: null } satisfies Partial<Schedule>;
+
 function toSchedule(row: Row): ScheduleRecord {
   return {
     jobId: text(row, 'job_id'),
-    schedule: json(row, 'schedule'),
+    schedule: { ...ADDED_LATER, ...json<Schedule>(row, 'schedule') },
     doneUntilMs: integer(row, 'done_until_ms'),
+    doneUntilRun: integer(row, 'done_until_run'),
     missedAtMs: integerOrNull(row, 'missed_at_ms'),
   };
 }

@@ -15,6 +15,7 @@ import type { Sealer } from '../queue/index.ts';
 import { randomHex } from '../runtime/index.ts';
 import { found, type OrchestrationContext } from './context.ts';
 import { openHostSecret, sealHostAddress, sealHostSecret, sealNewAddress } from './host-addresses.ts';
+import { refreshSelections } from './selections.ts';
 
 /** Connecting, logging in and asking around, on a slow and busy host. */
 const PROBE_TIMEOUT_MS = 120_000;
@@ -162,6 +163,7 @@ export class HostService {
         const machines = inventory.machines.map((machine) => machineSummarySchema.parse(machine));
         await tables.hosts.saveContact(id, { facts, error: null, atMs: clock.nowMs() });
         await takeOverMachines(tables, host, machines, clock.nowMs());
+        await refreshSelections(tables);
       });
       return inventory;
     } catch (error) {

@@ -1,9 +1,12 @@
 import type { z } from 'zod';
 import type { jobChangeSchema, JobInput } from '../contract/api/job.schema.ts';
+import type { Selection, SelectionPreview } from '../contract/api/selection.schema.ts';
 import type { Tables } from '../database/index.ts';
 import { AppError } from '../errors/index.ts';
 import { randomHex } from '../runtime/index.ts';
 import { found, type OrchestrationContext } from './context.ts';
+import { listFollowers } from './schedules.ts';
+import { listSelected, previewSelection } from './selections.ts';
 
 /** What the user configured. */
 export class JobService {
@@ -20,10 +23,16 @@ export class JobService {
     await catalogue.transaction(async (tables) => {
       await assertUsable(tables, input, null);
       const nowMs = clock.nowMs();
-      await tables.jobs.add({ id, ...input, revision: 1, createdAtMs: nowMs, updatedAtMs: nowMs });
+      const machineIds = await listMachines(tables, input);
+      await tables.jobs.add({ id, ...input, machineIds, revision: 1, createdAtMs: nowMs, updatedAtMs: nowMs });
     });
     events.emit({ type: 'changed', what: 'job', id });
     return id;
+  }
+
+  /** What rules give as of now. */
+  previewSelection(selection: Selection): Promise<SelectionPreview> {
+    return previewSelection(this.#context.catalogue, selection);
   }
 
   /** @throws NOT_FOUND, CONFLICT when someone else changed it meanwhile */
@@ -35,7 +44,8 @@ export class JobService {
       const isChanged = await tables.jobs.change({
         ...job,
         name: change.name,
-        machineIds: change.machineIds,
+        machineIds: await listMachines(tables, change),
+        selection: change.selection,
         repositoryId: change.repositoryId,
         options: change.options,
         revision: change.revision,
@@ -61,15 +71,27 @@ export class JobService {
           hint: 'Wait for the end of the run, or cancel it.',
         });
       }
+      const [follower] = await listFollowers(tables, id);
+      if (follower !== undefined) {
+        throw new AppError('CONFLICT', `The job "${follower.name}" runs after "${job.name}".`, {
+          hint: 'Give that job another schedule first.',
+          details: { jobId: follower.jobId },
+        });
+      }
       await tables.jobs.remove(id);
     });
     events.emit({ type: 'changed', what: 'job', id });
   }
 }
 
+async function listMachines(tables: Tables, { machineIds, selection }: JobInput): Promise<string[]> {
+  return selection === null ? machineIds : listSelected(tables, selection);
+}
+
 async function assertUsable(tables: Tables, input: JobInput, exceptId: string | null): Promise<void> {
   found(await tables.repositories.load(input.repositoryId), 'repository', input.repositoryId);
-  for (const machineId of input.machineIds) found(await tables.machines.load(machineId), 'machine', machineId);
+  const named = input.selection === null ? input.machineIds : [];
+  for (const machineId of named) found(await tables.machines.load(machineId), 'machine', machineId);
   const twin = (await tables.jobs.list()).find((job) => job.id !== exceptId && job.name === input.name);
   if (twin !== undefined) {
     throw new AppError('CONFLICT', `There is a job named "${input.name}" already.`, {

@@ -64,6 +64,7 @@ class Scene {
     this.#scheduler = new Scheduler(this.context, {
       starter: new RunStarter(this.context),
       keeper: { announce: (runId) => this.end(runId), cancel: async () => undefined },
+      inventory: { isFresh: async () => true },
     });
   }
 

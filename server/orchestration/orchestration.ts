@@ -1,8 +1,9 @@
 import type { SystemView } from '../contract/api/system.schema.ts';
-import type { Settings } from '../contract/api/settings.schema.ts';
+import type { Settings, SettingsChange } from '../contract/api/settings.schema.ts';
 import { toAppError } from '../errors/index.ts';
 import { loadSettings, type OrchestrationContext } from './context.ts';
 import { HostService } from './hosts.ts';
+import { InventoryKeeper } from './inventory-keeper.ts';
 import { JobService } from './jobs.ts';
 import type { SenderOptions } from './notice-sender.ts';
 import { Notifications } from './notifications.ts';
@@ -45,7 +46,11 @@ export class Orchestration {
     this.keeper = new RunKeeper(context, { repositories: this.repositories, hosts: this.hosts });
     this.reports = new ReportService(context);
     this.notifications = new Notifications(context, options);
-    this.#scheduler = new Scheduler(context, { starter: this.#starter, keeper: this.keeper });
+    this.#scheduler = new Scheduler(context, {
+      starter: this.#starter,
+      keeper: this.keeper,
+      inventory: new InventoryKeeper(context, { hosts: this.hosts, onFresh: () => this.#scheduler.wake() }),
+    });
     this.schedules = new ScheduleService(context, { onChange: () => this.#scheduler.wake() });
   }
 
@@ -82,10 +87,12 @@ export class Orchestration {
     return loadSettings(this.context.catalogue);
   }
 
-  async changeSettings(change: Partial<Settings>): Promise<Settings> {
+  /** What is not named stays. */
+  async changeSettings(change: SettingsChange): Promise<Settings> {
     const { catalogue, events } = this.context;
     const settings = await catalogue.transaction(async (tables) => {
-      const changed = { ...(await loadSettings(tables)), ...change };
+      const named = Object.fromEntries(Object.entries(change).filter(([, value]) => value !== undefined));
+      const changed: Settings = { ...(await loadSettings(tables)), ...named };
       await tables.settings.save('settings', changed);
       return changed;
     });

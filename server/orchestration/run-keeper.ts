@@ -1,10 +1,13 @@
 import { hostFactsSchema } from '../contract/api/host.schema.ts';
 import { machineIdentitySchema, machineSummarySchema } from '../contract/api/machine.schema.ts';
+import type { RunStopper } from '../contract/api/run.schema.ts';
+import type { ErrorBody } from '../contract/error-codes.ts';
 import type { MachineProgress } from '../contract/run.ts';
 import type { RunPartRecord, RunRecord, Tables } from '../database/index.ts';
 import { AppError, toAppError } from '../errors/index.ts';
 import type { TaskEvent, TaskOutcome, TaskSight } from '../queue/index.ts';
 import { found, loadSettings, type OrchestrationContext } from './context.ts';
+import { chooseParts, priorityOf, type DispatchPart } from './dispatch.ts';
 import { HoldSweeper } from './hold-sweeper.ts';
 import type { HostService } from './hosts.ts';
 import type { RepositoryService } from './repositories.ts';
@@ -76,17 +79,17 @@ export class RunKeeper {
   }
 
   /** @throws NOT_FOUND, CONFLICT when it has ended */
-  async cancel(runId: string): Promise<void> {
+  async cancel(runId: string, by: RunStopper = 'request'): Promise<void> {
     const { catalogue } = this.#context;
     const run = found(await catalogue.runs.load(runId), 'run', runId);
-    if (!(await catalogue.runs.requestCancel(runId))) {
+    if (!(await catalogue.runs.requestCancel(runId, by))) {
       throw new AppError('CONFLICT', 'This run has ended already.', { details: { state: run.state } });
     }
-    await this.#log.write(runId, null, {
-      level: 'info',
-      code: 'CANCEL_REQUESTED',
-      text: 'The run is to be cancelled.',
-    });
+    const line =
+      by === 'request'
+        ? { level: 'info' as const, code: 'CANCEL_REQUESTED', text: 'The run is to be cancelled.' }
+        : { level: 'warning' as const, code: 'SCHEDULE_WINDOW_CLOSED', text: 'The window has closed; the run ends.' };
+    await this.#log.write(runId, null, line);
     await this.announce(runId);
   }
 
@@ -203,30 +206,28 @@ export class RunKeeper {
             code: 'QUEUE_FORGOT_TASK',
             text: 'The queue had lost this task; it was handed over again.',
           });
-          await queue.enqueue(part.id, part.task);
+          const [described] = await describeParts(this.#context.catalogue, [part]);
+          await queue.enqueue(part.id, part.task, described?.priority);
         }
         return;
       }
     }
   }
 
-  /** Hands waiting parts over, oldest run first, as far as the limit of each host allows. */
+  /** Hands waiting parts over, as far as the limits allow. */
   async #dispatch(): Promise<void> {
     const { catalogue, queue, clock } = this.#context;
-    const { tasksPerHost } = await loadSettings(catalogue);
-    const parts = await catalogue.parts.listActive();
-    const busy = new Map<string, number>();
-    for (const part of parts) {
-      if (part.enqueuedAtMs !== null && part.hostId !== null) busy.set(part.hostId, (busy.get(part.hostId) ?? 0) + 1);
-    }
-    for (const part of parts) {
-      if (part.enqueuedAtMs !== null || this.#stopping.signal.aborted) continue;
-      const count = part.hostId === null ? 0 : (busy.get(part.hostId) ?? 0);
-      if (count >= tasksPerHost) continue;
+    const active = await catalogue.parts.listActive();
+    if (!active.some((part) => part.enqueuedAtMs === null)) return;
+    const parts = new Map(active.map((part) => [part.id, part]));
+    const dispatched = await describeParts(catalogue, active);
+    const priorities = new Map(dispatched.map(({ id, priority }) => [id, priority]));
+    for (const id of chooseParts(dispatched, await loadSettings(catalogue))) {
+      const part = parts.get(id);
+      if (part === undefined || this.#stopping.signal.aborted) continue;
       // The catalogue first: after a crash in between, the task is missing and handed over again.
       await catalogue.parts.saveEnqueued(part.id, part.task, clock.nowMs());
-      if (part.hostId !== null) busy.set(part.hostId, count + 1);
-      await queue.enqueue(part.id, part.task);
+      await queue.enqueue(part.id, part.task, priorities.get(id));
     }
   }
 
@@ -246,7 +247,8 @@ export class RunKeeper {
     const { catalogue, clock } = this.#context;
     await catalogue.transaction(async (tables) => {
       const atMs = clock.nowMs();
-      await tables.parts.finish(part.id, { state: 'cancelled', result: null, error: null, atMs });
+      const error = await explainCancel(tables, run.id);
+      await tables.parts.finish(part.id, { state: 'cancelled', result: null, error, atMs });
       // A worker that was lost may have begun all the same: then the sweep decides.
       if (part.startedAtMs === null) await tables.holds.releaseOfPart(part.id, atMs);
     });
@@ -260,7 +262,8 @@ export class RunKeeper {
     const verdict = judgeOutcome(run.kind, outcome);
     await catalogue.transaction(async (tables) => {
       const atMs = clock.nowMs();
-      const { state, result, error } = verdict;
+      const { state, result } = verdict;
+      const error = state === 'cancelled' ? await explainCancel(tables, run.id) : verdict.error;
       const progress = this.progressOf(part.id);
       if (progress !== null) await tables.parts.saveProgress(part.id, progress);
       if (!(await tables.parts.finish(part.id, { state, result, error, atMs }))) return;
@@ -312,6 +315,33 @@ export class RunKeeper {
 }
 
 /** What the host turned out to be while it was used: which routes work, what its licence refuses. */
+async function describeParts(tables: Tables, parts: readonly RunPartRecord[]): Promise<DispatchPart[]> {
+  const jobs = new Map((await tables.jobs.list()).map((job) => [job.id, job]));
+  const described: DispatchPart[] = [];
+  for (const part of parts) {
+    const run = await tables.runs.load(part.runId);
+    const machine = part.machineId === null ? null : await tables.machines.load(part.machineId);
+    const target = part.task.kind === 'restore' ? part.task.target.datastore : null;
+    described.push({
+      id: part.id,
+      hostId: part.hostId,
+      datastores: target === null ? (machine?.summary?.disks ?? []).map(({ datastore }) => datastore) : [target],
+      repositoryId: run?.repositoryId ?? null,
+      priority: priorityOf(run?.kind ?? 'backup', jobs.get(run?.jobId ?? '')?.options ?? null),
+      isEnqueued: part.enqueuedAtMs !== null,
+    });
+  }
+  return described;
+}
+
+/** Null: someone wanted it, and knows. */
+async function explainCancel(tables: Tables, runId: string): Promise<ErrorBody | null> {
+  if ((await tables.runs.load(runId))?.stoppedBy !== 'window') return null;
+  return new AppError('RUN_STOPPED_BY_WINDOW', 'The window closed before this was done.', {
+    hint: 'What arrived is not stored again. Where this comes back, make the window longer or let runs finish.',
+  }).toBody();
+}
+
 async function takeOverFacts(tables: Tables, part: RunPartRecord, outcome: TaskOutcome, atMs: number): Promise<void> {
   const { value } = outcome;
   if (part.hostId === null || typeof value !== 'object' || value === null || !('facts' in value)) return;

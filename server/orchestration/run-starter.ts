@@ -4,12 +4,22 @@ import type { ExportInput, RestoreInput } from '../contract/api/restore.schema.t
 import type { RunKind, RunStarter as RunStartedBy } from '../contract/api/run.schema.ts';
 import type { ErrorBody } from '../contract/error-codes.ts';
 import type { WorkerTask } from '../contract/task.ts';
-import type { HostRecord, MachineRecord, PointRecord, RepositoryRecord, Tables } from '../database/index.ts';
+import type { LogLine } from '../contract/run.ts';
+import type {
+  HostRecord,
+  JobRecord,
+  MachineRecord,
+  PointRecord,
+  RepositoryRecord,
+  ScheduleProgress,
+  Tables,
+} from '../database/index.ts';
 import { AppError } from '../errors/index.ts';
 import { randomHex } from '../runtime/index.ts';
 import { found, type OrchestrationContext } from './context.ts';
 import { sealHostAddress } from './host-addresses.ts';
 import { addressOf } from './repository-keys.ts';
+import { findLastSelection, resolveMachines, type ResolvedMachines } from './selections.ts';
 
 /** What the schedule says about a run that it starts. */
 export interface RunOrigin {
@@ -17,7 +27,9 @@ export interface RunOrigin {
   dueAtMs: number | null;
   attempt: number;
   /** What is dealt with by this run; null for a repetition. Written with the run, or neither is. */
-  done: { before: number; doneUntilMs: number; missedAtMs: number | null } | null;
+  done: ScheduleProgress | null;
+  /** Machines that come before the others. */
+  first?: readonly string[];
 }
 
 interface NewPart {
@@ -38,6 +50,8 @@ interface NewRun {
   origin?: RunOrigin | undefined;
   /** Why it could not begin: it is over at once. */
   failure?: ErrorBody;
+  /** What is to be said of it before it begins. */
+  lines?: readonly LogLine[];
 }
 
 /**
@@ -53,7 +67,8 @@ export class RunStarter {
 
   /**
    * @param origin absent for a request
-   * @throws NOT_FOUND, RUN_ALREADY_ACTIVE, MACHINE_NOT_FOUND; CONFLICT when the schedule changed meanwhile
+   * @throws NOT_FOUND, RUN_ALREADY_ACTIVE, MACHINE_NOT_FOUND, SELECTION_EMPTY; CONFLICT when the schedule
+   *   changed meanwhile
    */
   async startJob(jobId: string, input: z.infer<typeof jobRunSchema>, origin?: RunOrigin): Promise<string> {
     return this.#start(async (tables) => {
@@ -61,8 +76,9 @@ export class RunStarter {
       await assertIdle(tables, jobId, job.name);
       const repository = found(await tables.repositories.load(job.repositoryId), 'repository', job.repositoryId);
       const repositoryAddress = await addressOf(tables, repository);
-      const machineIds = input.machineIds ?? job.machineIds;
-      const foreign = machineIds.find((id) => !job.machineIds.includes(id));
+      const selected = await resolveMachines(tables, job);
+      const machineIds = input.machineIds ?? putFirst(selected.machineIds, origin?.first ?? []);
+      const foreign = machineIds.find((id) => !selected.machineIds.includes(id));
       if (foreign !== undefined) {
         throw new AppError('INPUT_INVALID', `The machine ${foreign} does not belong to this job.`, {
           hint: 'Name machines of the job only.',
@@ -93,12 +109,14 @@ export class RunStarter {
               fullRead: input.fullRead ?? job.options.fullRead,
               verifySample: job.options.verifySample,
               nfsStaging: job.options.nfsStaging,
-              excludedDisks: job.options.excludedDisks[machineId] ?? [],
+              excludedDisks: [...(job.options.excludedDisks[machineId] ?? []), ...selected.excludedDisks(machineId)],
             },
           }),
         });
       }
-      return { kind: 'backup', jobId, repositoryId: repository.id, title: job.name, parts, origin };
+      // Of what a selection gives, not of the part of it that someone asked for.
+      const lines = input.machineIds === undefined ? await this.#explainSelection(tables, job, selected) : [];
+      return { kind: 'backup', jobId, repositoryId: repository.id, title: job.name, parts, origin, lines };
     });
   }
 
@@ -230,6 +248,57 @@ export class RunStarter {
     });
   }
 
+  /** @throws NOT_FOUND, RUN_ALREADY_ACTIVE */
+  async startMaintenance(
+    repositoryId: string,
+    work: Pick<Extract<WorkerTask, { kind: 'maintenance' }>, 'patienceMs' | 'verify'>,
+    origin?: RunOrigin,
+  ): Promise<string> {
+    return this.#start(async (tables) => {
+      const repository = found(await tables.repositories.load(repositoryId), 'repository', repositoryId);
+      const active = await tables.runs.list({ kind: 'maintenance', active: true, limit: 100 });
+      if (active.some((run) => run.repositoryId === repositoryId)) throw alreadyActive(repository.name);
+      const address = await addressOf(tables, repository);
+      return {
+        kind: 'maintenance',
+        jobId: null,
+        repositoryId,
+        title: repository.name,
+        parts: [
+          {
+            machineId: null,
+            hostId: null,
+            name: repository.name,
+            hold: null,
+            task: (runId) => ({ kind: 'maintenance', runId, repository: address, ...work }),
+          },
+        ],
+        origin,
+      };
+    });
+  }
+
+  /** Machines that joined and left since the last run of all: an empty list is not to go unseen. */
+  async #explainSelection(tables: Tables, job: JobRecord, selected: ResolvedMachines): Promise<LogLine[]> {
+    if (job.selection === null) return [];
+    const before = await findLastSelection(tables, job.id);
+    if (before === null) return [];
+    const atMs = this.#context.clock.nowMs();
+    const joined = selected.machineIds.filter((id) => !before.has(id));
+    const left = [...before].filter(([id]) => !selected.machineIds.includes(id));
+    const lines: LogLine[] = [];
+    for (const id of joined) {
+      const name = (await tables.machines.load(id))?.name ?? id;
+      const text = `The machine "${name}" is new in this job: a rule fits it now.`;
+      lines.push({ atMs, level: 'info', code: 'SELECTION_JOINED', text, details: { machineId: id, name } });
+    }
+    for (const [id, name] of left) {
+      const text = `The machine "${name}" is not backed up by this job any more: it is gone, or no rule fits it now.`;
+      lines.push({ atMs, level: 'warning', code: 'SELECTION_LEFT', text, details: { machineId: id, name } });
+    }
+    return lines;
+  }
+
   async #start(plan: (tables: Tables) => Promise<NewRun>): Promise<string> {
     const { catalogue, clock } = this.#context;
     const runId = randomHex(8);
@@ -250,6 +319,9 @@ export class RunStarter {
         error: null,
         ...(run.origin === undefined ? {} : pickOrigin(run.origin)),
       });
+      for (const [sequence, line] of (run.lines ?? []).entries()) {
+        await tables.log.add({ runId, partId: null, source: 'server', sequence, line });
+      }
       const done = run.origin?.done ?? null;
       if (done !== null && run.jobId !== null) await assertDealtWith(tables, run.jobId, done);
       if (run.failure !== undefined) {
@@ -282,6 +354,11 @@ async function assertDealtWith(tables: Tables, jobId: string, done: NonNullable<
   throw new AppError('CONFLICT', 'The schedule of the job was changed meanwhile.', { details: { jobId } });
 }
 
+/** The given ones in front, in the order of the list. */
+function putFirst(ids: readonly string[], first: readonly string[]): string[] {
+  return [...ids.filter((id) => first.includes(id)), ...ids.filter((id) => !first.includes(id))];
+}
+
 function newHold(): string {
   return `dozo-${randomHex(8)}`;
 }
@@ -311,9 +388,10 @@ async function loadPoint(
   pointId: string,
 ): Promise<{ point: PointRecord; repository: RepositoryRecord }> {
   const point = await tables.points.load(pointId);
-  if (point === null) {
-    throw new AppError('POINT_NOT_FOUND', `There is no version ${pointId}.`, {
-      hint: 'Load the list of versions again.',
+  if (point === null || point.trash !== null) {
+    const what = point === null ? `There is no version ${pointId}.` : `Version ${pointId} is in the trash.`;
+    throw new AppError('POINT_NOT_FOUND', what, {
+      hint: point === null ? 'Load the list of versions again.' : 'Bring it back from the trash first.',
       details: { pointId },
     });
   }

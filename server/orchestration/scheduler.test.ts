@@ -35,6 +35,7 @@ class Scene {
   ending: (run: RunRecord) => RunState | null = () => 'success';
   error: ErrorBody | null = null;
   cancelled: string[] = [];
+  isFresh = true;
 
   private constructor(catalogue: Catalogue, startMs: number) {
     this.nowMs = startMs;
@@ -108,11 +109,12 @@ class Scene {
       starter: new RunStarter(this.context),
       keeper: {
         announce: (runId) => this.#end(runId),
-        cancel: async (runId) => {
+        cancel: async (runId, by = 'request') => {
           this.cancelled.push(runId);
-          await this.catalogue.runs.requestCancel(runId);
+          await this.catalogue.runs.requestCancel(runId, by);
         },
       },
+      inventory: { isFresh: async () => this.isFresh },
     });
     return this.scheduler;
   }
@@ -124,6 +126,7 @@ class Scene {
         id,
         name: `job ${number}`,
         machineIds: MACHINES,
+        selection: null,
         repositoryId: '00000000000000cc',
         options: jobOptionsSchema.parse({}),
         revision: 1,

@@ -1,5 +1,12 @@
 import type { z } from 'zod';
-import type { JobScheduleView, Schedule, schedulePreviewInputSchema } from '../contract/api/schedule.schema.ts';
+import type {
+  JobScheduleView,
+  Schedule,
+  SchedulePreview,
+  schedulePreviewInputSchema,
+} from '../contract/api/schedule.schema.ts';
+import type { Tables } from '../database/index.ts';
+import { AppError } from '../errors/index.ts';
 import { assertSchedule, nextStarts } from '../policy/index.ts';
 import { found, type OrchestrationContext } from './context.ts';
 
@@ -19,20 +26,27 @@ export class ScheduleService {
   async describe(jobId: string): Promise<JobScheduleView> {
     const { catalogue, clock } = this.#context;
     found(await catalogue.jobs.load(jobId), 'job', jobId);
+    const followers = await listFollowers(catalogue, jobId);
     const record = await catalogue.schedules.load(jobId);
-    if (record === null) return { schedule: null, nextRunsAtMs: [], missedAtMs: null };
+    if (record === null) return { schedule: null, nextRunsAtMs: [], follows: null, followers, missedAtMs: null };
     const { schedule, missedAtMs } = record;
     const nextRunsAtMs = schedule.enabled ? nextStarts(schedule, clock.nowMs(), SHOWN_RUNS) : [];
-    return { schedule, nextRunsAtMs, missedAtMs };
+    const follows = await describeFollowed(catalogue, schedule, clock.nowMs());
+    return { schedule, nextRunsAtMs, follows, followers, missedAtMs };
   }
 
-  /** Nothing that was due before is caught up. @throws NOT_FOUND, INPUT_INVALID */
+  /** Nothing that was due before is caught up. @throws NOT_FOUND, INPUT_INVALID, SCHEDULE_CIRCLE */
   async set(jobId: string, schedule: Schedule): Promise<void> {
     const { catalogue, clock } = this.#context;
     assertSchedule(schedule);
     await catalogue.transaction(async (tables) => {
       found(await tables.jobs.load(jobId), 'job', jobId);
-      await tables.schedules.save({ jobId, schedule, doneUntilMs: clock.nowMs(), missedAtMs: null });
+      await assertNoCircle(tables, jobId, schedule);
+      const followed = schedule.after?.jobId;
+      const [last] = followed === undefined ? [] : await tables.runs.list({ jobId: followed, limit: 1 });
+      // One that is at work now will have its end.
+      const doneUntilRun = last === undefined ? 0 : last.finishedAtMs === null ? last.number - 1 : last.number;
+      await tables.schedules.save({ jobId, schedule, doneUntilMs: clock.nowMs(), doneUntilRun, missedAtMs: null });
     });
     this.#announce(jobId);
   }
@@ -45,14 +59,61 @@ export class ScheduleService {
     this.#announce(jobId);
   }
 
-  /** @throws INPUT_INVALID */
-  preview({ schedule, fromMs, count }: z.infer<typeof schedulePreviewInputSchema>): number[] {
+  /** @throws INPUT_INVALID, NOT_FOUND (the followed job), SCHEDULE_CIRCLE */
+  async preview(input: z.infer<typeof schedulePreviewInputSchema>): Promise<SchedulePreview> {
+    const { catalogue, clock } = this.#context;
+    const { schedule, jobId = null, fromMs = clock.nowMs(), count } = input;
     assertSchedule(schedule);
-    return nextStarts(schedule, fromMs ?? this.#context.clock.nowMs(), count);
+    await assertNoCircle(catalogue, jobId, schedule);
+    return {
+      runsAtMs: nextStarts(schedule, fromMs, count),
+      follows: await describeFollowed(catalogue, schedule, fromMs),
+    };
   }
 
   #announce(jobId: string): void {
     this.#context.events.emit({ type: 'changed', what: 'job', id: jobId });
     this.#onChange();
+  }
+}
+
+/** Jobs whose schedule follows a job. */
+export async function listFollowers(tables: Tables, jobId: string): Promise<JobScheduleView['followers']> {
+  const followers: JobScheduleView['followers'] = [];
+  for (const { jobId: followerId, schedule } of await tables.schedules.list()) {
+    if (schedule.after?.jobId !== jobId) continue;
+    const follower = await tables.jobs.load(followerId);
+    if (follower !== null) followers.push({ jobId: followerId, name: follower.name, on: schedule.after.on });
+  }
+  return followers;
+}
+
+async function describeFollowed(
+  tables: Tables,
+  schedule: Schedule,
+  fromMs: number,
+): Promise<JobScheduleView['follows']> {
+  if (schedule.after === null) return null;
+  const { jobId, on } = schedule.after;
+  const job = found(await tables.jobs.load(jobId), 'job', jobId);
+  const followed = (await tables.schedules.load(jobId))?.schedule;
+  const nextRunsAtMs = followed?.enabled === true ? nextStarts(followed, fromMs, SHOWN_RUNS) : [];
+  return { jobId, name: job.name, on, nextRunsAtMs };
+}
+
+/** A job that runs after itself, be it by way of others, would never come to rest. */
+async function assertNoCircle(tables: Tables, jobId: string | null, schedule: Schedule): Promise<void> {
+  const names: string[] = [];
+  const seen = new Set<string>();
+  for (let after = schedule.after; after !== null && !seen.has(after.jobId);) {
+    seen.add(after.jobId);
+    names.push(found(await tables.jobs.load(after.jobId), 'job', after.jobId).name);
+    if (after.jobId === jobId) {
+      throw new AppError('SCHEDULE_CIRCLE', `The job would run after itself: ${names.join(' runs after ')}.`, {
+        hint: 'Let one of these jobs run at a time of its own.',
+        details: { jobId },
+      });
+    }
+    after = (await tables.schedules.load(after.jobId))?.schedule.after ?? null;
   }
 }

@@ -18,7 +18,7 @@ import { isEncrypted } from './repository-keys.ts';
 
 /** Records as the API shows them: nothing sealed, nothing internal. */
 export function viewRun(run: RunRecord): RunView {
-  const { id, kind, jobId, repositoryId, title, state, cancelRequested } = run;
+  const { id, kind, jobId, repositoryId, title, state, cancelRequested, stoppedBy } = run;
   const { createdAtMs, startedAtMs, finishedAtMs, error, startedBy, dueAtMs, attempt } = run;
   return {
     id,
@@ -28,6 +28,7 @@ export function viewRun(run: RunRecord): RunView {
     title,
     state,
     cancelRequested,
+    stoppedBy,
     createdAtMs,
     startedAtMs,
     finishedAtMs,

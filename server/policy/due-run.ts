@@ -42,6 +42,15 @@ export function findDueRun({ schedule, jobId, doneUntilMs, nowMs }: DueQuestion)
   }
 }
 
+/**
+ * Whether the end of a run of the followed job lets one begin now; null: not yet.
+ * @returns `isLate`: it could have begun long ago
+ */
+export function findDueLink(schedule: Schedule, endedAtMs: number, nowMs: number): { isLate: boolean } | null {
+  if (!schedule.enabled || !isWindowOpen(schedule, nowMs)) return null;
+  return { isLate: nowMs - opensAt(schedule, endedAtMs) > PUNCTUAL_MS };
+}
+
 /** When a failed run is tried again; null: not any more. */
 export function retryAtMs(schedule: Schedule, failure: { attempt: number; finishedAtMs: number }): number | null {
   const { times, pauseMinutes } = schedule.retry;

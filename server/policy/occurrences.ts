@@ -3,7 +3,6 @@ import { weekdaySchema, type Schedule, type ScheduleRule, type Weekday } from '.
 import { matchesDay, parseCron } from './cron.ts';
 import {
   DAY_MS,
-  HOUR_MS,
   MINUTE_MS,
   toCalendarDay,
   toInstants,
@@ -71,8 +70,8 @@ export function isWindowOpen(schedule: Schedule, instantMs: number): boolean {
   if (schedule.window === null) return true;
   const localMs = toLocalMs(schedule.timeZone, instantMs);
   const day = Math.floor(localMs / DAY_MS);
-  const hour = Math.floor((localMs - day * DAY_MS) / HOUR_MS);
-  return schedule.window.hours[weekdayOf(day)]?.[hour] === '1';
+  const slots = schedule.window.hours[weekdayOf(day)] ?? '';
+  return slots[Math.floor(((localMs - day * DAY_MS) / DAY_MS) * slots.length)] === '1';
 }
 
 /** The first instant from `instantMs` on at which the window is open. */
@@ -81,9 +80,10 @@ export function opensAt(schedule: Schedule, instantMs: number): number {
   const firstDay = toLocalDay(schedule.timeZone, instantMs);
   // Eight days: the same hour of the week may have begun already. Two more for hours that clocks skip.
   for (let day = firstDay; day <= firstDay + 10; day += 1) {
-    for (let hour = 0; hour < 24; hour += 1) {
-      if (schedule.window?.hours[weekdayOf(day)]?.[hour] !== '1') continue;
-      for (const atMs of toInstants(schedule.timeZone, day * DAY_MS + hour * HOUR_MS)) {
+    const slots = schedule.window?.hours[weekdayOf(day)] ?? '';
+    for (let slot = 0; slot < slots.length; slot += 1) {
+      if (slots[slot] !== '1') continue;
+      for (const atMs of toInstants(schedule.timeZone, day * DAY_MS + (slot / slots.length) * DAY_MS)) {
         if (atMs > instantMs && isWindowOpen(schedule, atMs)) return atMs;
       }
     }

@@ -48,6 +48,7 @@ export interface WorkerSight {
   host: string;
   pid: number;
   concurrency: number;
+  limitedBy: 'configuration' | 'setting' | 'memory';
   running: string[];
   seenAtMs: number;
 }
@@ -99,15 +100,17 @@ export class TaskQueue {
 
   /**
    * Hands a task over. Doing so again with the same id changes nothing while the first one is there.
+   * @param priority from 1 (first) on; what has none comes before
    * @throws QUEUE_UNAVAILABLE
    */
-  async enqueue(taskId: string, task: WorkerTask): Promise<void> {
+  async enqueue(taskId: string, task: WorkerTask, priority = 0): Promise<void> {
     const payload = workerTaskSchema.parse(task);
     await this.#answer(
       this.#queues[queueOf(task)].add(payload.kind, payload, {
         jobId: jobIdOf(taskId),
         // Retries are BullMQ's own for workers that vanished; errors come back as values.
         attempts: 1,
+        priority,
         removeOnComplete: { age: OUTCOME_SECONDS },
         removeOnFail: { age: OUTCOME_SECONDS },
       }),

@@ -1,7 +1,10 @@
 import { z } from 'zod';
 import { idSchema, nameSchema, pathSchema, timeSchema } from './common.schema.ts';
 import { hostNameSchema } from './host.schema.ts';
+import { retentionSchema } from './retention.schema.ts';
 import { scheduleSchema } from './schedule.schema.ts';
+import { selectionSchema } from './selection.schema.ts';
+import { throttleSchema } from './throttle.schema.ts';
 
 export const jobOptionsSchema = z.strictObject({
   quiesce: z.enum(['require', 'try', 'off']).default('try'),
@@ -14,27 +17,44 @@ export const jobOptionsSchema = z.strictObject({
     .strictObject({ server: hostNameSchema, share: z.string().min(1).max(1024), localPath: pathSchema })
     .nullable()
     .default(null),
+  /** Which versions stay; what goes, goes to the trash. Null: all stay. */
+  retention: retentionSchema.nullable().default(null),
   /** Machine id → keys of disks to leave out. */
   excludedDisks: z.record(idSchema, z.array(z.string().max(64)).max(256)).default({}),
+  /** Whose machines come first when not all can be at work. */
+  priority: z.enum(['high', 'normal', 'low']).default('normal'),
+  /** How fast the machines of this job together are read; null: as fast as the settings allow. */
+  throttle: throttleSchema.nullable().default(null),
 });
 export type JobOptions = z.infer<typeof jobOptionsSchema>;
 
 const jobShape = {
   name: nameSchema,
+  /** One by one; not looked at when there is a selection. */
   machineIds: z
     .array(idSchema)
-    .min(1)
     .max(1000)
-    .refine((ids) => new Set(ids).size === ids.length, 'must not name a machine twice'),
+    .refine((ids) => new Set(ids).size === ids.length, 'must not name a machine twice')
+    .default([]),
+  /** By what they are like: new ones join. */
+  selection: selectionSchema.nullable().default(null),
   repositoryId: idSchema,
   options: jobOptionsSchema.prefault({}),
 };
 
-export const jobInputSchema = z.strictObject(jobShape);
+const NO_MACHINE = { path: ['machineIds'], error: 'must name a machine, or there must be a selection' };
+
+function hasMachines({ machineIds, selection }: { machineIds: string[]; selection: unknown }): boolean {
+  return machineIds.length > 0 || selection !== null;
+}
+
+export const jobInputSchema = z.strictObject(jobShape).refine(hasMachines, NO_MACHINE);
 export type JobInput = z.infer<typeof jobInputSchema>;
 
 /** `revision` is the one that was read: an edit made meanwhile by someone else is not overwritten. */
-export const jobChangeSchema = z.strictObject({ ...jobShape, revision: z.number().int() });
+export const jobChangeSchema = z
+  .strictObject({ ...jobShape, revision: z.number().int() })
+  .refine(hasMachines, NO_MACHINE);
 
 export const jobRunSchema = z.strictObject({
   /** For this run only; the job's own setting when absent. */
@@ -47,7 +67,9 @@ export const jobSchema = z
   .object({
     id: idSchema,
     name: z.string(),
+    /** With a selection: those that it gave the last time. */
     machineIds: z.array(idSchema),
+    selection: selectionSchema.nullable(),
     repositoryId: idSchema,
     options: jobOptionsSchema,
     revision: z.number(),
@@ -64,3 +86,8 @@ export const jobSchema = z
   })
   .meta({ id: 'Job' });
 export type JobView = z.infer<typeof jobSchema>;
+
+export const jobRemoveQuerySchema = z.strictObject({
+  /** What becomes of the versions that the job made of its machines, unless another job has them too. */
+  versions: z.enum(['keep', 'trash']).default('keep'),
+});

@@ -4,9 +4,15 @@ import { errorBodySchema, idSchema, logLineSchema, pageQuerySchema, timeSchema }
 export const runStateSchema = z.enum(['waiting', 'running', 'success', 'warning', 'incomplete', 'failed', 'cancelled']);
 export const runKindSchema = z.enum(['backup', 'restore', 'export', 'check']);
 export type RunKind = z.infer<typeof runKindSchema>;
-/** `catch-up`: the schedule, too late; `retry`: the schedule, after a failure. */
-export const runStarterSchema = z.enum(['request', 'schedule', 'catch-up', 'retry']);
+/**
+ * `catch-up`: the schedule, too late; `retry`: the schedule, after a failure; `link`: the end of a run of
+ * another job; `window`: going on with a run that ended with its window.
+ */
+export const runStarterSchema = z.enum(['request', 'schedule', 'catch-up', 'retry', 'link', 'window']);
 export type RunStarter = z.infer<typeof runStarterSchema>;
+/** Who wanted a run to end before it was done: a person or program, or the window that closed. */
+const runStopperSchema = z.enum(['request', 'window']);
+export type RunStopper = z.infer<typeof runStopperSchema>;
 
 export const machineProgressSchema = z
   .object({
@@ -164,6 +170,7 @@ export const runQuerySchema = z.strictObject({
   /** Only those made in this span; `toMs` itself is outside. */
   fromMs: z.coerce.number().int().min(0).optional(),
   toMs: z.coerce.number().int().min(0).optional(),
+    stoppedBy: runStopperSchema.nullable(),
 });
 
 export const runPageSchema = z

@@ -1,8 +1,8 @@
 import { z } from 'zod';
-import { timeSchema } from './common.schema.ts';
+import { idSchema, timeSchema } from './common.schema.ts';
 
 /** `HH:MM`, 00:00 to 23:59, on the clock of the schedule's time zone. */
-const timeOfDaySchema = z.string().regex(/^([01]\d|2[0-3]):[0-5]\d$/, 'must look like 22:30');
+export const timeOfDaySchema = z.string().regex(/^([01]\d|2[0-3]):[0-5]\d$/, 'must look like 22:30');
 
 export const weekdaySchema = z.enum(['monday', 'tuesday', 'wednesday', 'thursday', 'friday', 'saturday', 'sunday']);
 export type Weekday = z.infer<typeof weekdaySchema>;
@@ -63,25 +63,38 @@ export const scheduleRuleSchema = z
   .meta({ id: 'ScheduleRule' });
 export type ScheduleRule = z.infer<typeof scheduleRuleSchema>;
 
+/** Of a schedule: after which run of another job one of this job is due, whoever started that. */
+const linkSchema = z.strictObject({
+  jobId: idSchema,
+  /** `success`: warnings are no hindrance; `always`: also after one that failed, once it is not tried again. */
+  on: z.enum(['success', 'always']).default('success'),
+});
+
 export const scheduleSchema = z
   .strictObject({
     enabled: z.boolean().default(true),
     /** Of rules without one, and of the window. */
     timeZone: timeZoneSchema,
     /** A run is due when any of them says so. */
-    rules: z
-      .array(z.strictObject({ rule: scheduleRuleSchema, timeZone: timeZoneSchema.optional() }))
-      .min(1)
-      .max(20),
+    rules: z.array(z.strictObject({ rule: scheduleRuleSchema, timeZone: timeZoneSchema.optional() })).max(20),
+    /** Besides the rules, or instead of them. */
+    after: linkSchema.nullable().default(null),
     window: z
       .strictObject({
-        /** Monday to Sunday, each 24 characters: `1` for an hour in which runs may be at work. */
+        /**
+         * Monday to Sunday, each 24 characters, or 48 for half hours: `1` for an hour in which runs may be at
+         * work. What is due outside waits until it opens.
+         */
         hours: z
-          .array(z.string().regex(/^[01]{24}$/, 'must be 24 digits 0 or 1'))
+          .array(z.string().regex(/^([01]{24}|[01]{48})$/, 'must be 24 or 48 digits 0 or 1'))
           .length(7)
           .refine((days) => days.some((day) => day.includes('1')), 'must have an hour in it'),
-        /** What happens to a run that is still at work when the window closes. */
-        atClose: z.enum(['finish', 'cancel']).default('finish'),
+        /**
+         * What happens to a run that is still at work when the window closes. `finish`: it goes on;
+         * `cancel`: it ends; `pause`: it ends, and its machines that were not done are backed up when the
+         * window opens. No VM snapshot stays on a host while the window is closed.
+         */
+        atClose: z.enum(['finish', 'pause', 'cancel']).default('finish'),
       })
       .nullable()
       .default(null),
@@ -97,16 +110,32 @@ export const scheduleSchema = z
       })
       .prefault({}),
   })
+  .refine(({ rules, after }) => rules.length > 0 || after !== null, {
+    path: ['rules'],
+    error: 'must have a rule, or a job to run after',
+  })
   .meta({ id: 'Schedule' });
 export type Schedule = z.infer<typeof scheduleSchema>;
+
+/** The job that a schedule follows: its own next runs, whose ends are waited for. */
+const followedSchema = z.object({
+  jobId: idSchema,
+  name: z.string(),
+  on: z.enum(['success', 'always']),
+  nextRunsAtMs: z.array(timeSchema),
+});
 
 /** Of a job. */
 export const jobScheduleSchema = z
   .object({
     /** Null: it runs on request only. */
     schedule: scheduleSchema.nullable(),
-    /** Ten, or fewer when there are no more. Jitter comes on top. */
+    /** By the rules: ten, or fewer when there are no more. Jitter comes on top. */
     nextRunsAtMs: z.array(timeSchema),
+    /** Null: the schedule follows no job. */
+    follows: followedSchema.nullable(),
+    /** Jobs that run after this one. */
+    followers: z.array(z.object({ jobId: idSchema, name: z.string(), on: z.enum(['success', 'always']) })),
     /** When the newest run was due that could not begin in time. */
     missedAtMs: timeSchema.nullable(),
   })
@@ -115,13 +144,18 @@ export type JobScheduleView = z.infer<typeof jobScheduleSchema>;
 
 export const schedulePreviewInputSchema = z.strictObject({
   schedule: scheduleSchema,
+  /** Whose schedule it is to be, so that a circle of jobs is seen. */
+  jobId: idSchema.optional(),
   /** Now when absent. */
   fromMs: timeSchema.optional(),
   count: z.number().int().min(1).max(100).default(10),
 });
 
 /** Jitter comes on top of the times. Fewer times than asked for: there are no more. */
-export const schedulePreviewSchema = z.object({ runsAtMs: z.array(timeSchema) }).meta({ id: 'SchedulePreview' });
+export const schedulePreviewSchema = z
+  .object({ runsAtMs: z.array(timeSchema), follows: followedSchema.nullable() })
+  .meta({ id: 'SchedulePreview' });
+export type SchedulePreview = z.infer<typeof schedulePreviewSchema>;
 
 function isTimeZone(name: string): boolean {
   try {

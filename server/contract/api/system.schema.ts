@@ -15,7 +15,10 @@ export const systemSchema = z
         id: z.string(),
         host: z.string(),
         pid: z.number(),
+        /** Tasks at the same time, as of now. */
         concurrency: z.number(),
+        /** What decided that. */
+        limitedBy: z.enum(['configuration', 'setting', 'memory']),
         running: z.array(z.string()),
         seenAtMs: timeSchema,
       }),

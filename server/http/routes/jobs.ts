@@ -15,6 +15,7 @@ import {
   scheduleSchema,
 } from '../../contract/api/schedule.schema.ts';
 import { found, listJobViews } from '../../orchestration/index.ts';
+import { selectionPreviewInputSchema, selectionPreviewSchema } from '../../contract/api/selection.schema.ts';
 import { assertReached } from '../reach.ts';
 import { defineRoute, known, type HttpServices } from '../route.ts';
 import { loadRun } from './runs.ts';
@@ -134,10 +135,20 @@ export const jobRoutes = [
     path: '/schedules/preview',
     permission: 'view',
     tag,
-    summary: 'The next runs of a schedule that is not saved',
+    summary: 'The next runs of a schedule that is not saved, and what it follows',
     body: schedulePreviewInputSchema,
     answer: schedulePreviewSchema,
-    handle: async ({ services, body }) => ({ runsAtMs: services.orchestration.schedules.preview(body) }),
+    handle: ({ services, body }) => services.orchestration.schedules.preview(body),
+  }),
+  defineRoute({
+    method: 'post',
+    path: '/selections/preview',
+    permission: 'view',
+    tag,
+    summary: 'Machines that rules fit, as far as hosts have told of them',
+    body: selectionPreviewInputSchema,
+    answer: selectionPreviewSchema,
+    handle: ({ services, body }) => services.orchestration.jobs.previewSelection(body.selection),
   }),
 ];
 

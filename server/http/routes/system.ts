@@ -68,10 +68,6 @@ export const systemRoutes = [
     summary: 'Change settings; what is not named stays',
     body: settingsChangeSchema,
     answer: settingsSchema,
-    handle: ({ services, body }) =>
-      services.orchestration.changeSettings({
-        ...(body.tasksPerHost === undefined ? {} : { tasksPerHost: body.tasksPerHost }),
-        ...(body.keepRunsDays === undefined ? {} : { keepRunsDays: body.keepRunsDays }),
-      }),
+    handle: ({ services, body }) => services.orchestration.changeSettings(body),
   }),
 ];

@@ -1,0 +1,53 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { chooseParts, priorityOf, type DispatchPart } from './dispatch.ts';
+
+const MANY = { tasksPerHost: 100, tasksPerDatastore: 100, tasksPerRepository: 100, tasksInTotal: 100 };
+
+function part(id: string, facts: Partial<DispatchPart> = {}): DispatchPart {
+  return { id, hostId: 'h1', datastores: ['ds1'], repositoryId: 'r1', priority: 3, isEnqueued: false, ...facts };
+}
+
+describe('choosing parts for the queue', () => {
+  it('holds every limit, also against what is handed over already', () => {
+    const parts = [part('a', { isEnqueued: true }), part('b'), part('c'), part('d')];
+    assert.deepEqual(chooseParts(parts, MANY), ['b', 'c', 'd']);
+    for (const name of ['tasksPerHost', 'tasksPerDatastore', 'tasksPerRepository', 'tasksInTotal']) {
+      assert.deepEqual(chooseParts(parts, { ...MANY, [name]: 2 }), ['b'], name);
+      assert.deepEqual(chooseParts(parts, { ...MANY, [name]: 1 }), [], name);
+    }
+  });
+
+  it('lets others pass one that has to wait', () => {
+    const parts = [
+      part('a', { isEnqueued: true }),
+      part('same host'),
+      part('other host', { hostId: 'h2' }),
+      part('no host', { hostId: null, datastores: [] }),
+    ];
+    assert.deepEqual(chooseParts(parts, { ...MANY, tasksPerHost: 1 }), ['other host', 'no host']);
+  });
+
+  it('counts a machine on each of its datastores, and sets those of two hosts apart', () => {
+    const parts = [
+      part('a', { datastores: ['ds1', 'ds2', 'ds1'], isEnqueued: true }),
+      part('b', { datastores: ['ds3', 'ds2'] }),
+      part('c', { datastores: ['ds3'] }),
+      part('d', { datastores: ['ds2'], hostId: 'h2' }),
+    ];
+    assert.deepEqual(chooseParts(parts, { ...MANY, tasksPerDatastore: 1 }), ['c', 'd']);
+  });
+
+  it('puts what is more urgent first and keeps the order of the rest', () => {
+    const parts = [
+      part('low', { priority: priorityOf('backup', { priority: 'low' }) }),
+      part('check', { priority: priorityOf('check', null) }),
+      part('normal 1', { priority: priorityOf('backup', { priority: 'normal' }) }),
+      part('normal 2', { priority: priorityOf('backup', null) }),
+      part('high', { priority: priorityOf('backup', { priority: 'high' }) }),
+      part('restore', { priority: priorityOf('restore', null) }),
+    ];
+    assert.deepEqual(chooseParts(parts, MANY), ['restore', 'high', 'normal 1', 'normal 2', 'low', 'check']);
+    assert.deepEqual(chooseParts(parts, { ...MANY, tasksInTotal: 2 }), ['restore', 'high']);
+  });
+});

@@ -1,0 +1,62 @@
+import type { JobOptions } from '../contract/api/job.schema.ts';
+import type { RunKind } from '../contract/api/run.schema.ts';
+import type { Settings } from '../contract/api/settings.schema.ts';
+
+/** A part that has not ended, with all that limits look at. */
+export interface DispatchPart {
+  id: string;
+  /** Null for work that needs no host. */
+  hostId: string | null;
+  /** Datastores of the host that the machine lies on. */
+  datastores: readonly string[];
+  repositoryId: string | null;
+  /** As of `priorityOf`. */
+  priority: number;
+  /** Handed to the queue already. */
+  isEnqueued: boolean;
+}
+
+export type DispatchLimits = Pick<
+  Settings,
+  'tasksPerHost' | 'tasksPerDatastore' | 'tasksPerRepository' | 'tasksInTotal'
+>;
+
+/**
+ * Which waiting parts may be handed to the queue now, in their order: by priority, then as given. One that has
+ * to wait keeps back no other one that meets no limit.
+ */
+export function chooseParts(parts: readonly DispatchPart[], limits: DispatchLimits): string[] {
+  const busy = new Map<string, number>();
+  const chosen: string[] = [];
+  for (const part of parts) if (part.isEnqueued) count(busy, part, limits);
+  const waiting = parts.filter((part) => !part.isEnqueued).sort((a, b) => a.priority - b.priority);
+  for (const part of waiting) {
+    if (placesOf(part, limits).some(({ key, max }) => (busy.get(key) ?? 0) >= max)) continue;
+    count(busy, part, limits);
+    chosen.push(part.id);
+  }
+  return chosen;
+}
+
+/** Small numbers come first: what a person waits for, then backups, then care for repositories. */
+export function priorityOf(kind: RunKind, options: Pick<JobOptions, 'priority'> | null): number {
+  if (kind === 'restore' || kind === 'export') return 1;
+  return kind === 'backup' ? { high: 2, normal: 3, low: 4 }[options?.priority ?? 'normal'] : 5;
+}
+
+function count(busy: Map<string, number>, part: DispatchPart, limits: DispatchLimits): void {
+  for (const { key } of placesOf(part, limits)) busy.set(key, (busy.get(key) ?? 0) + 1);
+}
+
+function placesOf(part: DispatchPart, limits: DispatchLimits): { key: string; max: number }[] {
+  const { hostId, repositoryId, datastores } = part;
+  const places = [{ key: 'all', max: limits.tasksInTotal }];
+  if (repositoryId !== null) places.push({ key: `repository ${repositoryId}`, max: limits.tasksPerRepository });
+  if (hostId === null) return places;
+  places.push({ key: `host ${hostId}`, max: limits.tasksPerHost });
+  // Two hosts may each have a "datastore1" of their own.
+  for (const name of new Set(datastores)) {
+    places.push({ key: `datastore ${hostId} ${name}`, max: limits.tasksPerDatastore });
+  }
+  return places;
+}
