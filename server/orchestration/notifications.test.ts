@@ -61,11 +61,12 @@ class Scene {
       logger: silentLogger,
     };
     this.notifications = this.restart();
-    this.#scheduler = new Scheduler(this.context, {
+    const services = {
       starter: new RunStarter(this.context),
-      keeper: { announce: (runId) => this.end(runId), cancel: async () => undefined },
+      keeper: { announce: (runId: string) => this.end(runId), cancel: async () => undefined },
       inventory: { isFresh: async () => true },
-    });
+    };
+    this.#scheduler = new Scheduler(this.context, services);
   }
 
   static async open(start: string): Promise<Scene> {
@@ -400,13 +401,13 @@ describe('webhooks', { timeout: 60_000 }, () => {
     }
     assert.equal(Number(second?.headers['x-dozo-timestamp']), Math.floor(scene.nowMs / 1000));
     assert.equal(first?.headers['x-dozo-delivery'], second?.headers['x-dozo-delivery']);
-    const content = JSON.parse(second?.body ?? '') as Record<string, never>;
-    assert.equal(content['id'], second?.headers['x-dozo-delivery']);
-    assert.equal((content['notice'] as { runId: string }).runId, runId);
-    assert.equal(
-      (content['notice'] as { machines: { error: ErrorBody }[] }).machines[0]?.error.code,
-      'HOST_UNREACHABLE',
-    );
+    const content = JSON.parse(second?.body ?? '') as {
+      id: string;
+      notice: { runId: string; machines: { error: ErrorBody }[] };
+    };
+    assert.equal(content.id, second?.headers['x-dozo-delivery']);
+    assert.equal(content.notice.runId, runId);
+    assert.equal(content.notice.machines[0]?.error.code, 'HOST_UNREACHABLE');
   });
 
   it('have the forms of Slack, Teams and ntfy, with names as text', async () => {
