@@ -226,7 +226,12 @@ export interface TransferOptions {
   signal: AbortSignal;
   /** Called often; bytes of the disk dealt with since the last call. */
   progress?(bytes: number): void;
+  /** Called before so many bytes are asked of the host; what it gives is waited for. Keeps to a speed. */
+  budget?: Budget;
 }
+
+/** Null: go ahead. */
+export type Budget = (bytes: number) => Promise<void> | null;
 
 export interface TransferReport {
   /** Bytes of the disk that were read on the host. */

@@ -41,6 +41,7 @@ export const QUICK_LIMITS = {
   snapshotTimeoutMs: 8_000,
   consolidateTimeoutMs: 20_000,
   removeIdleMs: 1_500,
+  deviceTimeoutMs: 2_000,
   freeFloorBytes: 64 * MIB,
 };
 

@@ -23,6 +23,8 @@ export interface SourceLimits {
   consolidateTimeoutMs: number;
   /** How long a removal may stand still, with no task of the host, before it counts as failed. */
   removeIdleMs: number;
+  /** Longest wait for a disk of ours to appear on the host, once it was told to look for it. */
+  deviceTimeoutMs: number;
   pollIntervalMs: number;
 }
 
@@ -34,6 +36,7 @@ export const DEFAULT_LIMITS: SourceLimits = {
   snapshotSettleMs: 15_000,
   consolidateTimeoutMs: 6 * 3_600_000,
   removeIdleMs: 30_000,
+  deviceTimeoutMs: 60_000,
   pollIntervalMs: 1_000,
 };
 

@@ -1,12 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { DiskSink } from '../../disk/index.ts';
 import { AppError, isAppError, toAppError } from '../../errors/index.ts';
-import {
-  createIngestDisk,
-  type IngestDisk,
-  type PortalLease,
-  type ServedTarget,
-} from '../../iscsi/index.ts';
+import { createIngestDisk, type IngestDisk, type PortalLease, type ServedTarget } from '../../iscsi/index.ts';
 import { randomHex } from '../../runtime/index.ts';
 import { shell } from '../../ssh/index.ts';
 import type { Note } from '../source.ts';
@@ -36,10 +31,8 @@ export interface IscsiCloneSource {
 const CHAP_USER = 'dozo';
 /** Bytes of the secret; RFC 7143 asks for 96 bits of it at least. */
 const SECRET_BYTES = 16;
-const DEVICE_ATTEMPTS = 10;
-const DEVICE_POLL_MS = 1_000;
-/** Every further attempt of so many looks for the device by a rescan. */
-const RESCAN_EVERY = 4;
+/** How long a device may stay away after a rescan before another one is asked for. */
+const RESCAN_EVERY_MS = 15_000;
 /** What of a failed clone's writes is still under way ends within this. */
 const LAST_WRITES_MS = 10_000;
 
@@ -142,22 +135,28 @@ export class IscsiClones {
     { adapter, target }: Attached,
     parts: { chap: { user: string; secret: string }; served: ServedTarget; sizeBytes: number; signal: AbortSignal },
   ): Promise<string> {
-    const { shell: host, clock } = this.#context;
+    const { shell: host, clock, limits } = this.#context;
     const { chap, served, sizeBytes, signal } = parts;
     await addStaticTarget(host, adapter.name, target);
     if (!(await setTargetChap(host, adapter.name, target, chap))) {
       throw refused('The host knows no secret for a single iSCSI target.', { target: target.name });
     }
     const device = deviceOf(target.name);
-    for (let attempt = 0; attempt < DEVICE_ATTEMPTS; attempt += 1) {
-      if (attempt % RESCAN_EVERY === 0) await this.#rescan(adapter.name, signal);
+    await this.#rescan(adapter.name, signal);
+    const startedMs = clock.monotonicMs();
+    let rescannedMs = startedMs;
+    do {
+      if (clock.monotonicMs() - rescannedMs >= RESCAN_EVERY_MS) {
+        await this.#rescan(adapter.name, signal);
+        rescannedMs = clock.monotonicMs();
+      }
       const found = await readDevice(host, device, signal);
       if (found?.isOn === true) {
         if (found.sizeMib === Math.floor(sizeBytes / 1024 ** 2)) return found.path;
         throw refused('The host shows the disk of this NAS in another size.', { device, sizeMib: found.sizeMib });
       }
-      await clock.sleep(DEVICE_POLL_MS, signal);
-    }
+      await clock.sleep(limits.pollIntervalMs, signal);
+    } while (clock.monotonicMs() - startedMs < limits.deviceTimeoutMs);
     const isLoggedIn = served.sessions().length > 0;
     throw refused(
       isLoggedIn

@@ -1,0 +1,254 @@
+import assert from 'node:assert/strict';
+import { spawn, type ChildProcess } from 'node:child_process';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { after, afterEach, before, test } from 'node:test';
+import { SharedPortal } from '../../server/iscsi/index.ts';
+import { randomHex } from '../../server/runtime/index.ts';
+import type { Switches } from '../lab/lab-host.ts';
+import { startIscsiScene, type ChildOrder, type IscsiScene } from './iscsi-scene.ts';
+import { findMachine, MIB } from './source-scene.ts';
+
+const SIZE_BYTES = 24 * MIB + 512;
+const BLOCK_BYTES = 64 * 1024;
+let scene: IscsiScene;
+let healthy: Switches;
+let child: ChildProcess | null = null;
+
+before(async () => {
+  scene = await startIscsiScene({
+    edition: 'free',
+    datastores: [{ name: 'six', type: 'VMFS-6' }],
+    vms: [
+      {
+        name: 'web',
+        datastore: 'six',
+        running: true,
+        disks: [
+          { sizeBytes: SIZE_BYTES, fill: { percent: 60, seed: 2 } },
+          { sizeBytes: 4 * MIB, node: 'sata0:1', fill: { percent: 50, seed: 3 } },
+        ],
+        writer: { bytesPerSecond: 100_000, blockBytes: 4096, seed: 6, spanPercent: 10 },
+      },
+      {
+        name: 'mail',
+        datastore: 'six',
+        running: true,
+        disks: [{ sizeBytes: 8 * MIB, fill: { percent: 60, seed: 4 } }],
+      },
+    ],
+  });
+  healthy = (await scene.lab.state()).switches;
+});
+afterEach(async () => {
+  child?.kill('SIGKILL');
+  child = null;
+  await scene.lab.set(healthy);
+  delete scene.host.facts.iscsiRefusedAtMs;
+  await scene.host.sweep(scene.holds.splice(0));
+  await scene.assertUntouched();
+  assert.deepEqual((await scene.repository.check({ depth: 'hashes' })).damages, []);
+});
+after(async () => await scene.close());
+
+/** A complete version by this route, equal to what was frozen. */
+async function assertBacksUp(machine: string, hold?: string) {
+  const backup = await scene.back(machine, hold === undefined ? {} : { hold });
+  const { result } = backup;
+  assert.equal(result.state, 'success', JSON.stringify([result.error, backup.lines], null, 1));
+  assert.deepEqual([...new Set(result.disks.map((disk) => disk.route))], ['iscsi-clone']);
+  assert.ok(result.holdReleased);
+  await scene.assertEqualsFrozen(result.pointId ?? '', machine, backup.hold);
+  return backup;
+}
+
+test('backs a running machine up twice, the second time storing what changed, and leaves nothing', async () => {
+  const first = await assertBacksUp('web');
+  assert.ok(first.lines.some((line) => line.code === 'ROUTE_ISCSI_CLONE'));
+  await scene.assertUntouched();
+
+  await scene.lab.set({ writersPaused: true });
+  await assertBacksUp('web');
+  const blocks = [0, 5 * MIB, SIZE_BYTES - 512].map((offsetBytes) => ({ offsetBytes, data: Buffer.alloc(512, 'new') }));
+  await scene.lab.writeAt(await scene.lab.vmId('web'), 'scsi0:0', blocks);
+  const second = await assertBacksUp('web');
+
+  assert.ok(second.result.stats.storedBytes > 0);
+  assert.ok(
+    second.result.stats.storedBytes <= 3 * BLOCK_BYTES + 64 * 1024,
+    `${String(second.result.stats.storedBytes)} bytes were stored`,
+  );
+  assert.equal(second.result.stats.readBytes > 10 * MIB, true);
+  for (const { result, hold } of [first, second]) await scene.assertRestores(result.pointId ?? '', 'web', hold);
+});
+
+test('has no old bytes where the host leaves out what no layer holds', async () => {
+  const id = await scene.lab.vmId('mail');
+  await scene.lab.set({ rdmHoles: 'skip' });
+  await assertBacksUp('mail');
+  // The area goes back to being a hole, as after a guest's discard.
+  await scene.lab.writeAt(id, 'scsi0:0', [{ offsetBytes: 0, data: Buffer.alloc(8 * MIB) }]);
+
+  const { result } = await assertBacksUp('mail');
+
+  assert.ok(result.stats.zeroBytes >= 7 * MIB);
+});
+
+test('takes two machines at once, and takes back what both needed when the last one ends', async () => {
+  await scene.lab.set({ cloneBytesPerSecond: 8 * MIB });
+  const backups = await Promise.all([scene.back('web'), scene.back('mail')]);
+  for (const { result } of backups) {
+    assert.equal(result.state, 'success', JSON.stringify(result.error));
+    assert.deepEqual([...new Set(result.disks.map((disk) => disk.route))], ['iscsi-clone']);
+  }
+});
+
+test('uses another port when 3260 is taken, opens the firewall for it and closes it again', async () => {
+  const squatter = createServer().listen(3260, '127.0.0.1');
+  try {
+    // Somebody else's target there does just as well.
+    await new Promise((resolve) => squatter.once('listening', resolve).once('error', resolve));
+
+    const { lines } = await assertBacksUp('mail');
+
+    const opened = lines.find((line) => line.code === 'ISCSI_FIREWALL_OPENED');
+    assert.equal(opened?.details?.['ruleset'], 'vSPC');
+    assert.notEqual(opened.details['port'], 3260);
+  } finally {
+    squatter.close();
+  }
+});
+
+test('leaves software iSCSI on where it was on', async () => {
+  const { run, close } = await loginToHost();
+  try {
+    await run('esxcli iscsi software set --enabled=true');
+    await assertBacksUp('mail');
+    assert.equal((await scene.lab.iscsi()).enabled, true);
+    await run('esxcli iscsi software set --enabled=false');
+  } finally {
+    close();
+  }
+});
+
+test('waits for a slow rescan', async () => {
+  await scene.lab.set({ iscsiRescanMs: 4000 });
+  await assertBacksUp('mail');
+});
+
+test('goes on after the link was cut', async () => {
+  await scene.lab.set({ cloneBytesPerSecond: 6 * MIB });
+  const backing = assertBacksUp('web');
+  await hasSession();
+  assert.equal(await scene.lab.cutIscsi(), 1);
+  await backing;
+});
+
+for (const [fault, switches] of [
+  ['the secret is wrong', { iscsiSecret: 'wrong' }],
+  ['there is no path', { iscsiPath: 'dead' }],
+  ['the initiator cannot be enabled', { iscsiEnable: 'refuse' }],
+  ['the host knows no secret for one target', { iscsiTargetChap: 'unknown' }],
+] as const) {
+  test(`takes another route when ${fault}, and remembers it`, async () => {
+    await scene.lab.set(switches);
+
+    const { result, lines, hold } = await scene.back('mail');
+
+    assert.equal(result.state, 'success', JSON.stringify(result.error));
+    assert.equal(result.disks[0]?.route, 'host-clone');
+    assert.ok(lines.some((line) => line.code === 'ROUTE_CHANGED'));
+    assert.ok(scene.host.facts.iscsiRefusedAtMs !== undefined);
+    await scene.assertEqualsFrozen(result.pointId ?? '', 'mail', hold);
+    await scene.assertUntouched();
+    const again = await scene.back('mail');
+    assert.ok(again.lines.every((line) => line.code !== 'ROUTE_ISCSI_CLONE'));
+  });
+}
+
+test('ends by another route when the path dies in the middle', async () => {
+  await scene.lab.set({ cloneBytesPerSecond: 6 * MIB, iscsiPathTimeoutMs: 500 });
+  const backing = scene.back('web');
+  await hasSession();
+  await scene.lab.set({ iscsiPath: 'dead' });
+  await scene.lab.cutIscsi();
+
+  const { result, hold } = await backing;
+
+  assert.equal(result.state, 'success', JSON.stringify(result.error));
+  await scene.assertEqualsFrozen(result.pointId ?? '', 'web', hold);
+});
+
+test('is cancelled in the middle', async () => {
+  await scene.lab.set({ cloneBytesPerSecond: 4 * MIB });
+  const cancel = new AbortController();
+  const backing = scene.back('web', { signal: cancel.signal });
+  await hasSession();
+  cancel.abort();
+
+  const { result } = await backing;
+
+  assert.deepEqual([result.state, result.pointId, result.holdReleased], ['cancelled', null, true]);
+  await scene.assertUntouched();
+});
+
+test('goes on after the host lost the SSH connection', async () => {
+  await scene.lab.set({ cloneBytesPerSecond: 6 * MIB });
+  const backing = assertBacksUp('web');
+  await hasSession();
+  assert.ok((await scene.lab.killSessions()) > 0);
+  await backing;
+});
+
+test('is taken up by a retry, or swept, after kill -9 in the middle of a clone', async () => {
+  for (const next of ['retry', 'sweep'] as const) {
+    await scene.lab.set({ cloneBytesPerSecond: 4 * MIB });
+    const { identity } = await findMachine(scene.host, 'web');
+    const hold = `dozo-${randomHex(8)}`;
+    scene.holds.push(hold);
+    const order: ChildOrder = { address: scene.address, repositoryPath: scene.repositoryPath, identity, hold };
+    child = spawn(process.execPath, [join(import.meta.dirname, 'iscsi-child.ts')], {
+      stdio: ['pipe', 'ignore', 'inherit'],
+    });
+    child.stdin?.end(`${JSON.stringify(order)}\n`);
+    await hasSession();
+    await new Promise((resolve) => setTimeout(resolve, 1500));
+    const ended = new Promise((resolve) => child?.once('exit', resolve));
+    child.kill('SIGKILL');
+    await ended;
+    assert.ok((await scene.lab.iscsi()).statics.length > 0, 'nothing was left: the test proves nothing');
+    await scene.lab.set({ cloneBytesPerSecond: null });
+
+    if (next === 'retry') await assertBacksUp('web', hold);
+    else {
+      const report = await scene.host.sweep([hold]);
+      assert.deepEqual(report.failed, []);
+      assert.ok(report.removed.some(({ what }) => what === 'iSCSI target'));
+    }
+    await scene.assertUntouched();
+  }
+});
+
+test('serves at the address and port that it is told', async () => {
+  const iscsi = { portal: new SharedPortal({ bind: '0.0.0.0', port: 23_260 }), address: '127.0.0.2' };
+  const host = await scene.connect({ iscsi });
+
+  const { result, lines } = await scene.back('mail', { host });
+
+  assert.equal(result.disks[0]?.route, 'iscsi-clone', JSON.stringify(lines));
+  await host.close();
+});
+
+async function hasSession(): Promise<void> {
+  for (let attempt = 0; attempt < 600; attempt += 1) {
+    if ((await scene.lab.iscsi()).sessions.length > 0) return;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  assert.fail('the host did not log in within a minute');
+}
+
+async function loginToHost() {
+  const { loginToLab } = await import('../lab/ssh-login.ts');
+  const login = await loginToLab(scene.lab);
+  return { run: (command: string) => login.read(command), close: () => login.close() };
+}
