@@ -1,7 +1,7 @@
 import { mkdir, readdir } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { AppError } from '../errors/index.ts';
-import { createRepository, openRepository, type KeySecret, type Repository } from '../repository/index.ts';
+import { createRepository, openRepository, type KeySecret, type KeptRepository } from '../repository/index.ts';
 import type { Clock, Logger } from '../runtime/index.ts';
 import { openLocalStorage } from '../storage/index.ts';
 import { placeRestoreTool } from './place-restore-tool.ts';
@@ -21,7 +21,7 @@ const BEGINNING = new Set(['repository.dozo', 'readme.txt', 'tmp']);
 export async function openFolder(
   path: string,
   parts: Parts & { threads?: number; secret?: KeySecret },
-): Promise<Repository> {
+): Promise<KeptRepository> {
   const { clock, logger } = parts;
   const storage = await openLocalStorage({ folder: path, clock, logger });
   return openRepository({
@@ -41,7 +41,7 @@ export async function openFolder(
 export async function createInFolder(
   path: string,
   parts: Parts & { chunkSizeBytes: number; passphrase: string | null },
-): Promise<Repository> {
+): Promise<KeptRepository> {
   const { clock, logger, chunkSizeBytes, passphrase } = parts;
   await makeFolder(path);
   const names = (await readdir(path)).filter((name) => !NAS_OWN.test(name));

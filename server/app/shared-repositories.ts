@@ -1,6 +1,6 @@
 import type { RepositoryAddress } from '../contract/task.ts';
 import type { Sealer } from '../queue/index.ts';
-import type { Repository } from '../repository/index.ts';
+import type { KeptRepository } from '../repository/index.ts';
 import type { Clock, Logger } from '../runtime/index.ts';
 import { openFolder } from './open-repository.ts';
 import { openAddressKey } from './repository-secrets.ts';
@@ -8,14 +8,14 @@ import { openAddressKey } from './repository-secrets.ts';
 /** A repository in use by several tasks of one worker: one index in memory, one set of threads. */
 export class SharedRepositories {
   readonly #parts: { sealer: Sealer; clock: Clock; logger: Logger };
-  readonly #open = new Map<string, { opening: Promise<Repository>; users: number }>();
+  readonly #open = new Map<string, { opening: Promise<KeptRepository>; users: number }>();
 
   constructor(parts: { sealer: Sealer; clock: Clock; logger: Logger }) {
     this.#parts = parts;
   }
 
   /** Opens the repository, or shares the open one, for as long as `work` takes. */
-  async use<T>(address: RepositoryAddress, work: (repository: Repository) => Promise<T>): Promise<T> {
+  async use<T>(address: RepositoryAddress, work: (repository: KeptRepository) => Promise<T>): Promise<T> {
     const { path } = address;
     const { sealer, clock, logger } = this.#parts;
     const secret = openAddressKey(sealer, address);

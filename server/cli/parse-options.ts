@@ -23,6 +23,13 @@ export function parseSize(text: string): number {
   return Number(digits) * 1024 ** power;
 }
 
+/** A date or an instant of ISO 8601; a date alone begins at midnight UTC. */
+export function parseTime(text: string): number {
+  const atMs = /^\d{4}-\d{2}-\d{2}/.test(text) ? Date.parse(text) : Number.NaN;
+  if (!Number.isNaN(atMs)) return atMs;
+  throw new InvalidArgumentError('It must look like 2027-01-31 or 2027-01-31T12:00Z.');
+}
+
 /** Values of an option that may stand several times. */
 export function collect(value: string, before: string[]): string[] {
   return [...before, value];

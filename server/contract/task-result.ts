@@ -1,3 +1,6 @@
+import type { z } from 'zod';
+import type { maintenanceResultSchema } from './api/run.schema.ts';
+import type { ErrorBody } from './error-codes.ts';
 import type { BackupResult, RestoreResult } from './run.ts';
 import type { Sealed } from './task.ts';
 import type { HostFactsView } from './api/host.schema.ts';
@@ -16,6 +19,8 @@ export interface WorkerResults {
   export: RestoreResult;
   sweep: SweepResult;
   check: CheckResult;
+  maintenance: MaintenanceResult;
+  'change-points': { failed: { pointId: string; error: ErrorBody }[] };
   points: PointsResult;
   'create-repository': { formatId: string; chunkSizeBytes: number; keys: NewRepositoryKeys | null };
   keys: KeysResult;
@@ -60,6 +65,8 @@ export interface CheckResult {
   /** Empty: all is well. */
   damages: { code: string; text: string; name: string; affects: unknown[] }[];
 }
+
+export type MaintenanceResult = z.infer<typeof maintenanceResultSchema>;
 
 /** A repository as it is now; what the catalogue remembers of it is replaced by this. */
 export interface PointsResult {

@@ -43,6 +43,16 @@ export type WorkerTask =
     }
   | { kind: 'sweep'; address: Sealed; facts?: unknown; holds: string[] }
   | { kind: 'check'; runId: string; repository: RepositoryAddress; depth: 'structure' | 'hashes' }
+  | {
+      kind: 'maintenance';
+      runId: string;
+      repository: RepositoryAddress;
+      /** How long to wait for runs that may need what is to go. */
+      patienceMs: number;
+      /** Which part of the store is read again; null: none. */
+      verify: { after: string | null; bytesMax: number; timeMs: number } | null;
+    }
+  | { kind: 'change-points'; repository: RepositoryAddress; pointIds: string[]; change: PointChange }
   | { kind: 'points'; repository: RepositoryAddress }
   | {
       kind: 'create-repository';
@@ -61,6 +71,9 @@ export type KeyAction =
   | { kind: 'drill'; secret: Sealed }
   /** Opens with somebody's passphrase or recovery key, and adds a key for this installation. */
   | { kind: 'take-up'; secret: Sealed };
+
+export type PointChange =
+  { verb: 'delete'; keepUntilMs: number; reason: string } | { verb: 'restore' } | { verb: 'lock'; untilMs: number };
 
 /** AES-256-GCM over JSON with the key that server and workers share; base64. */
 export type Sealed = string;

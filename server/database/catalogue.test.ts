@@ -319,6 +319,8 @@ describe('catalogue', () => {
       rootHash: 'r',
       previousPointId: null,
       disks: [{ key: 'scsi0:0', label: 'l', sizeBytes: 10, storedBytes: 1 }],
+      lockedUntilMs: null,
+      trash: null,
     };
     const points = [1, 2, 3, 4, 5].map((number) => ({
       ...point,

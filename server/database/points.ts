@@ -1,5 +1,5 @@
 import type { PointView } from '../contract/api/point.schema.ts';
-import { integer, json, text, textOrNull } from './row.ts';
+import { encodeJson, integer, integerOrNull, json, jsonOrNull, text, textOrNull } from './row.ts';
 import type { Row, SqlExecutor, SqlValue } from './sqlite.ts';
 
 export type PointRecord = PointView;
@@ -18,8 +18,8 @@ export class Points {
     for (const point of points) {
       await this.#sql.run(
         `INSERT INTO points (id, repository_id, machine_id, machine_name, created_at_ms, state, state_reasons,
-                             consistency, size_bytes, root_hash, previous_point_id, disks)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+                             consistency, size_bytes, root_hash, previous_point_id, disks, locked_until_ms, trash)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
         [
           point.id,
           repositoryId,
@@ -33,6 +33,8 @@ export class Points {
           point.rootHash,
           point.previousPointId,
           JSON.stringify(point.disks),
+          point.lockedUntilMs,
+          encodeJson(point.trash),
         ],
       );
     }
@@ -42,10 +44,12 @@ export class Points {
   async list(filter: {
     machineId?: string | undefined;
     repositoryId?: string | undefined;
+    /** Those in the trash instead of the others. */
+    trash?: boolean | undefined;
     before?: { createdAtMs: number; id: string } | undefined;
     limit: number;
   }): Promise<PointRecord[]> {
-    const conditions: string[] = ['1 = 1'];
+    const conditions: string[] = [filter.trash === true ? 'trash IS NOT NULL' : 'trash IS NULL'];
     const params: SqlValue[] = [];
     if (filter.machineId !== undefined) {
       conditions.push('machine_id = ?');
@@ -71,9 +75,18 @@ export class Points {
     return row === null ? null : toPoint(row);
   }
 
+  /** As they lie in every repository that has them. */
+  async listByIds(ids: readonly string[]): Promise<PointRecord[]> {
+    const rows = await this.#sql.all(
+      'SELECT * FROM points WHERE id IN (SELECT value FROM json_each(?)) ORDER BY created_at_ms DESC, id DESC',
+      [JSON.stringify(ids)],
+    );
+    return rows.map(toPoint);
+  }
+
   async countByMachine(): Promise<Map<string, { count: number; lastAtMs: number }>> {
     const rows = await this.#sql.all(
-      'SELECT machine_id, count(*) AS count, max(created_at_ms) AS last FROM points GROUP BY machine_id',
+      'SELECT machine_id, count(*) AS count, max(created_at_ms) AS last FROM points WHERE trash IS NULL GROUP BY machine_id',
     );
     return new Map(
       rows.map((row) => [text(row, 'machine_id'), { count: integer(row, 'count'), lastAtMs: integer(row, 'last') }]),
@@ -95,5 +108,7 @@ function toPoint(row: Row): PointRecord {
     rootHash: textOrNull(row, 'root_hash'),
     previousPointId: textOrNull(row, 'previous_point_id'),
     disks: json(row, 'disks'),
+    lockedUntilMs: integerOrNull(row, 'locked_until_ms'),
+    trash: jsonOrNull(row, 'trash'),
   };
 }

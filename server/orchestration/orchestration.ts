@@ -5,6 +5,7 @@ import { loadSettings, type OrchestrationContext } from './context.ts';
 import { HostService } from './hosts.ts';
 import { InventoryKeeper } from './inventory-keeper.ts';
 import { JobService } from './jobs.ts';
+import { MaintenanceService } from './maintenance.ts';
 import type { SenderOptions } from './notice-sender.ts';
 import { Notifications } from './notifications.ts';
 import { ReportService } from './reports.ts';
@@ -25,6 +26,7 @@ export class Orchestration {
   readonly schedules: ScheduleService;
   readonly repositoryKeys: RepositoryKeyService;
   readonly retention: RetentionService;
+  readonly maintenance: MaintenanceService;
   readonly keeper: RunKeeper;
   readonly notifications: Notifications;
   readonly reports: ReportService;
@@ -43,7 +45,13 @@ export class Orchestration {
     this.jobs = new JobService(context);
     this.#starter = new RunStarter(context);
     this.retention = new RetentionService(context);
-    this.keeper = new RunKeeper(context, { repositories: this.repositories, hosts: this.hosts });
+    this.maintenance = new MaintenanceService(context, {
+      repositories: this.repositories,
+      retention: this.retention,
+      starter: this.#starter,
+      announce: (runId) => this.keeper.announce(runId),
+    });
+    this.keeper = new RunKeeper(context, { hosts: this.hosts, maintenance: this.maintenance });
     this.reports = new ReportService(context);
     this.notifications = new Notifications(context, options);
     this.#scheduler = new Scheduler(context, {
@@ -58,11 +66,13 @@ export class Orchestration {
   start(): void {
     this.keeper.start();
     this.#scheduler.start();
+    this.maintenance.start();
     this.notifications.start();
   }
 
   async stop(): Promise<void> {
     await this.notifications.stop();
+    await this.maintenance.stop();
     await this.#scheduler.stop();
     await this.keeper.stop();
   }
@@ -81,6 +91,16 @@ export class Orchestration {
 
   async startCheck(...args: Parameters<RunStarter['startCheck']>): Promise<string> {
     return this.#announce(await this.#starter.startCheck(...args));
+  }
+
+  async startMaintenance(repositoryId: string): Promise<string> {
+    return this.#announce(await this.maintenance.begin(repositoryId));
+  }
+
+  /** @throws NOT_FOUND, CONFLICT while it runs; nothing is changed when the versions cannot be moved */
+  async removeJob(jobId: string, versions: 'keep' | 'trash'): Promise<void> {
+    if (versions === 'trash') await this.maintenance.trashPointsOfJob(jobId);
+    await this.jobs.remove(jobId);
   }
 
   async loadSettings(): Promise<Settings> {

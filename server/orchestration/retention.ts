@@ -1,5 +1,6 @@
 import type { z } from 'zod';
 import type {
+  Retention,
   RetentionPreview,
   retentionPreviewInputSchema,
   RetentionSimulation,
@@ -12,7 +13,7 @@ import { found, type OrchestrationContext } from './context.ts';
 /** More versions than a repository has. */
 const ALL_POINTS = 1_000_000;
 
-/** What retention would do. Nothing is removed here. */
+/** What retention would do, and does. Nothing is removed here. */
 export class RetentionService {
   readonly #context: OrchestrationContext;
 
@@ -31,9 +32,7 @@ export class RetentionService {
       byMachine.set(point.machineId, [...(byMachine.get(point.machineId) ?? []), point]);
     }
     const machines = [...byMachine].map(([machineId, points]) => {
-      // Locks are not in the catalogue yet, nor in any repository.
-      const judged = points.map(({ id, createdAtMs, state }) => ({ id, createdAtMs, state, lockedUntilMs: null }));
-      const reasons = judgePoints(judged, retention, clock.nowMs());
+      const reasons = judgePoints(points, retention, clock.nowMs());
       return {
         machineId,
         machineName: points[0]?.machineName ?? machineId,
@@ -54,6 +53,46 @@ export class RetentionService {
       removedCount: removed.length,
       removedStoredBytes: removed.reduce((sum, point) => sum + point.storedBytes, 0),
     };
+  }
+
+  /**
+   * Versions that every job of their machine lets go of. A machine that some job of the repository keeps all
+   * of, or whose last run did not go well, lets go of none: what does not grow must not shrink.
+   */
+  async plan(repositoryId: string): Promise<{ pointIds: string[] }> {
+    const { catalogue, clock } = this.#context;
+    const rules = new Map<string, (Retention | null)[]>();
+    for (const job of await catalogue.jobs.list()) {
+      if (job.repositoryId !== repositoryId) continue;
+      for (const machineId of job.machineIds) {
+        rules.set(machineId, [...(rules.get(machineId) ?? []), job.options.retention]);
+      }
+    }
+    const lastStates = new Map(
+      (await catalogue.parts.listLastOfMachines()).map((part) => [part.machineId, part.state]),
+    );
+    const points = await catalogue.points.list({ repositoryId, limit: ALL_POINTS });
+    const pointIds: string[] = [];
+    for (const [machineId, retentions] of rules) {
+      const state = lastStates.get(machineId);
+      if (state !== 'success' && state !== 'warning') continue;
+      const own = points.filter((point) => point.machineId === machineId);
+      const judged = retentions.map((rule) => (rule === null ? null : judgePoints(own, rule, clock.nowMs())));
+      for (const { id } of own) {
+        if (judged.every((reasons) => reasons !== null && (reasons.get(id) ?? []).length === 0)) pointIds.push(id);
+      }
+    }
+    return { pointIds };
+  }
+
+  /** Which versions of a job stay. @throws NOT_FOUND */
+  async setOfJob(jobId: string, retention: Retention | null): Promise<void> {
+    const { catalogue, clock, events } = this.#context;
+    await catalogue.transaction(async (tables) => {
+      const job = found(await tables.jobs.load(jobId), 'job', jobId);
+      await tables.jobs.change({ ...job, options: { ...job.options, retention }, updatedAtMs: clock.nowMs() });
+    });
+    events.emit({ type: 'changed', what: 'job', id: jobId });
   }
 
   /** @throws INPUT_INVALID */

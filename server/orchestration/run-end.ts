@@ -2,6 +2,7 @@ import type { z } from 'zod';
 import {
   backupResultSchema,
   checkResultSchema,
+  maintenanceResultSchema,
   restoreResultSchema,
   type RunKind,
 } from '../contract/api/run.schema.ts';
@@ -55,6 +56,7 @@ const RESULT_SCHEMAS = {
   restore: restoreResultSchema,
   export: restoreResultSchema,
   check: checkResultSchema,
+  maintenance: maintenanceResultSchema,
 } as const;
 
 /** The worst part decides; waiting and running parts must not be among them. */
@@ -74,7 +76,7 @@ function narrowError(error: { code: string; message: string; hint?: string | und
     : { code, message: error.message, hint: error.hint, details };
 }
 
-function damaged(result: z.infer<typeof checkResultSchema>): ErrorBody {
+function damaged(result: Pick<z.infer<typeof checkResultSchema>, 'damages'>): ErrorBody {
   const first = result.damages[0]?.text ?? '';
   return new AppError('REPOSITORY_PACK_DAMAGED', `${result.damages.length} damages were found. The first: ${first}`, {
     hint: 'Look at the volume and its disks. The result of this run says which versions are concerned.',

@@ -10,7 +10,7 @@ import { found, loadSettings, type OrchestrationContext } from './context.ts';
 import { chooseParts, priorityOf, type DispatchPart } from './dispatch.ts';
 import { HoldSweeper } from './hold-sweeper.ts';
 import type { HostService } from './hosts.ts';
-import type { RepositoryService } from './repositories.ts';
+import type { MaintenanceService } from './maintenance.ts';
 import { judgeOutcome, worstState } from './run-end.ts';
 import { RunLog } from './run-log.ts';
 import { viewPart, viewRun } from './views.ts';
@@ -33,8 +33,8 @@ const DAY_MS = 86_400_000;
  */
 export class RunKeeper {
   readonly #context: OrchestrationContext;
-  readonly #repositories: RepositoryService;
   readonly #hosts: HostService;
+  readonly #maintenance: Pick<MaintenanceService, 'afterRun'>;
   readonly #log: RunLog;
   readonly #sweeper: HoldSweeper;
   /** Since when a task is missing in the queue, on the monotonic clock. */
@@ -47,10 +47,13 @@ export class RunKeeper {
   #nextSweepMs = 0;
   #nextRetainMs = 0;
 
-  constructor(context: OrchestrationContext, services: { repositories: RepositoryService; hosts: HostService }) {
+  constructor(
+    context: OrchestrationContext,
+    services: { hosts: HostService; maintenance: Pick<MaintenanceService, 'afterRun'> },
+  ) {
     this.#context = context;
-    this.#repositories = services.repositories;
     this.#hosts = services.hosts;
+    this.#maintenance = services.maintenance;
     this.#log = new RunLog(context);
     this.#sweeper = new HoldSweeper(context, this.#log);
   }
@@ -296,9 +299,7 @@ export class RunKeeper {
     const logFailure = (error: unknown): void => {
       this.#context.logger.warn({ runId: run.id, code: toAppError(error).code }, 'looking again after a run failed');
     };
-    if (run.kind === 'backup' && run.repositoryId !== null) {
-      this.#repositories.refresh(run.repositoryId).catch(logFailure);
-    }
+    if (run.kind === 'backup' || run.kind === 'maintenance') this.#maintenance.afterRun(run, parts).catch(logFailure);
     if (run.kind === 'restore') {
       for (const { hostId } of parts) if (hostId !== null) this.#hosts.refresh(hostId).catch(logFailure);
     }
@@ -314,7 +315,6 @@ export class RunKeeper {
   }
 }
 
-/** What the host turned out to be while it was used: which routes work, what its licence refuses. */
 async function describeParts(tables: Tables, parts: readonly RunPartRecord[]): Promise<DispatchPart[]> {
   const jobs = new Map((await tables.jobs.list()).map((job) => [job.id, job]));
   const described: DispatchPart[] = [];
@@ -342,6 +342,7 @@ async function explainCancel(tables: Tables, runId: string): Promise<ErrorBody |
   }).toBody();
 }
 
+/** What the host turned out to be while it was used: which routes work, what its licence refuses. */
 async function takeOverFacts(tables: Tables, part: RunPartRecord, outcome: TaskOutcome, atMs: number): Promise<void> {
   const { value } = outcome;
   if (part.hostId === null || typeof value !== 'object' || value === null || !('facts' in value)) return;

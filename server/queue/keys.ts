@@ -10,11 +10,13 @@ export function queueOf(task: WorkerTask): QueueName {
     case 'restore':
     case 'export':
     case 'check':
+    case 'maintenance':
       return 'runs';
     case 'probe':
     case 'inventory':
     case 'sweep':
     case 'points':
+    case 'change-points':
     case 'create-repository':
     case 'keys':
       return 'requests';

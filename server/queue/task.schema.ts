@@ -81,6 +81,25 @@ export const workerTaskSchema: z.ZodType<WorkerTask> = z.discriminatedUnion('kin
   }),
   z.strictObject({ kind: z.literal('sweep'), address: sealed, facts: z.unknown().optional(), holds: z.array(hold) }),
   z.strictObject({ kind: z.literal('check'), runId, repository, depth: z.enum(['structure', 'hashes']) }),
+  z.strictObject({
+    kind: z.literal('maintenance'),
+    runId,
+    repository,
+    patienceMs: z.number().nonnegative(),
+    verify: z
+      .strictObject({ after: z.string().nullable(), bytesMax: z.number().positive(), timeMs: z.number().positive() })
+      .nullable(),
+  }),
+  z.strictObject({
+    kind: z.literal('change-points'),
+    repository,
+    pointIds: z.array(z.string()),
+    change: z.discriminatedUnion('verb', [
+      z.strictObject({ verb: z.literal('delete'), keepUntilMs: z.number(), reason: z.string() }),
+      z.strictObject({ verb: z.literal('restore') }),
+      z.strictObject({ verb: z.literal('lock'), untilMs: z.number() }),
+    ]),
+  }),
   z.strictObject({ kind: z.literal('points'), repository }),
   z.strictObject({
     kind: z.literal('create-repository'),

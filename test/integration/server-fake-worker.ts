@@ -1,8 +1,9 @@
-import { appendFileSync, existsSync, readFileSync } from 'node:fs';
+import { appendFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { runWorkerProcess } from '../../server/app/worker-process.ts';
 import { readWorkerConfiguration } from '../../server/app/configuration.ts';
+import type { ErrorBody } from '../../server/contract/error-codes.ts';
 import type { BackupResult, RestoreResult } from '../../server/contract/run.ts';
 import type { InventoryResult, PointsResult } from '../../server/contract/task-result.ts';
 import type { WorkerTask } from '../../server/contract/task.ts';
@@ -158,6 +159,8 @@ function addPoint(task: Extract<WorkerTask, { kind: 'backup' }>, pointId: string
     rootHash: 'ff',
     previousPointId: null,
     disks: [{ key: 'scsi0:0', label: 'Hard disk 1', sizeBytes: 1000, storedBytes: 10 }],
+    lockedUntilMs: null,
+    trash: null,
     identity: task.identity as PointsResult['points'][number]['identity'],
   };
   appendFileSync(join(folder, 'points.json'), `${JSON.stringify(point)}\n`);
@@ -209,6 +212,37 @@ const processors: Processors = {
     return { removed: task.holds.map((hold) => ({ hold, what: 'VM snapshot' })), failed: [] };
   },
   check: async (task) => ({ depth: task.depth, points: 1, packs: 1, chunks: 1, readBytes: 10, damages: [] }),
+  maintenance: async (task, context) => {
+    note('maintenance-start', { verify: task.verify });
+    await work(context, 'maintenance', readScript().backupMs);
+    return {
+      state: 'done',
+      waitingFor: [],
+      purgedPoints: [],
+      keptPoints: readPoints().length,
+      fencedSessions: [],
+      packs: 1,
+      removedPacks: 0,
+      removedBytes: 0,
+      writtenBytes: 0,
+      missingChunks: 0,
+      verification: null,
+      damages: [],
+    };
+  },
+  'change-points': async ({ pointIds, change }) => {
+    const points = readPoints();
+    const failed: { pointId: string; error: ErrorBody }[] = [];
+    for (const point of points.filter(({ id }) => pointIds.includes(id))) {
+      if (change.verb === 'lock') point.lockedUntilMs = change.untilMs;
+      else if (change.verb === 'restore') point.trash = null;
+      else if ((point.lockedUntilMs ?? 0) > Date.now()) {
+        failed.push({ pointId: point.id, error: new AppError('POINT_LOCKED', 'It is locked.').toBody() });
+      } else point.trash = { deletedAtMs: Date.now(), keepUntilMs: change.keepUntilMs, reason: change.reason };
+    }
+    writeFileSync(join(folder, 'points.json'), points.map((point) => `${JSON.stringify(point)}\n`).join(''));
+    return { failed };
+  },
   points: async (task) => {
     if (task.repository.path.includes('missing')) throw new AppError('STORAGE_MISSING', 'It is not mounted.');
     const points = readPoints();

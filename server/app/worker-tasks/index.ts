@@ -7,9 +7,11 @@ import type { Clock, Logger } from '../../runtime/index.ts';
 import type { IscsiAccess } from '../../source/index.ts';
 import { placeRestoreTool } from '../place-restore-tool.ts';
 import { SharedRepositories } from '../shared-repositories.ts';
+import { changePoints } from './change-points.ts';
 import { checkFolder } from './check-folder.ts';
 import { probeHost, withHost } from './connect-host.ts';
 import { listPoints } from './list-points.ts';
+import { maintainFolder } from './maintain-folder.ts';
 import { createWithKeys, manageKeys } from './repository-keys.ts';
 
 interface Parts {
@@ -71,6 +73,12 @@ export function createProcessors(parts: Parts): Processors {
 
     check: (task, context) =>
       repositories.use(task.repository, (repository) => checkFolder(repository, task.depth, context, clock)),
+
+    maintenance: (task, context) =>
+      repositories.use(task.repository, (repository) => maintainFolder(repository, task, context, clock)),
+
+    'change-points': (task) =>
+      repositories.use(task.repository, (repository) => changePoints(repository, task.pointIds, task.change)),
 
     points: (task) => repositories.use(task.repository, listPoints),
 

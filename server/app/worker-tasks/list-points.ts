@@ -1,18 +1,27 @@
 import { machineIdentitySchema } from '../../contract/api/machine.schema.ts';
 import type { PointsResult } from '../../contract/task-result.ts';
-import type { PointListing, PointManifest, Repository } from '../../repository/index.ts';
+import type { KeptRepository, PointFate, PointListing, PointManifest } from '../../repository/index.ts';
 
 /** What a repository holds, as the catalogue remembers it. */
-export async function listPoints(repository: Repository): Promise<PointsResult> {
+export async function listPoints(repository: KeptRepository): Promise<PointsResult> {
+  const fates = await repository.listFates();
+  const listings = [...(await repository.listPoints()), ...(await repository.listTrash())];
   return {
     formatId: repository.id,
     chunkSizeBytes: repository.chunkSizeBytes,
     stats: await repository.stats(),
-    points: (await repository.listPoints()).map(describePoint),
+    points: listings.map((listing) => ({ ...describePoint(listing), ...describeFate(fates.get(listing.pointId)) })),
   };
 }
 
-type PointFacts = PointsResult['points'][number];
+type PointFacts = Omit<PointsResult['points'][number], 'lockedUntilMs' | 'trash'>;
+
+function describeFate(fate: PointFate | undefined): Pick<PointsResult['points'][number], 'lockedUntilMs' | 'trash'> {
+  const deleted = fate?.deleted ?? null;
+  const trash =
+    deleted === null ? null : { deletedAtMs: deleted.atMs, keepUntilMs: deleted.keepUntilMs, reason: deleted.reason };
+  return { lockedUntilMs: fate?.lockedUntilMs ?? null, trash };
+}
 
 function describePoint(listing: PointListing): PointFacts {
   const { manifest } = listing;

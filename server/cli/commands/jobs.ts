@@ -66,10 +66,14 @@ export function addJobCommands(program: Command, context: CommandContext): void 
     });
     return describe(api, changed);
   });
-  context.handle(context.leaf(jobs, 'remove <job>', 'delete a job; its versions stay'), async ({ api, args }) => {
+  const remove = context
+    .leaf(jobs, 'remove <job>', 'delete a job; its versions stay')
+    .option('--versions <what>', 'keep them, or move them to the trash', oneOf(['keep', 'trash']), 'keep');
+  context.handle<{ versions: 'keep' | 'trash' }>(remove, async ({ api, args, options: { versions } }) => {
     const job = await findNamed<JobView>(api, 'jobs', args[0] ?? '');
-    await api.delete(`/jobs/${job.id}`);
-    return doneOutput({ removed: job.id }, `Deleted ${cleanText(job.name)}; its versions stay.`);
+    await api.delete(`/jobs/${job.id}?versions=${versions}`);
+    const fate = versions === 'keep' ? 'stay' : 'are in the trash';
+    return doneOutput({ removed: job.id, versions }, `Deleted ${cleanText(job.name)}; its versions ${fate}.`);
   });
   const run = addWaitOptions(
     context

@@ -3,16 +3,25 @@ import { rename, rm } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
 import type { Command } from 'commander';
 import type { z } from 'zod';
-import type { pointPageSchema, PointView } from '../../contract/api/point.schema.ts';
+import type { pointPageSchema, PointsChanged, PointView } from '../../contract/api/point.schema.ts';
 import { AppError } from '../../errors/index.ts';
 import { formatBytes } from '../../runtime/index.ts';
-import { doneOutput, listOutput, showOutput, type Api, type CommandContext } from '../command-context.ts';
+import {
+  doneOutput,
+  EXIT_DONE,
+  EXIT_FAILED,
+  listOutput,
+  showOutput,
+  type Api,
+  type CommandContext,
+} from '../command-context.ts';
 import { openAnswer } from '../connection.ts';
 import { findNamed, type Named } from '../find-named.ts';
 import { formatTime } from '../format.ts';
-import { parseInteger } from '../parse-options.ts';
+import { parseInteger, parseTime } from '../parse-options.ts';
 
 interface ListOptions {
+  trash?: boolean;
   vm?: string;
   repository?: string;
   refresh?: boolean;
@@ -39,6 +48,26 @@ export function addPointCommands(program: Command, context: CommandContext): voi
       formatBytes(point.sizeBytes),
     ]),
   );
+  const trash = context
+    .leaf(points, 'trash', 'versions that were deleted and can be brought back')
+    .option('--vm <vm>', 'of one VM')
+    .option('--repository <repository>', 'in one repository')
+    .option('--limit <number>', 'at most so many', parseInteger(1, 1_000_000), 50);
+  context.handle<ListOptions>(trash, async ({ api, options }) =>
+    listOutput(
+      await listPoints(api, { ...options, trash: true }),
+      ['ID', 'VM', 'TIME', 'DELETED', 'GONE AFTER', 'WHY'],
+      (point) => [
+        point.id,
+        point.machineName,
+        formatTime(point.createdAtMs),
+        formatTime(point.trash?.deletedAtMs ?? null),
+        formatTime(point.trash?.keepUntilMs ?? null),
+        point.trash?.reason ?? '-',
+      ],
+    ),
+  );
+  addChangeCommands(points, context);
   context.handle(context.leaf(points, 'show <point>', 'one version'), async ({ api, args }) => {
     const point = await api.get<PointView>(`/points/${encodeURIComponent(args[0] ?? '')}`);
     return showOutput(point, [
@@ -48,6 +77,8 @@ export function addPointCommands(program: Command, context: CommandContext): voi
       ['state', [point.state, ...point.stateReasons].join(' ')],
       ['consistency', point.consistency ?? '-'],
       ['root hash', point.rootHash ?? '-'],
+      ['locked until', formatTime(point.lockedUntilMs)],
+      ['trash', point.trash === null ? '-' : `gone after ${formatTime(point.trash.keepUntilMs)}`],
       ...point.disks.map(
         (disk) =>
           [disk.key, `${disk.label}, ${formatBytes(disk.sizeBytes)}, stored ${formatBytes(disk.storedBytes)}`] as const,
@@ -62,6 +93,51 @@ export function addPointCommands(program: Command, context: CommandContext): voi
       return doneOutput({ file, bytes }, `Wrote ${formatBytes(bytes)} to ${file}.`);
     },
   );
+}
+
+interface ChangeOptions {
+  repository?: string;
+}
+
+function addChangeCommands(points: Command, context: CommandContext): void {
+  const change = <Options extends ChangeOptions>(
+    usage: string,
+    description: string,
+    act: { path: string; done: string; body(options: Options): Record<string, unknown> },
+  ): Command => {
+    const command = context
+      .leaf(points, `${usage} <points...>`, description)
+      .option('--repository <repository>', 'where copies of them lie as well');
+    context.handle<Options>(command, async ({ api, args, options }) => {
+      const { repository } = options;
+      const answer = await api.post<PointsChanged>(act.path, {
+        pointIds: args,
+        ...(repository === undefined
+          ? {}
+          : { repositoryId: (await findNamed<Named>(api, 'repositories', repository)).id }),
+        ...act.body(options),
+      });
+      const lines = answer.failed.map(({ pointId, error }) => `${pointId}: ${error.message} ${error.hint ?? ''}\n`);
+      const text = `${answer.points.length - answer.failed.length} ${act.done}.\n${lines.join('')}`;
+      return { document: answer, text, exitStatus: answer.failed.length === 0 ? EXIT_DONE : EXIT_FAILED };
+    });
+    return command;
+  };
+  change<ChangeOptions & { days?: number }>('delete', 'move versions to the trash', {
+    path: '/points/delete',
+    done: 'in the trash',
+    body: ({ days }) => (days === undefined ? {} : { trashDays: days }),
+  }).option('--days <number>', 'how long they can be brought back; else as set', parseInteger(0, 3660));
+  change('undelete', 'bring versions back from the trash', {
+    path: '/points/undelete',
+    done: 'brought back',
+    body: () => ({}),
+  });
+  change<ChangeOptions & { until: number }>('lock', 'let nobody delete versions before a time; cannot be taken back', {
+    path: '/points/lock',
+    done: 'locked',
+    body: ({ until }) => ({ untilMs: until }),
+  }).requiredOption('--until <time>', 'like 2027-01-31 or 2027-01-31T12:00Z', parseTime);
 }
 
 /** Under a temporary name first: a download that broke off is not taken for a disk. */
@@ -101,6 +177,7 @@ async function listPoints(api: Api, options: ListOptions): Promise<PointView[]> 
     const page = await api.get<z.infer<typeof pointPageSchema>>('/points', {
       machineId,
       repositoryId,
+      trash: options.trash,
       refresh: before === undefined ? options.refresh : undefined,
       limit: Math.min(PAGE_MAX, options.limit - points.length),
       before,

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import type { RepositoryView } from '../../contract/api/repository.schema.ts';
+import type { RepositoryMaintenanceView, RepositoryView } from '../../contract/api/repository.schema.ts';
 import type { RunView } from '../../contract/api/run.schema.ts';
 import { formatBytes } from '../../runtime/index.ts';
 import { doneOutput, listOutput, showOutput, type CommandContext, type Output } from '../command-context.ts';
@@ -89,6 +89,20 @@ export function addRepositoryCommands(program: Command, context: CommandContext)
       return doneOutput({ removed: repository.id }, `Forgot ${cleanText(repository.name)}; its files stay.`);
     },
   );
+  context.handle(
+    context.leaf(repositories, 'maintenance <repository>', 'when it was and will be maintained, what is in its trash'),
+    async ({ api, args }) => {
+      const repository = await findNamed<RepositoryView>(api, 'repositories', args[0] ?? '');
+      return describeMaintenance(await api.get(`/repositories/${repository.id}/maintenance`));
+    },
+  );
+  const maintain = addWaitOptions(
+    context.leaf(repositories, 'maintain <repository>', 'apply retention, empty the trash of what is over, free room'),
+  );
+  context.handle<WaitOptions>(maintain, async (call) => {
+    const repository = await findNamed<RepositoryView>(call.api, 'repositories', call.args[0] ?? '');
+    return followRun(context, call, await call.api.post<RunView>(`/repositories/${repository.id}/maintenance`, {}));
+  });
   const check = addWaitOptions(
     context
       .leaf(repositories, 'check <repository>', 'start a check')
@@ -99,6 +113,25 @@ export function addRepositoryCommands(program: Command, context: CommandContext)
     const run = await call.api.post<RunView>(`/repositories/${repository.id}/check`, { depth: call.options.depth });
     return followRun(context, call, run);
   });
+}
+
+function describeMaintenance(maintenance: RepositoryMaintenanceView): Output {
+  const { activeRunId, lastRun, nextAtMs, isWaiting, trash, verification } = maintenance;
+  return showOutput(maintenance, [
+    ['at work', activeRunId ?? 'no'],
+    ['last', lastRun === null ? '-' : `${lastRun.state}, ${formatTime(lastRun.finishedAtMs)}`],
+    ['next', formatTime(nextAtMs)],
+    ['waits for runs', isWaiting ? 'yes' : 'no'],
+    ['in the trash', String(trash.points)],
+    ['first gone after', formatTime(trash.nextPurgeAtMs)],
+    [
+      'read again',
+      verification === null
+        ? '-'
+        : `${formatBytes(verification.verifiedBytes)} of ${formatBytes(verification.totalBytes)}`,
+    ],
+    ['whole store read by', formatTime(verification?.lastRoundEndedAtMs ?? null)],
+  ]);
 }
 
 function describe(repository: RepositoryView): Output {

@@ -13,7 +13,20 @@ import { cleanText, formatTable } from '../table.ts';
 type RetentionOptions = Partial<Omit<Retention, 'timeZone'>> & { zone?: string };
 
 export function addRetentionCommands(program: Command, context: CommandContext): void {
-  const retention = program.command('retention').description('which versions rules would keep; nothing is removed');
+  const retention = program.command('retention').description('which versions stay');
+  const set = addRetentionOptions(
+    context.leaf(retention, 'set <job>', 'after each run of a job; the others go to the trash'),
+  );
+  context.handle<RetentionOptions>(set, async ({ api, args, options }) => {
+    const job = await findNamed<Named>(api, 'jobs', args[0] ?? '');
+    const answer = await api.put(`/jobs/${job.id}/retention`, { retention: readRetention(options) });
+    return doneOutput(answer, `${cleanText(job.name)} keeps what these rules name.`);
+  });
+  context.handle(context.leaf(retention, 'clear <job>', 'keep all versions of a job'), async ({ api, args }) => {
+    const job = await findNamed<Named>(api, 'jobs', args[0] ?? '');
+    const answer = await api.put(`/jobs/${job.id}/retention`, { retention: null });
+    return doneOutput(answer, `${cleanText(job.name)} keeps all its versions.`);
+  });
   const preview = addRetentionOptions(
     context
       .leaf(retention, 'preview', 'of the versions that are there')

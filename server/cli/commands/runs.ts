@@ -28,7 +28,11 @@ export function addRunCommands(program: Command, context: CommandContext): void 
     .leaf(runs, 'list', 'runs, newest first')
     .option('--job <job>', 'of one job')
     .option('--vm <vm>', 'of one VM')
-    .option('--kind <kind>', 'backup, restore, export or check', oneOf(['backup', 'restore', 'export', 'check']))
+    .option(
+      '--kind <kind>',
+      'backup, restore, export, check or maintenance',
+      oneOf(['backup', 'restore', 'export', 'check', 'maintenance']),
+    )
     .option('--state <state>', 'in this state')
     .option('--active', 'that have not ended')
     .option('--limit <number>', 'at most so many', parseInteger(1, 100_000), 50);

@@ -28,6 +28,35 @@ export const repositoryChangeSchema = z.strictObject({ name: nameSchema.optional
 
 export const repositoryCheckSchema = z.strictObject({ depth: z.enum(['structure', 'hashes']).default('structure') });
 
+/** Maintenance: versions whose time in the trash is over go for good, room comes free, data is read again. */
+export const repositoryMaintenanceSchema = z
+  .object({
+    /** `/runs/:id` shows how far it is and cancels it. */
+    activeRunId: idSchema.nullable(),
+    lastRun: z.object({ runId: idSchema, state: z.string(), finishedAtMs: timeSchema.nullable() }).nullable(),
+    /** Null: not by itself. */
+    nextAtMs: timeSchema.nullable(),
+    /** Something of the last one waits for runs that were at work. */
+    isWaiting: z.boolean(),
+    trash: z.object({
+      points: z.number(),
+      /** When the first of them goes for good. */
+      nextPurgeAtMs: timeSchema.nullable(),
+    }),
+    /** How far the store was read again; null: never yet. */
+    verification: z
+      .object({
+        roundStartedAtMs: timeSchema,
+        /** The whole store was read by then. */
+        lastRoundEndedAtMs: timeSchema.nullable(),
+        verifiedBytes: z.number(),
+        totalBytes: z.number(),
+      })
+      .nullable(),
+  })
+  .meta({ id: 'RepositoryMaintenance' });
+export type RepositoryMaintenanceView = z.infer<typeof repositoryMaintenanceSchema>;
+
 export const repositoryStatsSchema = z
   .object({
     points: z.number(),

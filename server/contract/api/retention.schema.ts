@@ -86,3 +86,6 @@ export const retentionSimulationSchema = z
   })
   .meta({ id: 'RetentionSimulation' });
 export type RetentionSimulation = z.infer<typeof retentionSimulationSchema>;
+
+/** Of a job. Null: all its versions stay. */
+export const jobRetentionSchema = z.strictObject({ retention: retentionSchema.nullable() });

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { errorBodySchema, idSchema, logLineSchema, pageQuerySchema, timeSchema } from './common.schema.ts';
 
 export const runStateSchema = z.enum(['waiting', 'running', 'success', 'warning', 'incomplete', 'failed', 'cancelled']);
-export const runKindSchema = z.enum(['backup', 'restore', 'export', 'check']);
+export const runKindSchema = z.enum(['backup', 'restore', 'export', 'check', 'maintenance']);
 export type RunKind = z.infer<typeof runKindSchema>;
 /**
  * `catch-up`: the schedule, too late; `retry`: the schedule, after a failure; `link`: the end of a run of
@@ -110,6 +110,34 @@ export const checkResultSchema = z
   })
   .meta({ id: 'CheckResult' });
 
+/** What a maintenance did: ended deletions, freed room, read a part of the store again. */
+export const maintenanceResultSchema = z
+  .object({
+    /** `waiting`: runs are at work that may need what is to go; the next maintenance goes on. */
+    state: z.enum(['done', 'waiting']),
+    waitingFor: z.array(z.string()),
+    /** Versions that were removed for good. */
+    purgedPoints: z.array(z.string()),
+    keptPoints: z.number(),
+    fencedSessions: z.array(z.string()),
+    packs: z.number(),
+    removedPacks: z.number(),
+    removedBytes: z.number(),
+    writtenBytes: z.number(),
+    missingChunks: z.number(),
+    /** Null: none was due. */
+    verification: z
+      .object({
+        verifiedBytes: z.number(),
+        totalBytes: z.number(),
+        /** Where the next one goes on; null: this one came to the end of the store. */
+        nextAfter: z.string().nullable(),
+      })
+      .nullable(),
+    damages: checkResultSchema.shape.damages,
+  })
+  .meta({ id: 'MaintenanceResult' });
+
 /** One machine's (or, for a check, the repository's) part of a run. */
 export const runPartSchema = z
   .object({
@@ -125,7 +153,7 @@ export const runPartSchema = z
     error: errorBodySchema.nullable(),
     progress: machineProgressSchema.nullable(),
     /** By kind of the run; null until it ended. */
-    result: z.union([backupResultSchema, restoreResultSchema, checkResultSchema]).nullable(),
+    result: z.union([backupResultSchema, restoreResultSchema, checkResultSchema, maintenanceResultSchema]).nullable(),
     /** False while something of ours may still be on the host; Dozo keeps trying to remove it. */
     holdReleased: z.boolean(),
   })
@@ -142,6 +170,7 @@ export const runSchema = z
     title: z.string(),
     state: runStateSchema,
     cancelRequested: z.boolean(),
+    stoppedBy: runStopperSchema.nullable(),
     createdAtMs: timeSchema,
     startedAtMs: timeSchema.nullable(),
     finishedAtMs: timeSchema.nullable(),
@@ -170,7 +199,6 @@ export const runQuerySchema = z.strictObject({
   /** Only those made in this span; `toMs` itself is outside. */
   fromMs: z.coerce.number().int().min(0).optional(),
   toMs: z.coerce.number().int().min(0).optional(),
-    stoppedBy: runStopperSchema.nullable(),
 });
 
 export const runPageSchema = z

@@ -3,6 +3,7 @@ import { idSchema } from '../../contract/api/common.schema.ts';
 import {
   jobChangeSchema,
   jobInputSchema,
+  jobRemoveQuerySchema,
   jobRunSchema,
   jobSchema,
   type JobView,
@@ -14,8 +15,8 @@ import {
   schedulePreviewSchema,
   scheduleSchema,
 } from '../../contract/api/schedule.schema.ts';
-import { found, listJobViews } from '../../orchestration/index.ts';
 import { selectionPreviewInputSchema, selectionPreviewSchema } from '../../contract/api/selection.schema.ts';
+import { found, listJobViews } from '../../orchestration/index.ts';
 import { assertReached } from '../reach.ts';
 import { defineRoute, known, type HttpServices } from '../route.ts';
 import { loadRun } from './runs.ts';
@@ -80,9 +81,10 @@ export const jobRoutes = [
     path: '/jobs/:id',
     permission: 'configure',
     tag,
-    summary: 'Delete a job; its versions stay',
+    summary: 'Delete a job; its versions stay, or go to the trash',
     params,
-    handle: ({ services, params: { id } }) => services.orchestration.jobs.remove(id),
+    query: jobRemoveQuerySchema,
+    handle: ({ services, params: { id }, query }) => services.orchestration.removeJob(id, query.versions),
   }),
   defineRoute({
     method: 'post',

@@ -1,6 +1,15 @@
 import { once } from 'node:events';
 import { z } from 'zod';
-import { pointPageSchema, pointQuerySchema, pointSchema, type PointView } from '../../contract/api/point.schema.ts';
+import {
+  pointPageSchema,
+  pointQuerySchema,
+  pointsChangedSchema,
+  pointSchema,
+  pointsDeleteSchema,
+  pointsLockSchema,
+  pointsUndeleteSchema,
+  type PointView,
+} from '../../contract/api/point.schema.ts';
 import { AppError } from '../../errors/index.ts';
 import { addressOf, found } from '../../orchestration/index.ts';
 import type { Caller } from '../authentication.ts';
@@ -25,6 +34,7 @@ export const pointRoutes = [
       const points = await catalogue.points.list({
         machineId: query.machineId,
         repositoryId: query.repositoryId,
+        trash: query.trash,
         before: query.before === undefined ? undefined : parsePosition(query.before),
         limit: query.limit,
       });
@@ -35,6 +45,36 @@ export const pointRoutes = [
         next: last === undefined ? null : `${last.createdAtMs}-${last.id}`,
       };
     },
+  }),
+  defineRoute({
+    method: 'post',
+    path: '/points/delete',
+    permission: 'configure',
+    tag,
+    summary: 'Move versions to the trash; locked ones are refused',
+    body: pointsDeleteSchema,
+    answer: pointsChangedSchema,
+    handle: ({ services, body }) => services.orchestration.maintenance.deletePoints(body),
+  }),
+  defineRoute({
+    method: 'post',
+    path: '/points/undelete',
+    permission: 'configure',
+    tag,
+    summary: 'Bring versions back from the trash',
+    body: pointsUndeleteSchema,
+    answer: pointsChangedSchema,
+    handle: ({ services, body }) => services.orchestration.maintenance.undeletePoints(body),
+  }),
+  defineRoute({
+    method: 'post',
+    path: '/points/lock',
+    permission: 'configure',
+    tag,
+    summary: 'Lock versions until a time; cannot be taken back or shortened',
+    body: pointsLockSchema,
+    answer: pointsChangedSchema,
+    handle: ({ services, body }) => services.orchestration.maintenance.lockPoints(body),
   }),
   defineRoute({
     method: 'get',

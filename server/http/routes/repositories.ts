@@ -6,6 +6,7 @@ import {
   repositoryCheckSchema,
   repositoryCreatedSchema,
   repositoryCreateSchema,
+  repositoryMaintenanceSchema,
   repositorySchema,
   type RepositoryView,
 } from '../../contract/api/repository.schema.ts';
@@ -99,6 +100,29 @@ export const repositoryRoutes = [
       await services.orchestration.repositories.refresh(id);
       return loadRepository(services, id);
     },
+  }),
+  defineRoute({
+    method: 'get',
+    path: '/repositories/:id/maintenance',
+    permission: 'view',
+    tag,
+    summary: 'When the repository was and will be maintained, what is in its trash, how far it was read again',
+    params,
+    answer: repositoryMaintenanceSchema,
+    handle: ({ services, params: { id } }) => services.orchestration.maintenance.describe(id),
+  }),
+  defineRoute({
+    method: 'post',
+    path: '/repositories/:id/maintenance',
+    permission: 'operate',
+    tag,
+    summary: 'Maintain the repository now: apply retention, empty the trash of what is over, free room',
+    params,
+    body: emptySchema,
+    status: 202,
+    answer: runSchema,
+    handle: async ({ services, params: { id } }) =>
+      loadRun(services, await services.orchestration.startMaintenance(id)),
   }),
   defineRoute({
     method: 'post',

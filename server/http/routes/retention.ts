@@ -1,4 +1,7 @@
+import { z } from 'zod';
+import { idSchema } from '../../contract/api/common.schema.ts';
 import {
+  jobRetentionSchema,
   retentionPreviewInputSchema,
   retentionPreviewSchema,
   retentionSimulationInputSchema,
@@ -9,6 +12,20 @@ import { defineRoute } from '../route.ts';
 const tag = 'retention';
 
 export const retentionRoutes = [
+  defineRoute({
+    method: 'put',
+    path: '/jobs/:id/retention',
+    permission: 'configure',
+    tag,
+    summary: 'Which versions of a job stay; the others go to the trash after each run',
+    params: z.object({ id: idSchema }),
+    body: jobRetentionSchema,
+    answer: jobRetentionSchema,
+    handle: async ({ services, params: { id }, body }) => {
+      await services.orchestration.retention.setOfJob(id, body.retention);
+      return body;
+    },
+  }),
   defineRoute({
     method: 'post',
     path: '/retention/preview',
