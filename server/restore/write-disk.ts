@@ -8,7 +8,7 @@ import { MIB, formatBytes } from '../runtime/index.ts';
 /** Bytes that follow each other and are proven by one hash, asked of the host. */
 const PIECE_BYTES_MAX = 4 * MIB;
 /** Bytes given to the target and not taken yet. */
-const UNDER_WAY_BYTES_MAX = 16 * MIB;
+const UNDER_WAY_BYTES_MAX = 4 * MIB;
 /** The host is asked for the hashes of this much at a time: small enough for live progress. */
 const HASHED_AT_ONCE_BYTES = 256 * MIB;
 

@@ -92,6 +92,31 @@ describe('connecting', () => {
     await client.close();
   });
 
+  test('lets go of a session that nobody uses, and logs in again when it is needed', async () => {
+    const client = await connectVsphere(options(host, { idleMs: 20 }));
+    await until(() => host.count('Logout') === 1);
+    host.script.set('RetrievePropertiesEx', () => ({ returnval: '' }));
+    await client.retrieveOne({ type: 'HostSystem', value: 'ha-host' }, ['name']).catch(() => undefined);
+    assert.equal(host.count('Login'), 2);
+    await until(() => host.count('Logout') === 2);
+
+    host.script.set('Login', () => ({ fault: 'InvalidLogin', text: 'Cannot complete login.' }));
+    for (let attempt = 0; attempt < 3; attempt += 1) {
+      await assert.rejects(client.licenses(), hasCode('HOST_LOGIN_REFUSED'));
+    }
+    assert.equal(host.count('Login'), 3);
+    await client.close();
+  });
+
+  test('keeps its session for reads of datastores', async () => {
+    host.folder = (_request, response) => void response.writeHead(206, { 'content-range': 'bytes 0-0/1' }).end('x');
+    const client = await connectVsphere(options(host, { idleMs: 20 }));
+    await client.folder.readRange('ds', 'a', { offsetBytes: 0, lengthBytes: 1 }).catch(() => undefined);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    assert.equal(host.count('Logout'), 0);
+    await client.close();
+  });
+
   test('tells lockdown and a vCenter', async () => {
     host.script.set('Login', () => ({
       fault: 'NoPermission',
@@ -117,6 +142,13 @@ describe('connecting', () => {
     await assert.rejects(connectVsphere(options(host, { signal: AbortSignal.timeout(5) })), hasCode('CANCELLED'));
   });
 });
+
+async function until(isReached: () => boolean): Promise<void> {
+  for (let waits = 0; !isReached(); waits += 1) {
+    assert.ok(waits < 3_000, 'it does not happen');
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
 
 test('tells a refused port, an unknown name, a silent port and one without TLS', async () => {
   const host = new StandInHost();

@@ -15,6 +15,8 @@ const FOLDER_SILENCE_TIMEOUT_MS = 60_000;
 /** Ranges read at once; two connections already fill a gigabit line, more hide the host's seeks. */
 const FOLDER_READS_MAX = 4;
 const PAGE_OBJECTS = 100;
+/** A session is closed when nothing was asked for so long: its thread takes 40 MB, and a transfer may take hours. */
+const IDLE_MS = 5_000;
 const TASK_POLL_FIRST_MS = 100;
 const TASK_POLL_MAX_MS = 2_000;
 const READ_ATTEMPTS = 3;
@@ -41,6 +43,8 @@ export interface VsphereOptions {
   answerTimeoutMs?: number;
   /** Ends the attempt to connect; the client it gave lives on. */
   signal?: AbortSignal;
+  /** How long a session is kept that nobody uses; the next call logs in again. */
+  idleMs?: number;
   logger?: Logger;
   clock?: Clock;
 }
@@ -69,6 +73,12 @@ class Client implements VsphereClient {
   readonly #logger: Logger;
   readonly #place: HostPlace;
   #session: Promise<SoapSession> | undefined;
+  /** A login that was refused is not repeated: wrong passwords lock the account. */
+  #refusal: AppError | undefined;
+  #calls = 0;
+  /** Reads of datastores go in the session's name; without it each would open one of its own on the host. */
+  #servesFolder = false;
+  #idle: NodeJS.Timeout | undefined;
   #about: About | undefined;
   #isClosed = false;
 
@@ -79,19 +89,20 @@ class Client implements VsphereClient {
     this.#logger = options.logger ?? silentLogger;
     const agent = new PinnedAgent({ host, port, certificate, connectTimeoutMs });
     this.#place = { host, port, agent };
-    let cookies = (): string => '';
     this.folder = new HttpsFolder({
       place: this.#place,
       user: options.user,
       password: options.password,
       silenceTimeoutMs: Math.min(FOLDER_SILENCE_TIMEOUT_MS, options.answerTimeoutMs ?? FOLDER_SILENCE_TIMEOUT_MS),
       readsMax: FOLDER_READS_MAX,
-      cookies: () => cookies(),
+      cookies: () => {
+        this.#servesFolder = true;
+        return this.#cookies();
+      },
     });
-    this.#onSession = (session) => (cookies = () => session.cookies());
   }
 
-  readonly #onSession: (session: SoapSession) => void;
+  #cookies: () => string = () => '';
 
   get about(): About {
     if (this.#about === undefined) throw new AppError('INVARIANT_BROKEN', 'about was asked for before the login.');
@@ -214,14 +225,20 @@ class Client implements VsphereClient {
 
   async close(): Promise<void> {
     this.#isClosed = true;
+    clearTimeout(this.#idle);
+    await this.#closeSession();
+    this.#place.agent.destroy();
+  }
+
+  async #closeSession(): Promise<void> {
     const session = this.#session;
     this.#session = undefined;
+    this.#cookies = () => '';
     try {
       await (await session)?.close();
     } catch {
       // It never opened, and said why to whoever waited for it.
     }
-    this.#place.agent.destroy();
   }
 
   async #retrieveAll(type: string, properties: readonly string[]): Promise<ObjectContent[]> {
@@ -311,6 +328,26 @@ class Client implements VsphereClient {
     returns: string,
     signal?: AbortSignal,
   ): Promise<unknown> {
+    clearTimeout(this.#idle);
+    this.#calls += 1;
+    try {
+      return await this.#callInSession(operation, parameters, returns, signal);
+    } finally {
+      this.#calls -= 1;
+      if (this.#calls === 0) this.#idle = setTimeout(() => this.#rest(), this.#options.idleMs ?? IDLE_MS).unref();
+    }
+  }
+
+  #rest(): void {
+    if (!this.#servesFolder && !this.#isClosed) void this.#closeSession();
+  }
+
+  async #callInSession(
+    operation: Operation,
+    parameters: Record<string, unknown>,
+    returns: string,
+    signal?: AbortSignal,
+  ): Promise<unknown> {
     const opened = this.#session;
     const session = await this.#openSession(signal);
     try {
@@ -329,6 +366,7 @@ class Client implements VsphereClient {
     if (this.#isClosed) {
       throw new AppError('CANCELLED', `The vSphere connection to ${this.#options.host} was closed.`);
     }
+    if (this.#refusal !== undefined) throw this.#refusal;
     if (this.#session === undefined) {
       const opening = SoapSession.open({
         place: this.#place,
@@ -339,9 +377,13 @@ class Client implements VsphereClient {
         signal,
       });
       this.#session = opening;
-      opening.then(this.#onSession, () => {
-        if (this.#session === opening) this.#session = undefined;
-      });
+      opening.then(
+        (session) => (this.#cookies = () => session.cookies()),
+        (error: unknown) => {
+          if (this.#session === opening) this.#session = undefined;
+          if (isAppError(error) && error.retry === 'never') this.#refusal = error;
+        },
+      );
     }
     const session = await this.#session;
     if (!session.isBroken) return session;
