@@ -187,7 +187,24 @@ class ChunkRepository implements KeptRepository {
         listings.push({ pointId, sizeBytes, manifest: null, damage: error.message });
       }
     }
+    await this.#persistPoints(listings);
     return listings.sort((a, b) => (orderOf(a) < orderOf(b) ? -1 : 1));
+  }
+
+  /**
+   * Whoever committed a version may have been killed before its name was durable. It is told of now, so a power cut
+   * must not take it back; a disk that cannot even sync is still read.
+   */
+  async #persistPoints(listings: readonly PointListing[]): Promise<void> {
+    const { catalog, logger } = this.#parts;
+    const [first] = listings;
+    if (first === undefined) return;
+    try {
+      await catalog.storage.persist(pointName(first.pointId));
+    } catch (error) {
+      if (!isAppError(error)) throw error;
+      logger.warn({ error: error.message }, 'the list of versions could not be made durable');
+    }
   }
 
   async listFates(): Promise<Map<string, PointFate>> {

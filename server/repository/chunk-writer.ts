@@ -5,7 +5,7 @@ import { encodeChunk } from './chunk-codec.ts';
 import type { CodecPool, CodecSlot } from './codec-pool.ts';
 import { encodeSegment, parseSegment, SEGMENT_TARGET_BYTES } from './index-segment.ts';
 import { identify } from './keys.ts';
-import { ID_BYTES, indexName, PACK_ROWS_MAX, ZERO_ID } from './layout.ts';
+import { ID_BYTES, indexName, PACK_ROWS_MAX, packName, ZERO_ID } from './layout.ts';
 import type { ChunkPlace, PackCatalog } from './pack-catalog.ts';
 import type { PackKind, PackTable } from './pack-format.ts';
 import { PackWriter, type PackAddition } from './pack-writer.ts';
@@ -310,6 +310,8 @@ export class ChunkWriter {
     const own = new Set(tables.map((table) => table.packId));
     for (const entry of this.#catalog.packsWithoutCopy()) {
       if (own.has(entry.packId) || this.#isUnindexed(entry.packId)) continue;
+      // Its writer may have been killed before the name was durable; what a segment names is, and we build on it.
+      await this.#catalog.storage.persist(packName(entry.packId));
       const orphan = await this.#catalog
         .table(this.#catalog.numberOf(entry.packId) as number)
         .catch((error: unknown) => {

@@ -37,6 +37,7 @@ export async function startSession(context: SessionContext, sessionId: string): 
   let committed = false;
   if (first !== undefined) {
     committed = await storage.exists(pointName(first.pointId));
+    if (committed) await storage.persist(pointName(first.pointId));
     // A session whose point is published was only not tidied up: its id begins anew.
     if (!committed)
       resumed = await newestUsable(

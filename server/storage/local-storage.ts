@@ -159,6 +159,18 @@ class LocalStorage implements Storage {
     await this.assertPresent();
   }
 
+  async persist(name: string): Promise<void> {
+    assertStorageName(name);
+    try {
+      for (let folder = path.posix.dirname(name); ; folder = path.posix.dirname(folder)) {
+        await this.syncFolder(folder);
+        if (folder === '.') return;
+      }
+    } catch (error) {
+      throw await this.#readError(error, 'sync the folder of', name);
+    }
+  }
+
   async remove(name: string): Promise<void> {
     assertStorageName(name);
     try {

@@ -24,6 +24,11 @@ export interface Storage {
   list(folder: string): AsyncIterable<{ name: string; sizeBytes: number; modifiedAtMs: number }>;
   /** As `list`, names alone: many times cheaper on a spinning disk, which need not look at each file. */
   listNames(folder: string): AsyncIterable<string>;
+  /**
+   * Makes a name durable that somebody else may have published: who was killed between naming a file and syncing
+   * its folder left a name that everybody sees and that a power cut takes back. For whoever builds on it.
+   */
+  persist(name: string): Promise<void>;
   /** The collector's work alone. NOT_FOUND when there is none. */
   remove(name: string): Promise<void>;
   freeBytes(): Promise<number>;

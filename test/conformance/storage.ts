@@ -50,6 +50,13 @@ export function storageConformance(label: string, open: () => Promise<StorageSub
       assert.deepEqual(await storage.read('a'), Buffer.concat(parts));
     });
 
+    test('persists what another has published, and leaves it as it is', async ({ storage, reopen }) => {
+      await (await reopen()).publish('packs/ab/one.pack', Buffer.from('one'));
+      await storage.persist('packs/ab/one.pack');
+
+      assert.equal((await storage.read('packs/ab/one.pack')).toString(), 'one');
+    });
+
     test('publishes an empty file', async ({ storage }) => {
       await storage.publish('empty', Buffer.alloc(0));
 

@@ -144,6 +144,11 @@ export class MemoryStorage implements Storage {
     for (const name of names) if (folder === '.' || name.startsWith(`${folder}/`)) yield name;
   }
 
+  async persist(name: string): Promise<void> {
+    // Whatever has a name here is durable.
+    assertStorageName(name);
+  }
+
   async remove(name: string): Promise<void> {
     assertStorageName(name);
     await this.#run('remove', name, () => {

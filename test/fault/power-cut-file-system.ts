@@ -51,10 +51,12 @@ export class PowerCutFileSystem {
     this.lie = () => NOTHING;
   }
 
-  /** What was not synced is lost, in part. */
-  cutPower(): void {
+  /**
+   * What was not synced is lost, in part.
+   * @param mode which names of files stay; by default chance decides
+   */
+  cutPower(mode: CutMode = this.#random.pick(['none', 'all', 'first', 'any'])): void {
     this.#isOff = true;
-    const mode = this.#random.pick(['none', 'all', 'first', 'any'] as const);
     const share = this.#random.next();
     const isKept = (order: number, count: number): boolean => {
       if (mode === 'none' || mode === 'all') return mode === 'all';
@@ -324,6 +326,8 @@ export class PowerCutFileSystem {
     return this.#inodes;
   }
 }
+
+type CutMode = 'none' | 'all' | 'first' | 'any';
 
 export type Operation =
   'stat' | 'open' | 'mkdir' | 'rmdir' | 'unlink' | 'link' | 'rename' | 'readdir' | 'read' | 'write' | 'sync';

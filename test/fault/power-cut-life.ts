@@ -22,7 +22,7 @@ const POOL: readonly Buffer[] = Array.from({ length: 24 }, (_, index) => chunkOf
 const OPERATIONS = 700;
 /** What a run may fail with when the storage fails: named, and none of the repository's own invariants. */
 const HONEST =
-  /^(STORAGE_|REPOSITORY_CHUNK_|REPOSITORY_PACK_|REPOSITORY_INDEX_|REPOSITORY_MANIFEST_|REPOSITORY_NOT_FOUND|NOT_FOUND|POINT_NOT_FOUND|CANCELLED)/;
+  /^(STORAGE_|REPOSITORY_CHUNK_|REPOSITORY_PACK_|REPOSITORY_INDEX_|REPOSITORY_MANIFEST_|REPOSITORY_NOT_FOUND|REPOSITORY_COLLECTED|NOT_FOUND|POINT_NOT_FOUND|CANCELLED)/;
 
 export interface LifeTally {
   cuts: number;
