@@ -1,7 +1,7 @@
 import { totalBytes, type Extent } from '../disk/index.ts';
 import { AppError, toAppError } from '../errors/index.ts';
 import type { Clock } from '../runtime/index.ts';
-import type { ReadPlan, TransferReport } from '../source/index.ts';
+import type { Budget, ReadPlan, TransferReport } from '../source/index.ts';
 
 import type { ArrivalSink } from './arrival-sink.ts';
 
@@ -24,10 +24,11 @@ export async function deliverExtents(options: {
   extents: readonly Extent[];
   clock: Clock;
   signal: AbortSignal;
+  budget?: Budget | undefined;
   /** Told before each repetition. */
   retrying?(error: AppError, missingBytes: number): void;
 }): Promise<TransferReport> {
-  const { plan, sink, signal, clock } = options;
+  const { sink, signal, clock } = options;
   const total: TransferReport = { readBytes: 0, wireBytes: 0 };
   let missing = sink.arrived.missingFrom(options.extents);
   let fruitless = 0;
@@ -35,7 +36,7 @@ export async function deliverExtents(options: {
   while (missing.length > 0) {
     signal.throwIfAborted();
     const arrivedBytes = sink.arrived.totalBytes;
-    const failure = await attempt(plan, sink, missing, signal, total);
+    const failure = await attempt(missing, total, options);
     missing = sink.arrived.missingFrom(options.extents);
     if (missing.length === 0) break;
     if (sink.failure !== null) throw sink.failure;
@@ -57,15 +58,13 @@ export async function deliverExtents(options: {
 
 /** One transfer; gives what it failed with, or null. Counts what it read also when it failed. */
 async function attempt(
-  plan: ReadPlan,
-  sink: ArrivalSink,
   extents: Extent[],
-  signal: AbortSignal,
   total: TransferReport,
+  { plan, sink, signal, budget }: Pick<Parameters<typeof deliverExtents>[0], 'plan' | 'sink' | 'signal' | 'budget'>,
 ): Promise<unknown> {
   const before = sink.arrived.totalBytes;
   try {
-    const report = await plan.transfer(sink, { extents, signal });
+    const report = await plan.transfer(sink, { extents, signal, ...(budget === undefined ? {} : { budget }) });
     total.readBytes += report.readBytes;
     total.wireBytes += report.wireBytes;
     return null;

@@ -3,7 +3,7 @@ import { normalizeExtents, totalBytes, type DiskReader, type Extent } from '../d
 import { AppError, assert, isAbort, toAppError } from '../errors/index.ts';
 import type { DiskWriter, WriteStats } from '../repository/index.ts';
 import { formatBytes, type Clock } from '../runtime/index.ts';
-import type { FrozenDisk, MachineDisk, Note, ReadPlan, TransferReport } from '../source/index.ts';
+import type { Budget, FrozenDisk, MachineDisk, Note, ReadPlan, TransferReport } from '../source/index.ts';
 
 import { ArrivalSink } from './arrival-sink.ts';
 import type { Base } from './base-selection.ts';
@@ -19,6 +19,7 @@ export interface RunContext {
   log: RunLog;
   progress: ProgressMeter;
   signal: AbortSignal;
+  budget: Budget | undefined;
   /** Called after every delivery that the repository took. */
   delivered(bytes: number): Promise<void>;
   /** Makes durable at once what the run has learned. */
@@ -274,8 +275,8 @@ function count(run: DiskRun, report: TransferReport): void {
   run.report.wireBytes += report.wireBytes;
 }
 
-function pick(context: RunContext): { clock: Clock; signal: AbortSignal } {
-  return { clock: context.clock, signal: context.signal };
+function pick({ clock, signal, budget }: RunContext): Pick<RunContext, 'clock' | 'signal' | 'budget'> {
+  return { clock, signal, budget };
 }
 
 /**

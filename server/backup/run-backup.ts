@@ -4,7 +4,7 @@ import { totalBytes } from '../disk/index.ts';
 import { AppError, cancelled, toAppError } from '../errors/index.ts';
 import type { PointManifest, Repository, WriteSession } from '../repository/index.ts';
 import { MIB, formatBytes, type Clock, type Logger } from '../runtime/index.ts';
-import type { FreezeRequest, FrozenMachine, MachineIdentity, Note, SourceHost } from '../source/index.ts';
+import type { Budget, FreezeRequest, FrozenMachine, MachineIdentity, Note, SourceHost } from '../source/index.ts';
 
 import { openBase, type Base } from './base-selection.ts';
 import {
@@ -57,6 +57,10 @@ export interface BackupHooks {
   log(line: LogLine): void;
   /** Cancels the run: nothing is committed, the host is thawed, what arrived stays for the next run. */
   signal: AbortSignal;
+  /** Waited for before so much is read from the host. */
+  budget?: Budget;
+  /** Disks that are read at a time; two when absent. */
+  disksAtOnce?: number;
   checkpointEveryBytes?: number;
   checkpointEveryMs?: number;
   /** Called after each step; what it throws cuts the run there. For tests. */
@@ -379,7 +383,8 @@ class BackupRun {
   async #transfer(): Promise<void> {
     this.#progress.enter('reading');
     const waiting = [...this.#disks];
-    const lanes = Array.from({ length: Math.min(DISKS_AT_ONCE, waiting.length) }, async () => {
+    const length = Math.min(this.#hooks.disksAtOnce ?? DISKS_AT_ONCE, waiting.length);
+    const lanes = Array.from({ length }, async () => {
       for (let run = waiting.shift(); run !== undefined; run = waiting.shift()) await this.#copy(run);
     });
     const settled = await Promise.allSettled(
@@ -556,6 +561,7 @@ class BackupRun {
       log: this.#log,
       progress: this.#progress,
       signal: this.#signal,
+      budget: this.#hooks.budget,
       delivered: async (bytes) => {
         await this.#checkpointer?.delivered(bytes);
       },

@@ -281,6 +281,7 @@ export class EsxiFrozenDisk implements FrozenDisk {
       const transfer: RangeTransfer = {
         sink: counting,
         signal,
+        budget: options.budget,
         onDelivered: (bytes) => options.progress?.(bytes),
         onReceived: (bytes) => {
           report.readBytes += bytes;
@@ -412,11 +413,13 @@ export function rawPieces(layers: readonly DiskLayer[], datastores: DatastoreMap
 }
 
 /** Counts what the host writes by itself, as transfers count what they read. */
-function pushedSink({ sink, onDelivered, onReceived }: RangeTransfer): DiskSink {
+function pushedSink({ sink, onDelivered, onReceived, budget }: RangeTransfer): DiskSink {
   return {
     write: async (offsetBytes, data) => {
       const lengthBytes = data.length;
       onReceived(lengthBytes);
+      // The host writes on when this is answered.
+      await budget?.(lengthBytes);
       await sink.write(offsetBytes, data);
       onDelivered(lengthBytes);
     },

@@ -2,6 +2,7 @@ import type { DiskSink, Extent } from '../../disk/index.ts';
 import { AppError, isAbort, isAppError, toAppError } from '../../errors/index.ts';
 import { KIB, MIB, randomHex, type Clock } from '../../runtime/index.ts';
 import { shell, type SshConnection } from '../../ssh/index.ts';
+import type { Budget } from '../source.ts';
 import { ExactReader } from './exact-reader.ts';
 import { isLost, type HostShell } from './host-shell.ts';
 import { classifyHostText, lastWords } from './vmkfstools.ts';
@@ -111,6 +112,7 @@ export interface RangeTransfer {
   onDelivered(bytes: number): void;
   /** Bytes that came over the wire for it. */
   onReceived(bytes: number): void;
+  budget?: Budget | undefined;
 }
 
 /**
@@ -231,14 +233,19 @@ async function serveChannel(
     // One buffer for all windows of the channel: a sink is done with it when its promise settles.
     let buffer = Buffer.alloc(0);
     let number = 0;
-    const ask = (window: ReadWindow): void => {
+    let ahead = AHEAD;
+    const ask = async (window: ReadWindow): Promise<void> => {
+      const wait = options.budget?.(window.lengthBytes) ?? null;
+      // Held to a speed, nothing is gained by asking ahead, and what has come is not to wait.
+      ahead = wait === null ? AHEAD : 1;
+      await wait;
       number += 1;
       const blocks = Math.ceil(window.lengthBytes / BLOCK_BYTES);
       channel.stdin.write(`${String(window.fileOffsetBytes / BLOCK_BYTES)} ${String(blocks)} ${String(number)}\n`);
     };
-    ask(first);
+    await ask(first);
     for (let answered = 1; ; answered += 1) {
-      while (underWay.length < AHEAD) {
+      while (underWay.length < ahead) {
         const next = queue.take();
         if (next === undefined) break;
         if (next.path !== first.path) {
@@ -247,7 +254,7 @@ async function serveChannel(
           break;
         }
         underWay.push(next);
-        ask(next);
+        await ask(next);
       }
       const window = underWay[0];
       if (window === undefined) break;
@@ -333,6 +340,7 @@ export async function readWindowsBy(
   const signal = AbortSignal.any([options.signal, stop.signal]);
   const work = async (): Promise<void> => {
     for (let window = queue.take(); window !== undefined; window = queue.take()) {
+      await options.budget?.(window.lengthBytes);
       const data = await readWithRetries(read, window, queue, { clock: options.clock, signal });
       options.onReceived(data.length);
       await deliver(window, data, options).catch((error: unknown) => {
