@@ -91,7 +91,7 @@ function checkSources(english: Map<string, string>): string[] {
 
 /** Keys whose family is put together from two values or handed over in a variable. */
 function isComputed(key: string): boolean {
-  return /^(state|protection|consistency|route|bottleneck|explain)\./.test(key);
+  return /^(state|protection|consistency|route|bottleneck|explain|help)\./.test(key);
 }
 
 function strayTexts(node: TemplateChildNode, name: string): string[] {

@@ -122,6 +122,14 @@ test('from the first opening to a protected machine, in clicks', async () => {
   await page.getByText('can be reached').waitFor();
   await window.picture('task-check');
   await next();
+  await page.getByText('The next ten runs').waitFor();
+  await window.picture('task-schedule');
+  await next();
+  await page.getByText('versions per virtual machine').waitFor();
+  await window.picture('task-retention');
+  await next();
+  await next();
+  await window.picture('task-summary');
   await button('Save and back up now').click();
   await runEnded();
   await page.getByText('Explain this run').waitFor();

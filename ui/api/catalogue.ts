@@ -1,40 +1,52 @@
 import { ref, shallowRef, type ShallowRef } from 'vue';
 import { api, toErrorBody } from './client.ts';
 import { closeEvents, onEvent, openEvents } from './events.ts';
-import type { ErrorBody, HostView, JobView, MachineView, RepositoryView, RunView, ServerEvent } from './types.ts';
+import type { ErrorBody, HostView, Overview, RepositoryView, RunView, ServerEvent } from './types.ts';
 
-/** Runs that the overview and the lists look back on; older ones are paged from the server. */
-const RUNS_KEPT = 500;
+/** Runs that the overview looks back on; older ones are paged from the server. */
+const RUNS_KEPT = 100;
 /** Changes come in swarms (a host with all its machines): one load for all of them. */
-const GATHER_MS = 150;
+const GATHER_MS = 300;
 
-/** What the server knows, kept fresh by its events. One for the whole window. */
+/**
+ * What every screen needs, kept fresh by the server's events. One for the whole window. Machines, tasks and
+ * versions may be many: they are paged by `use-page.ts`.
+ */
 export const hosts = shallowRef<HostView[]>([]);
-export const machines = shallowRef<MachineView[]>([]);
-export const jobs = shallowRef<JobView[]>([]);
 export const repositories = shallowRef<RepositoryView[]>([]);
 /** Newest first. */
 export const runs = shallowRef<RunView[]>([]);
+/** Those at work, oldest last. */
+export const activeRuns = shallowRef<RunView[]>([]);
+export const overview = shallowRef<Overview | null>(null);
 export const isLoaded = ref(false);
 export const loadError = ref<ErrorBody | null>(null);
 
-type Part = 'hosts' | 'machines' | 'jobs' | 'repositories' | 'runs';
+type Part = 'hosts' | 'overview' | 'repositories' | 'runs';
 
 const LOADERS: Record<Part, () => Promise<void>> = {
   hosts: into(hosts, api.hosts),
-  machines: into(machines, api.machines),
-  jobs: into(jobs, api.jobs),
+  overview: async () => {
+    overview.value = await api.overview();
+  },
   repositories: into(repositories, api.repositories),
-  runs: into(runs, async () => (await api.runs({ limit: RUNS_KEPT })).runs),
+  runs: async () => {
+    const [newest, active] = await Promise.all([
+      api.runs({ limit: RUNS_KEPT }),
+      api.runs({ limit: RUNS_KEPT, active: true }),
+    ]);
+    runs.value = newest.runs;
+    activeRuns.value = active.runs;
+  },
 };
 const ALL = Object.keys(LOADERS) as Part[];
 
 const STALE_BY_CHANGE: Record<string, Part[]> = {
-  host: ['hosts', 'machines'],
-  machine: ['machines', 'hosts'],
+  host: ['hosts', 'overview'],
+  machine: ['overview', 'hosts'],
   repository: ['repositories'],
-  job: ['jobs', 'machines'],
-  point: ['machines', 'repositories'],
+  job: ['overview'],
+  point: ['overview', 'repositories'],
 };
 
 const stale = new Set<Part>();
@@ -52,7 +64,8 @@ export function closeCatalogue(): void {
   stopListening?.();
   stopListening = null;
   isLoaded.value = false;
-  for (const list of [hosts, machines, jobs, repositories, runs]) list.value = [];
+  for (const list of [hosts, repositories, runs, activeRuns]) list.value = [];
+  overview.value = null;
 }
 
 /** Loads these parts now; what fails is told in `loadError`, not thrown. */
@@ -71,10 +84,17 @@ function handle(event: ServerEvent): void {
   if (event.type === 'reset') schedule(ALL);
   else if (event.type === 'changed') schedule(STALE_BY_CHANGE[event.what] ?? []);
   else if (event.type === 'run') {
-    const rest = runs.value.filter((run) => run.id !== event.run.id);
-    runs.value = [event.run, ...rest].sort((a, b) => b.createdAtMs - a.createdAtMs).slice(0, RUNS_KEPT);
-    schedule(['jobs', 'machines', ...(event.run.kind === 'check' ? (['repositories'] as const) : [])]);
+    runs.value = withRun(runs.value, event.run).slice(0, RUNS_KEPT);
+    const isAtWork = event.run.state === 'waiting' || event.run.state === 'running';
+    activeRuns.value = isAtWork
+      ? withRun(activeRuns.value, event.run)
+      : activeRuns.value.filter(({ id }) => id !== event.run.id);
+    schedule(['overview', ...(event.run.kind === 'check' ? (['repositories'] as const) : [])]);
   }
+}
+
+function withRun(list: readonly RunView[], run: RunView): RunView[] {
+  return [run, ...list.filter(({ id }) => id !== run.id)].sort((a, b) => b.createdAtMs - a.createdAtMs);
 }
 
 function schedule(parts: readonly Part[]): void {

@@ -1,4 +1,14 @@
 import type {
+  History,
+  JobListQuery,
+  JobRow,
+  JobScheduleView,
+  MachineListQuery,
+  MachineRow,
+  Overview,
+  Retention,
+  RetentionSimulation,
+  Schedule,
   Datastore,
   ErrorBody,
   ExportInput,
@@ -23,6 +33,7 @@ import type {
   Settings,
   SystemView,
   TokenView,
+  UserView,
 } from './types.ts';
 
 /** An answer of the server that is no success, or none at all (`SERVER_UNREACHABLE`). */
@@ -110,12 +121,34 @@ export const api = {
   datastores: (hostId: string) => call<Datastore[]>('GET', `/hosts/${id(hostId)}/datastores`),
   networks: (hostId: string) => call<string[]>('GET', `/hosts/${id(hostId)}/networks`),
 
-  machines: () => call<MachineView[]>('GET', '/machines'),
+  overview: () => call<Overview>('GET', '/overview'),
+  history: (days: number) =>
+    call<History>('GET', `/history${query({ days, timeZone: Intl.DateTimeFormat().resolvedOptions().timeZone })}`),
 
-  jobs: () => call<JobView[]>('GET', '/jobs'),
+  machinePage: (filter: MachineListQuery) =>
+    call<{ rows: MachineRow[]; total: number }>('GET', `/lists/machines${query({ ...filter })}`),
+  machine: (machineId: string) => call<MachineView>('GET', `/machines/${id(machineId)}`),
+  /** @param ids at most 100 */
+  machinesById: (ids: readonly string[]) => call<MachineView[]>('GET', `/machines${query({ ids: ids.join(',') })}`),
+  machinesOf: (hostId: string) => call<MachineView[]>('GET', `/machines${query({ hostId })}`),
+
+  jobPage: (filter: JobListQuery) =>
+    call<{ rows: JobRow[]; total: number }>('GET', `/lists/jobs${query({ ...filter })}`),
+  job: (jobId: string) => call<JobView>('GET', `/jobs/${id(jobId)}`),
+  jobSchedule: (jobId: string) => call<JobScheduleView>('GET', `/jobs/${id(jobId)}/schedule`),
+  setSchedule: (jobId: string, schedule: Schedule) =>
+    call<JobScheduleView>('PUT', `/jobs/${id(jobId)}/schedule`, schedule),
+  removeSchedule: (jobId: string) => call<void>('DELETE', `/jobs/${id(jobId)}/schedule`),
+  previewSchedule: (schedule: Schedule) => call<{ runsAtMs: number[] }>('POST', '/schedules/preview', { schedule }),
+  simulateRetention: (retention: Retention, schedule: Schedule) =>
+    call<RetentionSimulation>('POST', '/retention/simulate', { retention, schedule }),
   addJob: (input: JobInput) => call<JobView>('POST', '/jobs', input),
   changeJob: (jobId: string, change: JobChange) => call<JobView>('PUT', `/jobs/${id(jobId)}`, change),
   removeJob: (jobId: string) => call<void>('DELETE', `/jobs/${id(jobId)}`),
+  delegates: (jobId: string) => call<{ users: string[] }>('GET', `/jobs/${id(jobId)}/delegates`),
+  setDelegates: (jobId: string, users: string[]) =>
+    call<{ users: string[] }>('PUT', `/jobs/${id(jobId)}/delegates`, { users }),
+  users: () => call<UserView[]>('GET', '/users'),
   runJob: (jobId: string, input: { machineIds?: string[]; fullRead?: boolean } = {}) =>
     call<RunView>('POST', `/jobs/${id(jobId)}/run`, input),
 
@@ -126,6 +159,10 @@ export const api = {
     state?: string;
     jobId?: string;
     machineId?: string;
+    search?: string;
+    fromMs?: number;
+    toMs?: number;
+    active?: boolean;
   }) => call<RunPage>('GET', `/runs${query(filter)}`),
   run: (runId: string) => call<RunDetail>('GET', `/runs/${id(runId)}`),
   runLog: (runId: string, after: number) =>

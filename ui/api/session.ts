@@ -1,9 +1,14 @@
 import { ref } from 'vue';
 import { closeCatalogue, openCatalogue } from './catalogue.ts';
 import { api, ApiError } from './client.ts';
-import type { SessionView } from './types.ts';
+import type { Permission, SessionView } from './types.ts';
 
 export const session = ref<SessionView | null>(null);
+
+/** Whether the account is allowed to: what it is not is not shown. */
+export function may(permission: Permission): boolean {
+  return session.value?.permissions.includes(permission) === true;
+}
 
 /** Takes up a session that the browser still has; false when there is none. */
 export async function resumeSession(): Promise<boolean> {

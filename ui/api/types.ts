@@ -7,27 +7,36 @@ import type {
 } from '../../server/contract/api/host.schema.ts';
 import type { errorBodySchema, logLineSchema } from '../../server/contract/api/common.schema.ts';
 import type { jobChangeSchema, jobInputSchema } from '../../server/contract/api/job.schema.ts';
+import type { jobListQuerySchema, machineListQuerySchema } from '../../server/contract/api/list.schema.ts';
 import type { pointPageSchema } from '../../server/contract/api/point.schema.ts';
 import type { exportInputSchema, restoreInputSchema } from '../../server/contract/api/restore.schema.ts';
 import type {
   backupResultSchema,
   checkResultSchema,
+  maintenanceResultSchema,
   restoreResultSchema,
   runDetailSchema,
   runLogSchema,
   runPageSchema,
 } from '../../server/contract/api/run.schema.ts';
+import type { scheduleRuleSchema, scheduleSchema } from '../../server/contract/api/schedule.schema.ts';
 import type { newTokenSchema } from '../../server/contract/api/session.schema.ts';
 
 export type { ServerEvent } from '../../server/contract/api/event.schema.ts';
+export type { JobRow, MachineRow, Protection } from '../../server/contract/api/list.schema.ts';
+export type { History, Overview } from '../../server/contract/api/overview.schema.ts';
 export type { HostView } from '../../server/contract/api/host.schema.ts';
 export type { JobView } from '../../server/contract/api/job.schema.ts';
 export type { MachineView } from '../../server/contract/api/machine.schema.ts';
 export type { PointView } from '../../server/contract/api/point.schema.ts';
 export type { RepositoryView } from '../../server/contract/api/repository.schema.ts';
+export type { Permission, Role } from '../../server/contract/api/permission.schema.ts';
+export type { Retention, RetentionSimulation } from '../../server/contract/api/retention.schema.ts';
+export type { JobScheduleView, Weekday } from '../../server/contract/api/schedule.schema.ts';
 export type { RunPartView, RunView } from '../../server/contract/api/run.schema.ts';
-export type { SessionView, TokenView } from '../../server/contract/api/session.schema.ts';
+export type { OpenSessionView, SessionView, TokenView } from '../../server/contract/api/session.schema.ts';
 export type { Settings } from '../../server/contract/api/settings.schema.ts';
+export type { UserView } from '../../server/contract/api/user.schema.ts';
 export type { SystemView } from '../../server/contract/api/system.schema.ts';
 
 export type ErrorBody = z.infer<typeof errorBodySchema>;
@@ -47,4 +56,9 @@ export type RunPage = z.infer<typeof runPageSchema>;
 export type BackupResult = z.infer<typeof backupResultSchema>;
 export type RestoreResult = z.infer<typeof restoreResultSchema>;
 export type CheckResult = z.infer<typeof checkResultSchema>;
+export type MaintenanceResult = z.infer<typeof maintenanceResultSchema>;
 export type NewToken = z.infer<typeof newTokenSchema>;
+export type MachineListQuery = Partial<z.output<typeof machineListQuerySchema>>;
+export type JobListQuery = Partial<z.output<typeof jobListQuerySchema>>;
+export type Schedule = z.output<typeof scheduleSchema>;
+export type ScheduleRule = z.output<typeof scheduleRuleSchema>;

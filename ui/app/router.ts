@@ -1,5 +1,5 @@
 import { createRouter, createWebHashHistory } from 'vue-router';
-import { hosts, isLoaded, jobs } from '../api/catalogue.ts';
+import { hosts, isLoaded, overview } from '../api/catalogue.ts';
 import { resumeSession } from '../api/session.ts';
 import { readPreferences } from '../composables/preferences.ts';
 
@@ -34,7 +34,7 @@ router.beforeEach(async (to) => {
   if (to.name === 'login') return true;
   const isIn = await resumeSession().catch(() => false);
   if (!isIn) return { name: 'login', query: { to: to.fullPath } };
-  const isNew = isLoaded.value && hosts.value.length === 0 && jobs.value.length === 0;
+  const isNew = isLoaded.value && hosts.value.length === 0 && overview.value?.jobs === 0;
   if (to.name === 'overview' && isNew && !readPreferences().guideDone) return { name: 'welcome' };
   return true;
 });

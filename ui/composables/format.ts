@@ -32,12 +32,39 @@ export function formatTime(atMs: number): string {
   return new Intl.DateTimeFormat(locale(), { dateStyle: 'medium', timeStyle: 'short' }).format(atMs);
 }
 
+/** With the day of the week: for what is yet to come. */
+export function formatDayTime(atMs: number): string {
+  return new Intl.DateTimeFormat(locale(), {
+    weekday: 'short',
+    year: 'numeric',
+    month: 'short',
+    day: 'numeric',
+    hour: '2-digit',
+    minute: '2-digit',
+  }).format(atMs);
+}
+
+export function formatMonth(atMs: number): string {
+  return new Intl.DateTimeFormat(locale(), { month: 'short' }).format(atMs);
+}
+
 export function formatClock(atMs: number): string {
   return new Intl.DateTimeFormat(locale(), { timeStyle: 'medium' }).format(atMs);
 }
 
 export function formatDay(atMs: number): string {
   return new Intl.DateTimeFormat(locale(), { dateStyle: 'full' }).format(atMs);
+}
+
+/** Day and month, as on a chart. */
+export function formatShortDay(atMs: number): string {
+  return new Intl.DateTimeFormat(locale(), { day: 'numeric', month: 'numeric' }).format(atMs);
+}
+
+/** Midnight, local time, of a date like `2027-01-31`. */
+export function dayOf(date: string): number {
+  const [year = 1970, month = 1, day = 1] = date.split('-').map(Number);
+  return new Date(year, month - 1, day).getTime();
 }
 
 export function formatWeekday(atMs: number): string {
