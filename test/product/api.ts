@@ -7,6 +7,11 @@ export class Api {
   readonly #fingerprint: string;
   #token: string | null = null;
 
+  /** For other clients: the command line takes all of this from its environment. */
+  get environment(): Record<string, string> {
+    return { DOZO_SERVER: this.#url, DOZO_FINGERPRINT: this.#fingerprint, DOZO_TOKEN: this.#token ?? '' };
+  }
+
   constructor(url: string, fingerprint: string) {
     this.#url = url;
     this.#fingerprint = fingerprint;
