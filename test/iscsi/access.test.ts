@@ -6,7 +6,7 @@ import { openFileDisk, serveReader, startIscsiServer } from '../../server/iscsi/
 import { LOGIN_STATUS } from '../../server/iscsi/login.ts';
 import { OPCODE } from '../../server/iscsi/pdu.ts';
 import { OwnInitiator } from './own-initiator.ts';
-import { runClient, withTarget } from './scene.ts';
+import { runClient, SECRET, TARGET, USER, withTarget } from './scene.ts';
 
 const CONTENT = Buffer.alloc(1024 * 1024, 'served');
 const open = async () =>
@@ -29,6 +29,30 @@ describe('Access to a target', () => {
         assert.equal(await initiator.next(), null);
       }
     }));
+
+  it('is proven by the target too, where the initiator asks for it', async () => {
+    const server = await startIscsiServer({ host: '127.0.0.1', port: 0 });
+    try {
+      const mutual = { user: 'target', secret: 'what-only-the-target-knows' };
+      const initiatorName = 'iqn.2007-10.com.github:sahlberg:libiscsi:iscsi-inq';
+      server.addTarget({
+        name: TARGET,
+        access: [{ initiatorName, chapUser: USER, chapSecret: SECRET, mutual }],
+        disks: [{ disk: await open(), seed: 'mutual' }],
+      });
+      const url = (secret: string): string =>
+        `iscsi://${USER}%${SECRET}@127.0.0.1:${server.port}/${TARGET}/0?target_user=${mutual.user}&target_password=${secret}`;
+
+      const right = await runClient('iscsi-inq', [url(mutual.secret)]);
+      const wrong = await runClient('iscsi-inq', [url('what-somebody-else-thinks')]);
+
+      assert.equal(right.status, 0, right.output);
+      assert.match(right.output, /Vendor:DOZO/);
+      assert.notEqual(wrong.status, 0, 'libiscsi took a wrong answer of the target');
+    } finally {
+      await server.close();
+    }
+  });
 
   it('is refused to a program that offers no CHAP, discovery included', () =>
     withTarget({ open }, async ({ port, url }) => {
