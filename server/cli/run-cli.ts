@@ -4,11 +4,13 @@ import type { Terminal } from './ask.ts';
 import { addGlobalOptions, CommandContext, EXIT_FAILED, EXIT_USAGE } from './command-context.ts';
 import { addAccountCommands } from './commands/account.ts';
 import { addAuditCommands } from './commands/audit.ts';
+import { addConfigurationCommands } from './commands/configuration.ts';
 import { addHostCommands } from './commands/hosts.ts';
 import { addJobCommands } from './commands/jobs.ts';
 import { addMachineCommands } from './commands/machines.ts';
 import { addNotificationCommands } from './commands/notifications.ts';
 import { addOverviewCommands } from './commands/overview.ts';
+import { addNasCommands } from './commands/nas.ts';
 import { addPointCommands } from './commands/points.ts';
 import { addReportCommands } from './commands/reports.ts';
 import { addRepositoryCommands } from './commands/repositories.ts';
@@ -71,6 +73,8 @@ function createProgram(context: CommandContext): Command {
   addRestoreCommands(program, context);
   addNotificationCommands(program, context);
   addReportCommands(program, context);
+  addConfigurationCommands(program, context);
+  addNasCommands(program, context);
   addSystemCommands(program, context);
   for (const command of listCommands(program)) {
     command.exitOverride();

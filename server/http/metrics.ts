@@ -7,6 +7,8 @@ import {
 } from '../orchestration/index.ts';
 import type { MetricFamily } from './open-metrics.ts';
 
+const TROUBLE_MS = 7 * 86_400_000;
+
 type Sample = MetricFamily['samples'][number];
 
 /** What a monitor wants to know, as of now. Times are seconds since 1970; what never was has no sample. */
@@ -17,6 +19,7 @@ export async function collectMetrics(orchestration: Orchestration): Promise<Metr
   const machines = await listMachineViews(catalogue);
   const repositories = await listRepositoryViews(catalogue);
   const hosts = await listHostViews(catalogue);
+  const troubled = await catalogue.outbox.countTroubled(clock.nowMs() - TROUBLE_MS);
   const successes: Sample[] = [];
   for (const job of jobs) {
     const [run] = await catalogue.runs.list({ jobId: job.id, kind: 'backup', state: 'success', limit: 1 });
@@ -28,6 +31,12 @@ export async function collectMetrics(orchestration: Orchestration): Promise<Metr
     gauge('dozo_workers', 'Workers that are there.', [{ value: system.workers.length }]),
     gauge('dozo_active_runs', 'Runs that have not ended.', [{ value: system.activeRuns }]),
     gauge('dozo_open_holds', 'Runs of machines that may have left something on a host.', [{ value: system.openHolds }]),
+    gauge('dozo_notifications_waiting', 'Messages that could not be delivered yet and are tried again.', [
+      { value: troubled.waiting },
+    ]),
+    gauge('dozo_notifications_failed', 'Messages of the last seven days that were given up.', [
+      { value: troubled.failed },
+    ]),
     gauge(
       'dozo_host_up',
       'Whether the last contact with the host went well.',

@@ -1,7 +1,10 @@
 import type { SystemView } from '../contract/api/system.schema.ts';
 import type { Settings, SettingsChange } from '../contract/api/settings.schema.ts';
 import { toAppError } from '../errors/index.ts';
+import type { GhettoImportInput, GhettoImportReport } from '../contract/api/configuration.schema.ts';
+import { ConfigurationService } from './configuration.ts';
 import { loadSettings, type OrchestrationContext } from './context.ts';
+import { importGhetto } from './ghetto-import.ts';
 import { HostService } from './hosts.ts';
 import { InventoryKeeper } from './inventory-keeper.ts';
 import { JobService } from './jobs.ts';
@@ -30,6 +33,7 @@ export class Orchestration {
   readonly keeper: RunKeeper;
   readonly notifications: Notifications;
   readonly reports: ReportService;
+  readonly configuration: ConfigurationService;
   readonly #scheduler: Scheduler;
   readonly #starter: RunStarter;
   readonly #startedAtMs: number;
@@ -60,6 +64,19 @@ export class Orchestration {
       inventory: new InventoryKeeper(context, { hosts: this.hosts, onFresh: () => this.#scheduler.wake() }),
     });
     this.schedules = new ScheduleService(context, { onChange: () => this.#scheduler.wake() });
+    this.configuration = new ConfigurationService(
+      context,
+      {
+        hosts: this.hosts,
+        repositories: this.repositories,
+        jobs: this.jobs,
+        schedules: this.schedules,
+        notifications: this.notifications,
+        loadSettings: () => this.loadSettings(),
+        changeSettings: (change) => this.changeSettings(change),
+      },
+      options.version,
+    );
   }
 
   /** Takes up all runs that had not ended, and keeps going until `stop`. */
@@ -101,6 +118,10 @@ export class Orchestration {
   async removeJob(jobId: string, versions: 'keep' | 'trash'): Promise<void> {
     if (versions === 'trash') await this.maintenance.trashPointsOfJob(jobId);
     await this.jobs.remove(jobId);
+  }
+
+  importGhetto(input: GhettoImportInput): Promise<GhettoImportReport> {
+    return importGhetto(this.context, this.jobs, input);
   }
 
   async loadSettings(): Promise<Settings> {

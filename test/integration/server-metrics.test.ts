@@ -34,6 +34,7 @@ describe('a monitor', { timeout: 180_000 }, () => {
     assert.deepEqual(lines.slice(-2), ['# EOF', '']);
     for (const line of [
       'dozo_queue_up 1',
+      'dozo_notifications_failed 0',
       'dozo_job_last_run_state{job="nightly",state="success"} 1',
       `dozo_job_last_success_seconds{job="nightly"} ${run.finishedAtMs / 1000}`,
       `dozo_machine_versions{machine="one",id="${ids.machineIds[0]}"} 1`,
@@ -68,7 +69,13 @@ describe('a monitor', { timeout: 180_000 }, () => {
       }
     }
 
-    assert.deepEqual(allowed.sort(), ['get /metrics', 'get /openapi.json', 'get /session', 'get /system']);
+    assert.deepEqual(allowed.sort(), [
+      'get /health/details',
+      'get /metrics',
+      'get /openapi.json',
+      'get /session',
+      'get /system',
+    ]);
     assert.equal((await lab.send('/metrics', { token: null })).status, 401);
     assert.equal((await lab.send(`/metrics?token=${token}`, { token: null })).status, 400);
   });

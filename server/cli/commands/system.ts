@@ -1,12 +1,14 @@
 import { writeFile } from 'node:fs/promises';
 import type { Command } from 'commander';
+import type { HealthDetails } from '../../contract/api/health.schema.ts';
 import type { Settings } from '../../contract/api/settings.schema.ts';
 import type { SystemView } from '../../contract/api/system.schema.ts';
-import { showOutput, type CommandContext } from '../command-context.ts';
+import { EXIT_FAILED, EXIT_WARNINGS, showOutput, type CommandContext } from '../command-context.ts';
 import { openAnswer } from '../connection.ts';
 import { readEvents } from '../event-reader.ts';
 import { formatTime } from '../format.ts';
 import { parseInteger } from '../parse-options.ts';
+import { cleanText, formatTable } from '../table.ts';
 
 export function addSystemCommands(program: Command, context: CommandContext): void {
   const system = program.command('system').description('the server itself');
@@ -16,6 +18,15 @@ export function addSystemCommands(program: Command, context: CommandContext): vo
       document: health,
       text: `${health.status}\n`,
       exitStatus: health.status === 'ok' ? 0 : 3,
+    };
+  });
+  context.handle(context.leaf(system, 'checks', 'what is well and what is not'), async ({ api }) => {
+    const health = await api.get<HealthDetails>('/health/details');
+    const rows = health.checks.map(({ name, status, text }) => [name, status, cleanText(text)]);
+    return {
+      document: health,
+      text: formatTable(['CHECK', 'STATUS', ''], rows),
+      exitStatus: { ok: 0, warning: EXIT_WARNINGS, critical: EXIT_FAILED }[health.status],
     };
   });
   context.handle(context.leaf(system, 'show', 'version, queue, workers'), async ({ api }) => {

@@ -1,6 +1,8 @@
 import type { Route } from '../route.ts';
 import { auditRoutes } from './audit.ts';
+import { configurationRoutes } from './configuration.ts';
 import { eventRoutes } from './events.ts';
+import { healthRoutes } from './health.ts';
 import { hostRoutes } from './hosts.ts';
 import { jobRoutes } from './jobs.ts';
 import { machineRoutes } from './machines.ts';
@@ -22,6 +24,7 @@ import { userRoutes } from './users.ts';
 export function listRoutes(): Route[] {
   return [
     ...systemRoutes,
+    ...healthRoutes,
     ...sessionRoutes,
     ...tokenRoutes,
     ...userRoutes,
@@ -38,6 +41,7 @@ export function listRoutes(): Route[] {
     ...restoreRoutes,
     ...notificationRoutes,
     ...reportRoutes,
+    ...configurationRoutes,
     ...eventRoutes,
   ];
 }
