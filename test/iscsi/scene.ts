@@ -12,7 +12,7 @@ export const USER = 'initiator';
 export const SECRET = 'a-secret-of-a-run';
 const LIBISCSI = 'iqn.2007-10.com.github:sahlberg:libiscsi:';
 /** Names by which libiscsi's tools, QEMU and the tests' own initiator log in. */
-const INITIATORS = [
+export const INITIATORS = [
   `${LIBISCSI}iscsi-ls`,
   `${LIBISCSI}iscsi-inq`,
   `${LIBISCSI}iscsi-test`,
