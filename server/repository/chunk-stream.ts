@@ -28,6 +28,7 @@ interface RangePlan {
 interface Filled {
   offsetBytes: number;
   data: Buffer;
+  sha256: Buffer | null;
 }
 
 /** Contents of the wanted chunks, in the order of their places in the packs. */
@@ -125,7 +126,11 @@ async function readRange(disk: StoredDisk, plan: RangePlan, pool: CodecPool): Pr
     const data = typeof content === 'string' ? await otherCopy(disk, id, name, content) : content;
     for (const [nth, chunk] of chunks.entries()) {
       // Each place gets bytes of its own: the taker may change them.
-      filled.push({ offsetBytes: chunk * disk.chunkSizeBytes, data: nth === 0 ? data : Buffer.from(data) });
+      filled.push({
+        offsetBytes: chunk * disk.chunkSizeBytes,
+        data: nth === 0 ? data : Buffer.from(data),
+        sha256: pool.identifiesBySha256 ? id : null,
+      });
     }
   }
   return filled;

@@ -71,6 +71,11 @@ export class CodecPool {
     return this.#threadCount;
   }
 
+  /** Whether identities are the plain SHA-256 of contents, which anybody can compute. */
+  get identifiesBySha256(): boolean {
+    return this.#identity.algorithm === 'sha256' && this.#identity.identityKey === null;
+  }
+
   get batchBytes(): number {
     return this.#batchBytes;
   }

@@ -211,7 +211,7 @@ export class StoredDisk implements PointDisk {
   async *stream(options: {
     extents?: readonly Extent[];
     signal?: AbortSignal;
-  }): AsyncIterable<{ offsetBytes: number; data: Buffer }> {
+  }): AsyncIterable<{ offsetBytes: number; data: Buffer; sha256: Buffer | null }> {
     const extents = normalizeExtents(options.extents ?? [{ offsetBytes: 0, lengthBytes: this.sizeBytes }]);
     let window: WantedChunk[] = [];
     let last = -1;

@@ -160,12 +160,13 @@ export interface PointDisk extends DiskReader {
   differentExtents(other: PointDisk): AsyncIterable<Extent>;
   /**
    * All non-zero chunks in the order in which they are cheapest to read (by pack), decoded and
-   * verified on all cores. For restores: several times faster than `read` in a loop.
+   * verified on all cores. For restores: several times faster than `read` in a loop. `sha256` is that of
+   * `data`, null where the repository names its chunks in another way.
    */
   stream(options: {
     extents?: readonly Extent[];
     signal?: AbortSignal;
-  }): AsyncIterable<{ offsetBytes: number; data: Buffer }>;
+  }): AsyncIterable<{ offsetBytes: number; data: Buffer; sha256: Buffer | null }>;
 }
 
 export interface WriteSession {

@@ -14,6 +14,7 @@ export async function createRawFile(file: FileHandle, sizeBytes: number): Promis
   return {
     write: (offsetBytes, data) => writeFully(file, data, offsetBytes),
     flush: () => file.sync(),
+    hashesChunks: false,
     hash: async (extents, signal) => {
       const hashes: string[] = [];
       for (const extent of extents) hashes.push(await hashRange(file, extent, signal));

@@ -101,6 +101,8 @@ class SparseVmdk implements WritableDisk {
   }
 
   /** Reads through the tables in the file, not through those in memory: they are verified as well. */
+  readonly hashesChunks = false;
+
   async hash(extents: readonly Extent[], signal?: AbortSignal): Promise<string[]> {
     const hashes: string[] = [];
     for (const extent of extents) {

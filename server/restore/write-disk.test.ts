@@ -7,7 +7,7 @@ import { PieceHasher } from './write-disk.ts';
 /** Pieces as `[offset, content]`, found again by their hashes among all that follow each other. */
 function pieces(max: number, ...list: [number, string][]): [number, number, string][] {
   const hasher = new PieceHasher(max);
-  for (const [offsetBytes, text] of list) hasher.add(offsetBytes, Buffer.from(text));
+  for (const [offsetBytes, text] of list) hasher.add(offsetBytes, Buffer.from(text), null);
   const { extents, digests, writtenBytes } = hasher.finish();
   assert.equal(
     writtenBytes,
@@ -40,4 +40,34 @@ test('keeps pieces below the size, unless a chunk is larger', () => {
     piece(10, 'k'),
   ]);
   assert.deepEqual(pieces(4), []);
+});
+
+test('makes the hash of a piece of those of its chunks, which are of one size but for the last', () => {
+  const sha256 = (data: Buffer | string) => createHash('sha256').update(data).digest();
+  const hasher = new PieceHasher(8);
+  const chunks: [number, string][] = [
+    [0, 'abcd'],
+    [4, 'ef'],
+    [6, 'gh'],
+    [8, 'ijkl'],
+    [12, 'mnop'],
+    [16, 'qrst'],
+  ];
+  for (const [offsetBytes, text] of chunks) hasher.add(offsetBytes, Buffer.from(text), sha256(text));
+  hasher.add(20, Buffer.from('uv'), null);
+  const { extents, digests } = hasher.finish();
+  assert.deepEqual(extents, [
+    { offsetBytes: 0, lengthBytes: 6, chunkBytes: 4 },
+    { offsetBytes: 6, lengthBytes: 2, chunkBytes: 2 },
+    { offsetBytes: 8, lengthBytes: 8, chunkBytes: 4 },
+    { offsetBytes: 16, lengthBytes: 4, chunkBytes: 4 },
+    { offsetBytes: 20, lengthBytes: 2, chunkBytes: null },
+  ]);
+  assert.deepEqual(digests, [
+    sha256(Buffer.concat([sha256('abcd'), sha256('ef')])),
+    sha256(sha256('gh')),
+    sha256(Buffer.concat([sha256('ijkl'), sha256('mnop')])),
+    sha256(sha256('qrst')),
+    sha256('uv'),
+  ]);
 });

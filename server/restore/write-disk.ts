@@ -1,9 +1,9 @@
 import { createHash, type Hash } from 'node:crypto';
 
-import type { Extent } from '../disk/index.ts';
 import { AppError } from '../errors/index.ts';
 import type { PointDisk } from '../repository/index.ts';
 import { MIB, formatBytes } from '../runtime/index.ts';
+import type { HashedExtent } from '../source/index.ts';
 
 /** Bytes that follow each other and are proven by one hash, asked of the host. */
 const PIECE_BYTES_MAX = 4 * MIB;
@@ -17,13 +17,15 @@ export interface WritableDisk {
   /** What is never written reads as zero. Calls may overlap. */
   write(offsetBytes: number, data: Buffer, signal?: AbortSignal): Promise<void>;
   flush(signal?: AbortSignal): Promise<void>;
+  /** Ranges with `chunkBytes` may be asked for. */
+  readonly hashesChunks: boolean;
   /** SHA-256 of each range, lower-case hex, read back from where it was written. */
-  hash(extents: readonly Extent[], signal?: AbortSignal): Promise<string[]>;
+  hash(extents: readonly HashedExtent[], signal?: AbortSignal): Promise<string[]>;
 }
 
 /** What was written, piece by piece, with the hash that it must have. Digests lie end to end. */
 export interface WrittenDisk {
-  extents: Extent[];
+  extents: HashedExtent[];
   digests: Buffer[];
   writtenBytes: number;
 }
@@ -69,10 +71,10 @@ export async function writeDisk(options: {
     running.add(work);
   };
   try {
-    for await (const { offsetBytes, data } of disk.stream({ signal })) {
+    for await (const { offsetBytes, data, sha256 } of disk.stream({ signal })) {
       while (underWayBytes > UNDER_WAY_BYTES_MAX) await Promise.race(running);
       signal.throwIfAborted();
-      pieces.add(offsetBytes, data);
+      pieces.add(offsetBytes, data, target.hashesChunks ? sha256 : null);
       start(offsetBytes, data);
     }
   } catch (error) {
@@ -91,29 +93,39 @@ function throwFailure(failure: { cause: unknown } | null): void {
 }
 
 /**
- * Hashes chunks as they come, those that follow each other on the disk as one piece up to a size. In this
- * thread: handing the bytes to another one costs more than hashing them.
+ * Gives chunks that follow each other on the disk one hash, up to a size. Where a chunk comes with its own
+ * hash, that of the piece is made of those: the store compared them with the bytes a moment ago. Else the
+ * bytes are hashed, in this thread: handing them to another one costs more than hashing them.
  */
 export class PieceHasher {
   readonly #bytesMax: number;
   readonly #written: WrittenDisk = { extents: [], digests: [], writtenBytes: 0 };
-  #open: { extent: Extent; hash: Hash } | null = null;
+  #open: { extent: HashedExtent; hash: Hash; lastBytes: number } | null = null;
 
   constructor(bytesMax: number) {
     this.#bytesMax = bytesMax;
   }
 
-  add(offsetBytes: number, data: Buffer): void {
+  add(offsetBytes: number, data: Buffer, sha256: Buffer | null): void {
     let open = this.#open;
-    const follows = open !== null && open.extent.offsetBytes + open.extent.lengthBytes === offsetBytes;
-    if (open === null || !follows || open.extent.lengthBytes + data.length > this.#bytesMax) {
+    if (open === null || !this.#goesOn(open, offsetBytes, data.length, sha256 !== null)) {
       this.#close();
-      open = { extent: { offsetBytes, lengthBytes: 0 }, hash: createHash('sha256') };
+      const chunkBytes = sha256 === null ? null : data.length;
+      open = { extent: { offsetBytes, lengthBytes: 0, chunkBytes }, hash: createHash('sha256'), lastBytes: 0 };
       this.#open = open;
     }
-    open.hash.update(data);
+    open.hash.update(sha256 ?? data);
     open.extent.lengthBytes += data.length;
+    open.lastBytes = data.length;
     this.#written.writtenBytes += data.length;
+  }
+
+  #goesOn(open: { extent: HashedExtent; lastBytes: number }, at: number, bytes: number, isByChunks: boolean): boolean {
+    const { offsetBytes, lengthBytes, chunkBytes } = open.extent;
+    const isNext = offsetBytes + lengthBytes === at && lengthBytes + bytes <= this.#bytesMax;
+    // All chunks of a piece are of one size, but for a smaller one at its end.
+    const fits = chunkBytes === null ? !isByChunks : isByChunks && open.lastBytes === chunkBytes && bytes <= chunkBytes;
+    return isNext && fits;
   }
 
   finish(): WrittenDisk {
@@ -150,10 +162,7 @@ export async function verifyDisk(options: {
     let to = from;
     for (; to < order.length && bytes < HASHED_AT_ONCE_BYTES; to += 1) bytes += lengthAt(written, order[to] ?? 0);
     const batch = order.slice(from, to);
-    const extents = batch.map((index) => ({
-      offsetBytes: offsetAt(written, index),
-      lengthBytes: lengthAt(written, index),
-    }));
+    const extents = batch.flatMap((index) => written.extents[index] ?? []);
     const hashes = await target.hash(extents, signal);
     batch.forEach((index, position) => {
       if (written.digests[index]?.toString('hex') === hashes[position]?.toLowerCase()) return;

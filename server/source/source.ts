@@ -278,6 +278,13 @@ export interface TargetDisk {
   /** What is never written reads as zero. Order and size are free; calls may overlap. */
   write(offsetBytes: number, data: Buffer, signal?: AbortSignal): Promise<void>;
   flush(signal?: AbortSignal): Promise<void>;
-  /** SHA-256 of each range, computed on the host, in the order asked. */
-  hash(extents: readonly Extent[], signal?: AbortSignal): Promise<string[]>;
+  /** The host can hash chunk by chunk at no more cost. */
+  readonly hashesChunks: boolean;
+  /** SHA-256 of each range, lower-case hex, computed on the host, in the order asked. */
+  hash(extents: readonly HashedExtent[], signal?: AbortSignal): Promise<string[]>;
+}
+
+/** A range to hash: its bytes, or with `chunkBytes` the SHA-256s of its chunks, one after the other. */
+export interface HashedExtent extends Extent {
+  chunkBytes: number | null;
 }

@@ -314,13 +314,22 @@ export class FakeSourceHost implements SourceHost {
           }
         },
         flush: () => Promise.resolve(),
+        hashesChunks: true,
         hash: (extents) =>
           Promise.resolve(
-            extents.map(({ offsetBytes, lengthBytes }) =>
-              createHash('sha256')
-                .update(content.subarray(offsetBytes, offsetBytes + lengthBytes))
-                .digest('hex'),
-            ),
+            extents.map(({ offsetBytes, lengthBytes, chunkBytes }) => {
+              const hash = createHash('sha256');
+              const range = content.subarray(offsetBytes, offsetBytes + lengthBytes);
+              if (chunkBytes === null) return hash.update(range).digest('hex');
+              for (let at = 0; at < range.length; at += chunkBytes) {
+                hash.update(
+                  createHash('sha256')
+                    .update(range.subarray(at, at + chunkBytes))
+                    .digest(),
+                );
+              }
+              return hash.digest('hex');
+            }),
           ),
       })),
       finish: async () => {

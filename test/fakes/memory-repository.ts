@@ -213,7 +213,8 @@ function memoryDisk(key: string, content: Buffer): PointDisk {
 
     stream: async function* () {
       for (const { offsetBytes, lengthBytes } of dataChunks(content)) {
-        yield { offsetBytes, data: Buffer.from(content.subarray(offsetBytes, offsetBytes + lengthBytes)) };
+        const data = Buffer.from(content.subarray(offsetBytes, offsetBytes + lengthBytes));
+        yield { offsetBytes, data, sha256: createHash('sha256').update(data).digest() };
       }
     },
   };

@@ -73,8 +73,8 @@ async function writeAll(target: MachineTarget): Promise<void> {
       await disk.flush();
       const half = Math.floor(image.length / 1024) * 512;
       const extents = [
-        { offsetBytes: half, lengthBytes: image.length - half },
-        { offsetBytes: 0, lengthBytes: half },
+        { offsetBytes: half, lengthBytes: image.length - half, chunkBytes: null },
+        { offsetBytes: 0, lengthBytes: half, chunkBytes: null },
       ];
       const wanted = extents.map(({ offsetBytes, lengthBytes }) =>
         createHash('sha256')

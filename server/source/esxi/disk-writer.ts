@@ -1,60 +1,49 @@
 import { createHash } from 'node:crypto';
-import type { Extent } from '../../disk/index.ts';
 import { AppError, isAbort, isAppError, toAppError } from '../../errors/index.ts';
-import { KIB, MIB, randomHex, SECTOR_BYTES, type Clock } from '../../runtime/index.ts';
+import { MIB, randomHex, SECTOR_BYTES, type Clock } from '../../runtime/index.ts';
 import { shell, type SshConnection } from '../../ssh/index.ts';
-import { isLost, type HostShell } from './host-shell.ts';
+import type { HashedExtent } from '../source.ts';
+import { announceRun, blocksOf, serveRuns } from './host-programs.ts';
+import { commandFailed, isLost, type HostShell } from './host-shell.ts';
 import { classifyHostText, lastWords } from './vmkfstools.ts';
 
 /** Writes that touch are joined up to this; one step of dd on the host. */
-const RUN_BYTES_MAX = 4 * MIB;
+const RUN_BYTES_MAX = 2 * MIB;
 /** Bytes taken from the caller and not yet known to be on the host. */
-const PENDING_BYTES_MAX = 24 * MIB;
+const PENDING_BYTES_MAX = 8 * MIB;
 /** Places where writes may go on side by side before the oldest is sent off. */
 const OPEN_RUNS_MAX = 4;
-const BLOCK_BYTES_MAX = 64 * KIB;
 const AHEAD = 2;
 const FAILURES_MAX = 5;
 
-/**
- * One command serves a whole disk: it reads "block size, first block, blocks, number" and then exactly
- * that many bytes from standard input, and answers with a line. dd takes whole blocks from a pipe only
- * with `fullblock`; without it each run needs a command of its own, ended by the end of its input.
- */
-const SERVE_RUNS =
-  'while read -r b s c n; do ' +
-  'dd of="$1" bs="$b" seek="$s" count="$c" iflag=fullblock conv=notrunc 2>/dev/null || exit 3; echo "$0-$n"; done';
 const SERVE_HASHES = 'while read -r b s c; do dd if="$1" bs="$b" skip="$s" count="$c" 2>/dev/null | sha256sum; done';
 /**
  * The same by the Python of ESXi (3.5 or later), whose hash uses the processor's own instructions: BusyBox's
  * takes four times as long, and a process a range.
  */
 const SERVE_HASHES_FAST = `import hashlib, sys
-f = open(sys.argv[1], 'rb', 0)
+f = open(sys.argv[1], 'rb')
 for line in sys.stdin:
-    offset, left = map(int, line.split())
+    offset, left, chunk = map(int, line.split())
     f.seek(offset)
     h = hashlib.sha256()
     while left > 0:
-        b = f.read(min(left, 1048576))
+        b = f.read(min(left, chunk or 1048576))
         if not b:
             sys.exit(3)
-        h.update(b)
+        h.update(hashlib.sha256(b).digest() if chunk else b)
         left -= len(b)
     print(h.hexdigest())
 `;
-
-/** Whether dd of this host can take whole blocks from a pipe. */
-export async function probeFullBlock(host: HostShell, signal: AbortSignal): Promise<boolean> {
-  const command = shell`echo dozo | dd bs=2 count=1 iflag=fullblock of=/dev/null`;
-  return (await host.exec(command, { isRepeatable: true, signal })).code === 0;
-}
 
 interface Run {
   offsetBytes: number;
   data: Buffer[];
   lengthBytes: number;
 }
+
+/** How runs are written: by one program of the host's Python or shell, or by a command each. */
+export type RunsBy = 'python' | 'shell' | 'commands';
 
 /**
  * Writes a flat disk file on the host over parallel channels. Bytes count as written when the host
@@ -67,7 +56,7 @@ export class DiskWriter {
   readonly #path: string;
   readonly #clock: Clock;
   readonly #channels: number;
-  readonly #hasFullBlock: boolean;
+  readonly #by: RunsBy;
   readonly #open: Run[] = [];
   readonly #queue: Run[] = [];
   readonly #underWay = new Set<Run>();
@@ -78,12 +67,12 @@ export class DiskWriter {
   #failuresInRow = 0;
   #failure: unknown = undefined;
 
-  constructor(parts: { host: HostShell; path: string; clock: Clock; channels: number; hasFullBlock: boolean }) {
+  constructor(parts: { host: HostShell; path: string; clock: Clock; channels: number; by: RunsBy }) {
     this.#host = parts.host;
     this.#path = parts.path;
     this.#clock = parts.clock;
     this.#channels = parts.channels;
-    this.#hasFullBlock = parts.hasFullBlock;
+    this.#by = parts.by;
   }
 
   async write(offsetBytes: number, data: Buffer, signal?: AbortSignal): Promise<void> {
@@ -180,7 +169,7 @@ export class DiskWriter {
       const connection = await this.#host.usable(this.#stop.signal);
       const taken: Run[] = [];
       try {
-        if (this.#hasFullBlock) await this.#serve(connection, taken);
+        if (this.#by !== 'commands') await this.#serve(connection, taken);
         else await this.#writeOne(connection, taken);
       } catch (error) {
         if (this.#stop.signal.aborted) return;
@@ -213,18 +202,19 @@ export class DiskWriter {
   async #serve(connection: SshConnection, taken: Run[]): Promise<void> {
     const token = randomHex(8);
     const signal = this.#stop.signal;
-    const channel = await connection.open(shell`sh -c ${SERVE_RUNS} ${token} ${this.#path}`, { signal });
+    const hasPython = this.#by === 'python';
+    const channel = await connection.open(serveRuns(hasPython, { token, path: this.#path }), { signal });
     try {
       const answers = lines(channel.stdout);
       let number = 0;
       const send = (): boolean => {
         const run = this.#queue[0];
-        if (run === undefined || run.offsetBytes % SECTOR_BYTES !== 0 || run.lengthBytes % SECTOR_BYTES !== 0)
-          return false;
+        if (run === undefined) return false;
+        const isWhole = run.offsetBytes % SECTOR_BYTES === 0 && run.lengthBytes % SECTOR_BYTES === 0;
+        if (!isWhole && !hasPython) return false;
         this.#take(taken);
         number += 1;
-        const { block, first, count } = blocksOf(run.offsetBytes, run.lengthBytes);
-        channel.stdin.write(`${String(block)} ${String(first)} ${String(count)} ${String(number)}\n`);
+        channel.stdin.write(announceRun(hasPython, run.offsetBytes, run.lengthBytes, number));
         for (const data of run.data) channel.stdin.write(data);
         return true;
       };
@@ -288,31 +278,30 @@ export class DiskWriter {
   }
 }
 
-/** The largest block, up to 64 KiB, in which an offset and a length are whole numbers. */
-function blocksOf(offsetBytes: number, lengthBytes: number): { block: number; first: number; count: number } {
-  let block = BLOCK_BYTES_MAX;
-  while (block > 1 && (offsetBytes % block !== 0 || lengthBytes % block !== 0)) block /= 2;
-  return { block, first: offsetBytes / block, count: lengthBytes / block };
-}
-
 function hashLines(output: Buffer): string[] {
   return output.toString('utf8').match(/^[0-9a-f]{64}\b/gm) ?? [];
 }
 
-/** SHA-256 of each extent of a file, computed on the host; here, where the host has no way to. */
+/**
+ * SHA-256 of each extent of a file, computed on the host; here, where the host has no way to.
+ * @param extents with `chunkBytes` only for a host that has Python
+ */
 export async function hashOnHost(
   host: HostShell,
   path: string,
-  extents: readonly Extent[],
+  extents: readonly HashedExtent[],
   signal?: AbortSignal,
 ): Promise<string[]> {
   if (extents.length === 0) return [];
   const options = { isRepeatable: true, ...(signal && { signal }) };
-  const lines = extents.map(({ offsetBytes, lengthBytes }) => `${String(offsetBytes)} ${String(lengthBytes)}\n`);
-  const command = shell`python3 -c ${SERVE_HASHES_FAST} ${path} 2>/dev/null`;
+  const lines = extents.map(
+    ({ offsetBytes, lengthBytes, chunkBytes }) => `${[offsetBytes, lengthBytes, chunkBytes ?? 0].join(' ')}\n`,
+  );
+  const command = shell`python3 -I -S -c ${SERVE_HASHES_FAST} ${path} 2>/dev/null`;
   const fast = await host.exec(command, { ...options, stdin: lines.join('') });
   const found = hashLines(fast.stdout);
   if (fast.code === 0 && found.length === extents.length) return found;
+  if (extents.some(({ chunkBytes }) => chunkBytes !== null)) throw commandFailed('hash what was written', fast);
   const stdin = extents
     .map(({ offsetBytes, lengthBytes }) => {
       const { block, first, count } = blocksOf(offsetBytes, lengthBytes);

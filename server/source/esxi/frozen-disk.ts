@@ -1,3 +1,4 @@
+import { probePython } from './host-programs.ts';
 import { setTimeout as delay } from 'node:timers/promises';
 import { open, type FileHandle } from 'node:fs/promises';
 import {
@@ -309,9 +310,10 @@ export class EsxiFrozenDisk implements FrozenDisk {
   async #readBy(route: RouteName, extents: readonly Extent[], transfer: RangeTransfer): Promise<void> {
     const { context, clones } = this.#around;
     const { clock, limits, shell: host } = context;
+    const hasPython = await probePython(host, transfer.signal);
     if (route === 'ssh-raw') {
       const windows = planWindows(extents, this.#rawOrThrow());
-      await readWindowsOverSsh(host, windows, { ...transfer, channels: limits.rawChannels, clock });
+      await readWindowsOverSsh(host, windows, { ...transfer, channels: limits.rawChannels, hasPython, clock });
     } else if (route === 'https-folder') {
       const windows = planWindows(extents, this.#rawOrThrow());
       await readWindowsBy(async (window, signal) => await this.#readFolder(window, signal), windows, {
@@ -335,7 +337,7 @@ export class EsxiFrozenDisk implements FrozenDisk {
         }
         const lengthBytes = this.disk.sizeBytes;
         const windows = planWindows(wanted, [{ path: flatPath, diskOffsetBytes: 0, fileOffsetBytes: 0, lengthBytes }]);
-        await readWindowsOverSsh(host, windows, { ...transfer, channels: limits.rawChannels, clock });
+        await readWindowsOverSsh(host, windows, { ...transfer, channels: limits.rawChannels, hasPython, clock });
       });
     }
   }

@@ -5,7 +5,8 @@ import { shell } from '../../ssh/index.ts';
 import type { MachineDisk, MachineSummary, MachineTarget, TargetDisk, TargetRequest } from '../source.ts';
 import { holdFolder, loadDatastores, type EsxiContext } from './context.ts';
 import { baseNameOf, folderOf, formatDatastorePath, type DatastoreMap, type DatastorePath } from './datastore-path.ts';
-import { DiskWriter, hashOnHost, probeFullBlock } from './disk-writer.ts';
+import { DiskWriter, hashOnHost, type RunsBy } from './disk-writer.ts';
+import { probeFullBlock, probePython } from './host-programs.ts';
 import { readFilesystems } from './filesystems.ts';
 import { findMachine, listMachines, listNetworks, readMachine, type InventoryMachine } from './inventory.ts';
 import { storedAdapter } from './machine-configuration.ts';
@@ -46,8 +47,7 @@ export async function createTarget(context: EsxiContext, request: TargetRequest)
   const plan = await planTarget(context, datastores, request);
   await assertRoom(context, plan, request);
   await warnOfNetworks(context, plan, request);
-  const hasFullBlock = await probeFullBlock(context.shell, request.signal);
-  const target = new EsxiTarget(context, datastores, request, plan, hasFullBlock);
+  const target = new EsxiTarget(context, datastores, request, plan, await chooseRunsBy(context, request));
   try {
     await target.prepare();
     return target;
@@ -57,6 +57,11 @@ export async function createTarget(context: EsxiContext, request: TargetRequest)
     });
     throw toAppError(error);
   }
+}
+
+async function chooseRunsBy({ shell: host }: EsxiContext, { signal }: TargetRequest): Promise<RunsBy> {
+  if (await probePython(host, signal)) return 'python';
+  return (await probeFullBlock(host, signal)) ? 'shell' : 'commands';
 }
 
 /** See `SourceHost.findRestored`. */
@@ -266,13 +271,7 @@ class EsxiTarget implements MachineTarget {
   readonly #writers: DiskWriter[] = [];
   #isFinished = false;
 
-  constructor(
-    context: EsxiContext,
-    datastores: DatastoreMap,
-    request: TargetRequest,
-    plan: TargetPlan,
-    hasFullBlock: boolean,
-  ) {
+  constructor(context: EsxiContext, datastores: DatastoreMap, request: TargetRequest, plan: TargetPlan, by: RunsBy) {
     this.#context = context;
     this.#datastores = datastores;
     this.#request = request;
@@ -280,7 +279,7 @@ class EsxiTarget implements MachineTarget {
     this.disks = plan.disks.map((planned): TargetDisk => {
       const path = flatPath(planned);
       const { shell: host, clock, limits } = context;
-      const writer = new DiskWriter({ host, path, clock, channels: limits.rawChannels, hasFullBlock });
+      const writer = new DiskWriter({ host, path, clock, channels: limits.rawChannels, by });
       this.#writers.push(writer);
       return {
         key: planned.disk.key,
@@ -290,6 +289,7 @@ class EsxiTarget implements MachineTarget {
           await writer.write(offsetBytes, data, signal);
         },
         flush: async (signal) => await writer.flush(signal),
+        hashesChunks: by === 'python',
         hash: async (extents, signal) => {
           await writer.flush(signal);
           for (const extent of extents) assertInside(planned.disk, extent);

@@ -54,9 +54,17 @@ class RecordingSink implements DiskSink {
   }
 }
 
-function options(sink: DiskSink) {
+function options(sink: DiskSink, hasPython = true) {
   const none = (): void => undefined;
-  return { sink, signal: new AbortController().signal, onDelivered: none, onReceived: none, channels: 3, clock };
+  return {
+    sink,
+    signal: new AbortController().signal,
+    onDelivered: none,
+    onReceived: none,
+    channels: 3,
+    hasPython,
+    clock,
+  };
 }
 
 function assertDelivered(sink: RecordingSink, extents: Extent[]): void {
@@ -67,21 +75,33 @@ function assertDelivered(sink: RecordingSink, extents: Extent[]): void {
   }
 }
 
-test('reads a whole disk whose length is no multiple of anything', async () => {
-  const sink = new RecordingSink();
-  const all = [{ offsetBytes: 0, lengthBytes: SIZE_BYTES }];
-  await readWindowsOverSsh(makeShell([new LocalShellConnection()]), planWindows(all, [piece]), options(sink));
-  assertDelivered(sink, all);
-});
+function way(hasPython: boolean): string {
+  return hasPython ? 'by Python' : 'by the shell';
+}
 
-test('reads thousands of small extents with few commands', async () => {
-  const connection = new LocalShellConnection();
-  const extents = Array.from({ length: 2000 }, (_, at) => ({ offsetBytes: at * 10_240 + 512, lengthBytes: 512 }));
-  const sink = new RecordingSink();
-  await readWindowsOverSsh(makeShell([connection]), planWindows(extents, [piece]), options(sink));
-  assertDelivered(sink, extents);
-  assert.ok(connection.commands.length <= 3);
-});
+for (const hasPython of [true, false]) {
+  test(`reads a whole disk whose length is no multiple of anything, ${way(hasPython)}`, async () => {
+    const sink = new RecordingSink();
+    const all = [{ offsetBytes: 0, lengthBytes: SIZE_BYTES }];
+    await readWindowsOverSsh(
+      makeShell([new LocalShellConnection()]),
+      planWindows(all, [piece]),
+      options(sink, hasPython),
+    );
+    assertDelivered(sink, all);
+  });
+}
+
+for (const hasPython of [true, false]) {
+  test(`reads thousands of small extents with few commands, ${way(hasPython)}`, async () => {
+    const connection = new LocalShellConnection();
+    const extents = Array.from({ length: 2000 }, (_, at) => ({ offsetBytes: at * 10_240 + 512, lengthBytes: 512 }));
+    const sink = new RecordingSink();
+    await readWindowsOverSsh(makeShell([connection]), planWindows(extents, [piece]), options(sink, hasPython));
+    assertDelivered(sink, extents);
+    assert.ok(connection.commands.length <= 3);
+  });
+}
 
 test('windows cover exactly what was asked for, whatever the extents', () => {
   const extent = fc.record({ offsetBytes: fc.nat(SIZE_BYTES - 1), lengthBytes: fc.integer({ min: 1, max: 6 * MIB }) });
@@ -114,47 +134,56 @@ test('windows cover exactly what was asked for, whatever the extents', () => {
   );
 });
 
-test('goes on over a new connection when one is cut, without asking again for what had come', async () => {
-  const first = new LocalShellConnection();
-  const sink = new RecordingSink();
-  sink.onWrite = (count) => {
-    if (count === 2) first.cut();
-  };
-  const all = [{ offsetBytes: 0, lengthBytes: SIZE_BYTES }];
-  await readWindowsOverSsh(makeShell([first, new LocalShellConnection()]), planWindows(all, [piece]), options(sink));
-  assertDelivered(sink, all);
-  assert.equal(totalBytes(sink.delivered), SIZE_BYTES);
-});
-
-test('reports a lost host after its attempts', async () => {
-  const first = new LocalShellConnection();
-  const sink = new RecordingSink();
-  sink.onWrite = () => first.cut();
-  const all = [{ offsetBytes: 0, lengthBytes: SIZE_BYTES }];
-  await assert.rejects(readWindowsOverSsh(makeShell([first]), planWindows(all, [piece]), options(sink)), {
-    code: 'HOST_UNREACHABLE',
+for (const hasPython of [true, false]) {
+  test(`goes on over a new connection when one is cut, without asking again for what had come, ${way(hasPython)}`, async () => {
+    const first = new LocalShellConnection();
+    const sink = new RecordingSink();
+    sink.onWrite = (count) => {
+      if (count === 2) first.cut();
+    };
+    const all = [{ offsetBytes: 0, lengthBytes: SIZE_BYTES }];
+    await readWindowsOverSsh(
+      makeShell([first, new LocalShellConnection()]),
+      planWindows(all, [piece]),
+      options(sink, hasPython),
+    );
+    assertDelivered(sink, all);
+    assert.equal(totalBytes(sink.delivered), SIZE_BYTES);
   });
-});
 
-test('never delivers bytes of a file that is shorter than its disk', async () => {
-  const path = join(folder, 'short-flat.vmdk');
-  await writeFile(path, content);
-  await truncate(path, 5 * MIB + 700);
-  const sink = new RecordingSink();
-  const windows = planWindows([{ offsetBytes: 0, lengthBytes: SIZE_BYTES }], [{ ...piece, path }]);
-  await assert.rejects(readWindowsOverSsh(makeShell([new LocalShellConnection()]), windows, options(sink)), {
-    code: 'DISK_READ_SHORT',
+  test(`reports a lost host after its attempts, ${way(hasPython)}`, async () => {
+    const first = new LocalShellConnection();
+    const sink = new RecordingSink();
+    sink.onWrite = () => first.cut();
+    const all = [{ offsetBytes: 0, lengthBytes: SIZE_BYTES }];
+    await assert.rejects(readWindowsOverSsh(makeShell([first]), planWindows(all, [piece]), options(sink, hasPython)), {
+      code: 'HOST_UNREACHABLE',
+    });
   });
-  assert.deepEqual(sink.delivered, []);
-});
 
-test('says that a file may not be read', async () => {
-  const windows = planWindows([{ offsetBytes: 0, lengthBytes: MIB }], [{ ...piece, path: join(folder, 'gone') }]);
-  await assert.rejects(
-    readWindowsOverSsh(makeShell([new LocalShellConnection()]), windows, options(new RecordingSink())),
-    { code: 'DISK_READ_REFUSED' },
-  );
-});
+  test(`never delivers bytes of a file that is shorter than its disk, ${way(hasPython)}`, async () => {
+    const path = join(folder, 'short-flat.vmdk');
+    await writeFile(path, content);
+    await truncate(path, 5 * MIB + 700);
+    const sink = new RecordingSink();
+    const windows = planWindows([{ offsetBytes: 0, lengthBytes: SIZE_BYTES }], [{ ...piece, path }]);
+    await assert.rejects(
+      readWindowsOverSsh(makeShell([new LocalShellConnection()]), windows, options(sink, hasPython)),
+      {
+        code: 'DISK_READ_SHORT',
+      },
+    );
+    assert.deepEqual(sink.delivered, []);
+  });
+
+  test(`says that a file may not be read, ${way(hasPython)}`, async () => {
+    const windows = planWindows([{ offsetBytes: 0, lengthBytes: MIB }], [{ ...piece, path: join(folder, 'gone') }]);
+    await assert.rejects(
+      readWindowsOverSsh(makeShell([new LocalShellConnection()]), windows, options(new RecordingSink(), hasPython)),
+      { code: 'DISK_READ_REFUSED' },
+    );
+  });
+}
 
 test('passes on a failure of the receiving side as it is, at once', async () => {
   const sink = new RecordingSink();

@@ -4,6 +4,7 @@ import { KIB, MIB, randomHex, type Clock } from '../../runtime/index.ts';
 import { shell, type SshConnection } from '../../ssh/index.ts';
 import type { Budget } from '../source.ts';
 import { ExactReader } from './exact-reader.ts';
+import { askRange, BLOCK_BYTES, EXIT_TOO_SHORT, serveRanges } from './host-programs.ts';
 import { isLost, type HostShell } from './host-shell.ts';
 import { classifyHostText, lastWords } from './vmkfstools.ts';
 
@@ -26,25 +27,13 @@ export interface ReadWindow {
 
 /** A window never crosses a multiple of this on the disk, so chunks are not torn between windows. */
 const WINDOW_BYTES = 4 * MIB;
-/** dd counts in these; every window begins at a multiple. */
-const BLOCK_BYTES = 64 * KIB;
 /** Reading this much that nobody asked for costs less than another dd on the host. */
 const GAP_BYTES = 128 * KIB;
-/** Windows asked for ahead on a channel, so that the host never waits for us. */
-const AHEAD = 3;
+/** Asked for ahead on a channel, so that the host never waits for us: so many bytes, small windows at most so many. */
+const AHEAD_BYTES = 12 * MIB;
+const AHEAD_WINDOWS = 32;
 /** Failures in a row, without a window between them, after which a transfer gives up. */
 const FAILURES_MAX = 5;
-
-/**
- * One command serves a whole transfer: it reads "first block, blocks, number" from standard input and
- * answers with the bytes and a line that only the next right position can hold. So a failed read is
- * seen at the window where it happened, before its bytes are used. A file that is shorter than its
- * disk would leave both sides waiting for the other; it is refused at the start.
- */
-const SERVE_RANGES =
-  '[ "$(stat -c %s -- "$1" 2>/dev/null || echo 0)" -ge "$2" ] || exit 4; f=$1; while read -r s c n; do ' +
-  'dd if="$f" bs=65536 skip="$s" count="$c" 2>/dev/null || exit 3; echo "$0-$n"; done';
-const EXIT_TOO_SHORT = 4;
 
 /**
  * Cuts extents into windows: at multiples of 4 MiB of the disk, widened to whole blocks of the file,
@@ -124,7 +113,7 @@ export interface RangeTransfer {
 export async function readWindowsOverSsh(
   host: HostShell,
   windows: readonly ReadWindow[],
-  options: RangeTransfer & { channels: number; clock: Clock },
+  options: RangeTransfer & { channels: number; hasPython: boolean; clock: Clock },
 ): Promise<void> {
   const queue = new WindowQueue(windows);
   const stop = new AbortController();
@@ -189,7 +178,7 @@ class WindowQueue {
 async function readUntilEmpty(
   host: HostShell,
   queue: WindowQueue,
-  options: RangeTransfer & { clock: Clock },
+  options: RangeTransfer & { hasPython: boolean; clock: Clock },
 ): Promise<void> {
   for (let attempt = 0; !queue.isEmpty; attempt += 1) {
     const connection = await host.usable(options.signal);
@@ -220,32 +209,34 @@ async function serveChannel(
   connection: SshConnection,
   queue: WindowQueue,
   underWay: ReadWindow[],
-  options: RangeTransfer,
+  options: RangeTransfer & { hasPython: boolean },
 ): Promise<void> {
   const first = queue.take();
   if (first === undefined) return;
   underWay.push(first);
   const token = randomHex(8);
-  const command = shell`sh -c ${SERVE_RANGES} ${token} ${first.path} ${queue.endOf(first.path)}`;
+  const { hasPython } = options;
+  const command = serveRanges(hasPython, { token, path: first.path, sizeBytes: queue.endOf(first.path) });
   const channel = await connection.open(command, { signal: options.signal });
   try {
     const reader = new ExactReader(channel.stdout);
     // One buffer for all windows of the channel: a sink is done with it when its promise settles.
     let buffer = Buffer.alloc(0);
     let number = 0;
-    let ahead = AHEAD;
+    let askedBytes = 0;
+    let aheadBytes = AHEAD_BYTES;
     const ask = async (window: ReadWindow): Promise<void> => {
       const wait = options.budget?.(window.lengthBytes) ?? null;
       // Held to a speed, nothing is gained by asking ahead, and what has come is not to wait.
-      ahead = wait === null ? AHEAD : 1;
+      aheadBytes = wait === null ? AHEAD_BYTES : 1;
       await wait;
       number += 1;
-      const blocks = Math.ceil(window.lengthBytes / BLOCK_BYTES);
-      channel.stdin.write(`${String(window.fileOffsetBytes / BLOCK_BYTES)} ${String(blocks)} ${String(number)}\n`);
+      askedBytes += window.lengthBytes;
+      channel.stdin.write(askRange(hasPython, window.fileOffsetBytes, window.lengthBytes, number));
     };
     await ask(first);
     for (let answered = 1; ; answered += 1) {
-      while (underWay.length < ahead) {
+      while (askedBytes < aheadBytes && underWay.length < AHEAD_WINDOWS) {
         const next = queue.take();
         if (next === undefined) break;
         if (next.path !== first.path) {
@@ -270,6 +261,7 @@ async function serveChannel(
       if (trailer.toString('latin1') !== expected) throw shortRead(window);
       options.onReceived(window.lengthBytes + trailer.length);
       underWay.shift();
+      askedBytes -= window.lengthBytes;
       queue.succeeded();
       await deliver(window, data, options);
     }
