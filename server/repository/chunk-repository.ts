@@ -154,6 +154,13 @@ class ChunkRepository implements KeptRepository {
     this.chunkSizeBytes = parts.header.chunkSizeBytes;
   }
 
+  namesChunksAs(other: KeptRepository): boolean {
+    if (!(other instanceof ChunkRepository)) return false;
+    const [mine, theirs] = [this.#parts.header, other.#parts.header];
+    if (mine.encryption !== null || theirs.encryption !== null) return false;
+    return mine.chunkSizeBytes === theirs.chunkSizeBytes && mine.identity === theirs.identity;
+  }
+
   async listPoints(): Promise<PointListing[]> {
     const fates = await this.#marks.loadAll();
     return this.#listWhere((pointId) => isShown(fates.get(pointId)));

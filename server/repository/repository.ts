@@ -24,6 +24,8 @@ export interface Repository {
 
 /** A repository as it is opened: with what only its keeper does. */
 export interface KeptRepository extends Repository {
+  /** Whether equal root hashes of disks here and there mean equal content: same chunk size, same hash, no keys. */
+  namesChunksAs(other: KeptRepository): boolean;
   /**
    * Moves a point to the trash: hidden from `listPoints` and `openPoint` at once, its data stays until a
    * collection after `keepUntilMs`.

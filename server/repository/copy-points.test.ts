@@ -1,0 +1,228 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { createMemoryDisk, errnoError, MemoryStorage } from '../../test/fakes/memory-storage.ts';
+import { CHUNK, commitDisk, readByStream, sparseContent } from '../../test/fakes/small-repository.ts';
+import { copyPoints, createRepository, openRepository, type CopyReport } from './index.ts';
+import type { KeptRepository, PointManifest } from './index.ts';
+
+const PASSPHRASE = 'a passphrase for the copy';
+const SIZE = 60 * CHUNK + 777;
+
+interface Scene {
+  source: KeptRepository;
+  sourceStorage: MemoryStorage;
+  contents: Map<string, Buffer>;
+}
+
+/** Three versions of one machine, each on the one before, and one of another machine with the same content. */
+async function makeSource(): Promise<Scene> {
+  const sourceStorage = new MemoryStorage();
+  const source = await createRepository({ storage: sourceStorage, chunkSizeBytes: CHUNK, threads: 0 });
+  const contents = new Map<string, Buffer>();
+  let former: PointManifest | null = null;
+  let content = sparseContent(SIZE, 1);
+  for (let version = 0; version < 3; version += 1) {
+    content = Buffer.from(content);
+    if (version > 0) sparseContent(4 * CHUNK, version + 10).copy(content, version * 7 * CHUNK);
+    // What had data becomes zero.
+    if (version === 2) content.fill(0, 30 * CHUNK, 40 * CHUNK);
+    const base = former === null ? null : await (await source.openPoint(former.pointId)).openDisk('d0');
+    const files = [{ name: 'web.vmx', kind: 'vmx', content: Buffer.from(`version ${version}`) }];
+    const part = { files, createdAtMs: 1000 + version, previousPointId: former?.pointId ?? null };
+    former = await commitDisk(source, `v${version}`, content, part, base);
+    contents.set(former.pointId, content);
+  }
+  const other = await commitDisk(source, 'other', sparseContent(SIZE, 1), { machineId: 'm2', createdAtMs: 2000 });
+  contents.set(other.pointId, sparseContent(SIZE, 1));
+  return { source, sourceStorage, contents };
+}
+
+async function copy(source: KeptRepository, target: KeptRepository, signal?: AbortSignal): Promise<CopyReport> {
+  return copyPoints({
+    source,
+    target,
+    pointIds: null,
+    signal: signal ?? new AbortController().signal,
+    begin: () => undefined,
+    progress: () => undefined,
+  });
+}
+
+async function assertCopied(target: KeptRepository, contents: ReadonlyMap<string, Buffer>): Promise<void> {
+  const listings = await target.listPoints();
+  assert.equal(listings.length, contents.size);
+  for (const { pointId, manifest } of listings) {
+    const { copiedFrom, quiesced } = manifest?.evidence as { copiedFrom: { pointId: string }; quiesced: boolean };
+    assert.equal(quiesced, false, 'the evidence of the source stays');
+    const point = await target.openPoint(pointId);
+    const expected = contents.get(copiedFrom.pointId);
+    assert.ok(expected !== undefined);
+    assert.ok((await readByStream(await point.openDisk('d0'))).equals(expected), copiedFrom.pointId);
+  }
+  assert.deepEqual((await target.check({ depth: 'hashes' })).damages, []);
+}
+
+for (const [what, options] of Object.entries({
+  'a plain one of the same chunk size': { chunkSizeBytes: CHUNK },
+  'an encrypted one': { chunkSizeBytes: CHUNK, passphrase: PASSPHRASE },
+  'one of larger chunks': { chunkSizeBytes: 4 * CHUNK },
+  'one that hashes in another way': { chunkSizeBytes: CHUNK, identity: 'sha512-256' as const },
+})) {
+  describe(`a copy into ${what}`, () => {
+    it('has every version, its files and its chain, and takes only what is new the next time', async () => {
+      const { source, contents } = await makeSource();
+      const storage = new MemoryStorage();
+      const target = await createRepository({ storage, threads: 0, ...options });
+
+      const first = await copy(source, target);
+      assert.equal(first.copied.length, 4);
+      assert.deepEqual(first.failed, []);
+      await assertCopied(target, contents);
+      const [one, two, three, other] = first.copied as [
+        unknown,
+        { readBytes: number },
+        unknown,
+        { storedBytes: number },
+      ];
+      assert.ok(one !== undefined && three !== undefined);
+      assert.ok(two.readBytes <= 5 * CHUNK, 'only the difference to the version before is read');
+      assert.ok(other.storedBytes < CHUNK, 'what is there from another machine is not stored again');
+      const points = await target.listPoints();
+      assert.equal(points[1]?.manifest?.previousPointId, points[0]?.pointId);
+      assert.equal(points[1]?.manifest?.previousRootHash, points[0]?.manifest?.rootHash);
+      const copied = await target.openPoint(points[1]?.pointId ?? '');
+      assert.equal((await copied.readFile('web.vmx')).toString(), 'version 1');
+
+      const writes = storage.log.filter(({ operation }) => operation === 'create').length;
+      const again = await copy(source, target);
+      assert.deepEqual(again, { copied: [], present: 4, failed: [] });
+      assert.equal(storage.log.filter(({ operation }) => operation === 'create').length, writes, 'nothing is written');
+      await source.close();
+      await target.close();
+    });
+  });
+}
+
+describe('a copy', () => {
+  it('that is interrupted anywhere goes on, without storing again what had arrived', async () => {
+    const { source, contents } = await makeSource();
+    const whole = new MemoryStorage();
+    // Named in another way, so that everything is read back.
+    const make = { chunkSizeBytes: CHUNK, threads: 0, identity: 'sha512-256' as const };
+    const reference = await createRepository({ storage: whole, ...make });
+    const from = whole.log.length;
+    await copy(source, reference);
+    const operations = whole.log.length - from;
+    await reference.close();
+    for (let at = 3; at < operations; at += Math.ceil(operations / 6)) {
+      const disk = createMemoryDisk();
+      await (await createRepository({ storage: new MemoryStorage(disk), ...make })).close();
+      const dying = new MemoryStorage(disk);
+      let count = 0;
+      const target = await openRepository({ storage: dying, threads: 0 });
+      dying.fault = () => {
+        count += 1;
+        return count >= at ? { when: 'before', error: errnoError('EIO') } : null;
+      };
+      await assert.rejects(copy(source, target), { code: 'STORAGE_FAILED' });
+      await target.close();
+
+      const next = await openRepository({ storage: new MemoryStorage(disk), threads: 0 });
+      assert.deepEqual((await copy(source, next)).failed, []);
+      await assertCopied(next, contents);
+      await next.close();
+    }
+    await source.close();
+  });
+
+  it('ends when it is cancelled and has published nothing that is not whole', async () => {
+    const { source } = await makeSource();
+    const target = await createRepository({ storage: new MemoryStorage(), chunkSizeBytes: CHUNK, threads: 0 });
+    const stop = new AbortController();
+    const copying = copyPoints({
+      source,
+      target,
+      pointIds: null,
+      signal: stop.signal,
+      begin: (_point, { number }) => {
+        if (number === 2) stop.abort();
+      },
+      progress: () => undefined,
+    });
+    await assert.rejects(copying, { name: 'AbortError' });
+    assert.equal((await target.listPoints()).length, 1);
+    assert.deepEqual((await target.check({ depth: 'hashes' })).damages, []);
+    await source.close();
+    await target.close();
+  });
+
+  it('leaves a damaged version out, names it, and copies the others', async () => {
+    const { source, sourceStorage } = await makeSource();
+    await source.close();
+    // In the order in which they were published: the second holds what the second version brought.
+    const packs = [...sourceStorage.disk.files].filter(
+      ([name, { data }]) => name.endsWith('.pack') && data.readUInt32LE(12) === 0,
+    );
+    const pack = packs[1]?.[1].data;
+    assert.ok(pack !== undefined);
+    pack[100] = (pack[100] as number) ^ 1;
+    const target = await createRepository({ storage: new MemoryStorage(), chunkSizeBytes: CHUNK, threads: 0 });
+    const source2 = await openRepository({ storage: sourceStorage, threads: 0 });
+    const report = await copy(source2, target);
+    assert.equal(report.copied.length + report.failed.length, 4);
+    for (const { code, text } of report.failed) {
+      assert.match(code, /^REPOSITORY_CHUNK/);
+      assert.match(text, /Chunk [0-9a-f]{64}/);
+    }
+    assert.ok(report.failed.length > 0, 'a version was damaged');
+    assert.deepEqual((await target.check({ depth: 'hashes' })).damages, []);
+    await source2.close();
+    await target.close();
+  });
+
+  it('refuses to copy a repository into itself, and takes only the versions that were named', async () => {
+    const { source } = await makeSource();
+    await assert.rejects(copy(source, source), { code: 'CONFLICT' });
+    const target = await createRepository({ storage: new MemoryStorage(), chunkSizeBytes: CHUNK, threads: 0 });
+    const last = (await source.listPoints()).at(-1)?.pointId ?? '';
+    const report = await copyPoints({
+      source,
+      target,
+      pointIds: [last],
+      signal: new AbortController().signal,
+      begin: () => undefined,
+      progress: () => undefined,
+    });
+    assert.deepEqual(
+      report.copied.map((one) => one.pointId),
+      [last],
+    );
+    await source.close();
+    await target.close();
+  });
+
+  it('notices when the target gives back other bytes, and commits nothing', async () => {
+    const { source } = await makeSource();
+    const storage = new MemoryStorage();
+    const target = await createRepository({ storage, chunkSizeBytes: CHUNK, threads: 0, passphrase: PASSPHRASE });
+    const create = storage.create.bind(storage);
+    storage.create = async (name) => {
+      const writer = await create(name);
+      const { append } = writer;
+      // Memory or cable that flips a bit on the way to the disk.
+      writer.append = async (data) => {
+        const all = Buffer.concat(Array.isArray(data) ? (data as Buffer[]) : [data as Buffer]);
+        if (name.startsWith('packs/') && all.length > 2000) all[1500] = (all[1500] as number) ^ 2;
+        await append.call(writer, all);
+      };
+      return writer;
+    };
+    const report = await copy(source, target);
+    assert.ok(report.failed.length > 0);
+    for (const { pointId } of report.copied) assert.ok(pointId !== '');
+    const listed = (await target.listPoints()).length;
+    assert.equal(listed, report.copied.length);
+    await source.close();
+    await target.close();
+  });
+});
