@@ -140,7 +140,7 @@ describe('configuration', { timeout: 240_000 }, () => {
         ],
       },
     });
-    const reasons = Object.fromEntries(report.items.map((item: Answer) => [item.name, item.reason]));
+    const reasons: Answer = Object.fromEntries(report.items.map((item: Answer) => [item.name, item.reason]));
     assert.match(reasons.settings, /keepRunsDays/);
     assert.match(reasons.elsewhere, /no repository "gone"/);
     assert.match(reasons.strange, /no machine/);
