@@ -12,6 +12,8 @@ export interface ServerConfiguration {
   bind: string;
   /** 0: any free port. */
   port: number;
+  /** The port that was meant, where a package had to take another one; null: this one. */
+  wantedPort?: number | null;
   /** `own`: a certificate made at the first start; `off`: plain HTTP behind a web server on this machine. */
   tls: { kind: 'own' } | { kind: 'files'; key: string; certificate: string } | { kind: 'off' };
   /** Of `admin` at the first start; null: random, and told once. */
@@ -49,6 +51,7 @@ export function readServerConfiguration(environment: Environment): ServerConfigu
     dataFolder: resolve(dataFolder),
     bind,
     port: readInteger(environment, 'DOZO_PORT', { fallback: DEFAULT_PORT, min: 0, max: 65535 }),
+    wantedPort: readInteger(environment, 'DOZO_WANTED_PORT', { fallback: 0, min: 0, max: 65535 }) || null,
     tls,
     adminPassword: readSecret(environment, 'DOZO_ADMIN_PASSWORD'),
     redis: readRedis(environment),

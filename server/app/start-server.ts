@@ -114,8 +114,9 @@ async function start(
   const people = createPeople({ catalogue, sealer, clock, logger });
   const adminPassword = await people.accounts.ensureAdministrator(configuration.adminPassword);
   const certificate = await loadTls(configuration, clock);
+  const port = { wanted: configuration.port, actual: configuration.port };
   const faces = {
-    services: { orchestration, ...people, downloads: createDiskDownloads({ sealer, clock, logger }) },
+    services: { orchestration, nas, port, ...people, downloads: createDiskDownloads({ sealer, clock, logger }) },
     logger,
     version: readVersion(),
     uiFolder: configuration.uiFolder,
@@ -127,8 +128,16 @@ async function start(
     tls: certificate,
   });
   undo.push(() => http.close());
+  port.actual = http.port;
+  port.wanted = configuration.wantedPort ?? http.port;
   if (configuration.loopback !== null && configuration.loopback !== undefined) {
-    const loopback = await startHttpServer({ ...faces, bind: '127.0.0.1', tls: null, ...configuration.loopback });
+    const loopback = await startHttpServer({
+      ...faces,
+      bind: '127.0.0.1',
+      tls: null,
+      isBehindNas: true,
+      ...configuration.loopback,
+    });
     undo.push(() => loopback.close());
   }
   const isAnywhere = ['0.0.0.0', '::'].includes(configuration.bind);

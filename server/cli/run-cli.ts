@@ -10,6 +10,7 @@ import { addJobCommands } from './commands/jobs.ts';
 import { addMachineCommands } from './commands/machines.ts';
 import { addNotificationCommands } from './commands/notifications.ts';
 import { addOverviewCommands } from './commands/overview.ts';
+import { addNasCommands } from './commands/nas.ts';
 import { addPointCommands } from './commands/points.ts';
 import { addReportCommands } from './commands/reports.ts';
 import { addRepositoryCommands } from './commands/repositories.ts';
@@ -73,6 +74,7 @@ function createProgram(context: CommandContext): Command {
   addNotificationCommands(program, context);
   addReportCommands(program, context);
   addConfigurationCommands(program, context);
+  addNasCommands(program, context);
   addSystemCommands(program, context);
   for (const command of listCommands(program)) {
     command.exitOverride();

@@ -269,5 +269,8 @@ export function assertPermitted({ session, role, permissions }: Caller, permissi
 }
 
 function toLine(text: string): string {
-  return text.replaceAll(/[^\x20-\x7e]+/g, ' ').trim().slice(0, AGENT_CHARACTERS_MAX);
+  return text
+    .replaceAll(/[^\x20-\x7e]+/g, ' ')
+    .trim()
+    .slice(0, AGENT_CHARACTERS_MAX);
 }

@@ -27,6 +27,8 @@ export interface HttpServerOptions {
   uiFolder: string | null;
   /** Path under which a web server in front leads here and which it leaves in place, such as `/dozo`. */
   prefix?: string | null;
+  /** Whether only the web server of the NAS leads here: its sessions are believed then. */
+  isBehindNas?: boolean;
 }
 
 export interface HttpServer {
@@ -80,6 +82,7 @@ function createApp(options: HttpServerOptions): Express {
   // The NAS's own web server stands in front on the same machine: who asks is what it says.
   app.set('trust proxy', 'loopback');
   app.set('query parser', 'simple');
+  app.locals['isBehindNas'] = options.isBehindNas === true;
   app.use(setSecurityHeaders);
 
   const api = express.Router();

@@ -4,6 +4,7 @@ import type { ErrorBody } from '../contract/error-codes.ts';
 import type { RepositoryAddress } from '../contract/task.ts';
 import type { Permission } from '../contract/api/permission.schema.ts';
 import { assert } from '../errors/index.ts';
+import type { Nas } from '../nas/index.ts';
 import type { Orchestration } from '../orchestration/index.ts';
 import type { Caller } from './authentication.ts';
 import type { People } from './people.ts';
@@ -11,6 +12,9 @@ import type { People } from './people.ts';
 /** What the routes reach. */
 export interface HttpServices extends People {
   orchestration: Orchestration;
+  nas: Nas;
+  /** Of the API with TLS: the one that was wanted first, and the one that it answers on. */
+  port: { wanted: number; actual: number };
   downloads: DiskDownloads;
 }
 

@@ -1,2 +1,3 @@
 export { detectNas } from './detect-nas.ts';
-export type { Nas } from './nas.ts';
+export { inspectFolder } from './inspect-folder.ts';
+export type { FolderFacts, Nas, NasRequest } from './nas.ts';

@@ -1,4 +1,22 @@
 import type {
+  AuditPage,
+  AuditVerdict,
+  DeliveryPage,
+  NotificationSettingsChange,
+  NotificationSettingsView,
+  NotificationTest,
+  OpenSessionView,
+  PointsChanged,
+  RecipientInput,
+  RecipientView,
+  RepositoryCreated,
+  RepositoryKeyAdded,
+  RepositoryKeyDrill,
+  RepositoryKeyView,
+  RepositoryMaintenanceView,
+  Role,
+  SecondFactorSecret,
+  SettingsChange,
   History,
   JobListQuery,
   JobRow,
@@ -63,14 +81,40 @@ export function apiUrl(path: string): string {
   return new URL(`api/v1${path}`, document.baseURI).href;
 }
 
-async function call<T>(method: string, path: string, body?: unknown): Promise<T> {
+let renewLogin: () => Promise<boolean> = () => Promise.resolve(false);
+let renewing: Promise<boolean> | null = null;
+
+/** Where there is a way to log in again without anybody: it is tried before the login is asked for. */
+export function renewLoginBy(renew: () => Promise<boolean>): void {
+  renewLogin = renew;
+}
+
+/** However many requests notice at the same time that the session has ended. */
+function renewOnce(): Promise<boolean> {
+  renewing ??= renewLogin().finally(() => {
+    renewing = null;
+  });
+  return renewing;
+}
+
+interface CallOptions {
+  headers?: Record<string, string>;
+  /** After the login was renewed. */
+  isRepeated?: boolean;
+}
+
+async function call<T>(method: string, path: string, body?: unknown, options: CallOptions = {}): Promise<T> {
   let response: Response;
   let text: string;
   try {
     response = await fetch(apiUrl(path), {
       method,
       credentials: 'same-origin',
-      headers: { 'X-Dozo-Request': '1', ...(body === undefined ? {} : { 'Content-Type': 'application/json' }) },
+      headers: {
+        'X-Dozo-Request': '1',
+        ...(body === undefined ? {} : { 'Content-Type': 'application/json' }),
+        ...options.headers,
+      },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     });
     text = await response.text();
@@ -79,7 +123,12 @@ async function call<T>(method: string, path: string, body?: unknown): Promise<T>
   }
   if (response.ok) return (text === '' ? undefined : JSON.parse(text)) as T;
   const failure = readFailure(text, response);
-  if (failure.code === 'LOGIN_REQUIRED') onLoginRequired();
+  if (failure.code === 'LOGIN_REQUIRED') {
+    if (options.isRepeated !== true && (await renewOnce())) {
+      return call<T>(method, path, body, { ...options, isRepeated: true });
+    }
+    onLoginRequired();
+  }
   throw new ApiError(failure);
 }
 
@@ -102,13 +151,33 @@ const id = encodeURIComponent;
 
 /** Every function of the API that the window uses. All throw `ApiError`. */
 export const api = {
-  login: (user: string, password: string) => call<SessionView>('POST', '/session', { user, password }),
+  login: (user: string, password: string, code?: string) =>
+    call<SessionView>('POST', '/session', { user, password, ...(code === undefined ? {} : { code }) }),
+  /** @param synoToken of DSM; empty on another NAS */
+  loginByNas: (synoToken: string) =>
+    call<SessionView>('POST', '/session/nas', undefined, {
+      headers: synoToken === '' ? {} : { 'X-Syno-Token': synoToken },
+    }),
   logout: () => call<void>('DELETE', '/session'),
   session: () => call<SessionView>('GET', '/session'),
-  changePassword: (oldPassword: string, newPassword: string) =>
-    call<void>('POST', '/session/password', { oldPassword, newPassword }),
+  changePassword: (input: { oldPassword: string; newPassword: string; code?: string }) =>
+    call<void>('POST', '/session/password', input),
+  beginSecondFactor: (password: string) => call<SecondFactorSecret>('POST', '/session/second-factor', { password }),
+  confirmSecondFactor: (code: string) =>
+    call<{ recoveryCodes: string[] }>('POST', '/session/second-factor/confirm', { code }),
+  endSecondFactor: (password: string, code: string) =>
+    call<void>('POST', '/session/second-factor/end', { password, code }),
+  sessions: () => call<OpenSessionView[]>('GET', '/sessions'),
+  endSession: (sessionId: string) => call<void>('DELETE', `/sessions/${id(sessionId)}`),
   tokens: () => call<TokenView[]>('GET', '/tokens'),
-  makeToken: (input: { user: string; password: string; name: string; expiresInDays: number | null }) =>
+  makeToken: (input: {
+    user: string;
+    password: string;
+    name: string;
+    expiresInDays: number | null;
+    scope: TokenView['scope'];
+    code?: string;
+  }) =>
     call<NewToken>('POST', '/tokens', input),
   revokeToken: (tokenId: string) => call<void>('DELETE', `/tokens/${id(tokenId)}`),
 
@@ -149,6 +218,40 @@ export const api = {
   setDelegates: (jobId: string, users: string[]) =>
     call<{ users: string[] }>('PUT', `/jobs/${id(jobId)}/delegates`, { users }),
   users: () => call<UserView[]>('GET', '/users'),
+  addUser: (input: { name: string; role: Role; password: string }) => call<UserView>('POST', '/users', input),
+  changeUser: (
+    name: string,
+    change: { role?: Role; disabled?: boolean; password?: string; endSecondFactor?: true },
+  ) => call<UserView>('PATCH', `/users/${id(name)}`, change),
+  removeUser: (name: string) => call<void>('DELETE', `/users/${id(name)}`),
+  endUserSessions: (name: string) => call<void>('DELETE', `/users/${id(name)}/sessions`),
+  audit: (filter: { limit?: number; before?: string; actor?: string; action?: string }) =>
+    call<AuditPage>('GET', `/audit${query(filter)}`),
+  verifyAudit: () => call<AuditVerdict>('GET', '/audit/verify'),
+  auditExportUrl: () => apiUrl('/audit/export'),
+
+  notificationSettings: () => call<NotificationSettingsView>('GET', '/notifications/settings'),
+  changeNotificationSettings: (change: NotificationSettingsChange) =>
+    call<NotificationSettingsView>('PATCH', '/notifications/settings', change),
+  testMailServer: (input: {
+    mailServer?: NonNullable<NotificationSettingsChange['mailServer']>;
+    to: string;
+    language: 'en' | 'de' | 'ja';
+  }) => call<NotificationTest>('POST', '/notifications/settings/test', input),
+  recipients: () => call<RecipientView[]>('GET', '/notifications/recipients'),
+  addRecipient: (input: RecipientInput) => call<RecipientView>('POST', '/notifications/recipients', input),
+  changeRecipient: (recipientId: string, input: RecipientInput) =>
+    call<RecipientView>('PUT', `/notifications/recipients/${id(recipientId)}`, input),
+  removeRecipient: (recipientId: string) => call<void>('DELETE', `/notifications/recipients/${id(recipientId)}`),
+  testRecipient: (recipientId: string) =>
+    call<NotificationTest>('POST', `/notifications/recipients/${id(recipientId)}/test`, {}),
+  deliveries: (filter: { state?: string; limit?: number }) =>
+    call<DeliveryPage>('GET', `/notifications/deliveries${query(filter)}`),
+  retryDelivery: (deliveryId: string) => call<void>('POST', `/notifications/deliveries/${id(deliveryId)}/retry`, {}),
+  reportUrl: (month: string, language: string) =>
+    apiUrl(
+      `/reports/${id(month)}/page${query({ language, timeZone: Intl.DateTimeFormat().resolvedOptions().timeZone })}`,
+    ),
   runJob: (jobId: string, input: { machineIds?: string[]; fullRead?: boolean } = {}) =>
     call<RunView>('POST', `/jobs/${id(jobId)}/run`, input),
 
@@ -169,26 +272,51 @@ export const api = {
     call<RunLog>('GET', `/runs/${id(runId)}/log${query({ after, limit: 2000 })}`),
   cancelRun: (runId: string) => call<RunView>('POST', `/runs/${id(runId)}/cancel`, {}),
 
-  points: (filter: { machineId?: string; repositoryId?: string; limit?: number; before?: string }) =>
+  points: (filter: {
+    machineId?: string;
+    repositoryId?: string;
+    trash?: boolean;
+    limit?: number;
+    before?: string;
+  }) =>
     call<PointPage>('GET', `/points${query(filter)}`),
   point: (pointId: string) => call<PointView>('GET', `/points/${id(pointId)}`),
+  deletePoints: (pointIds: readonly string[], repositoryId: string) =>
+    call<PointsChanged>('POST', '/points/delete', { pointIds, repositoryId }),
+  undeletePoints: (pointIds: readonly string[], repositoryId: string) =>
+    call<PointsChanged>('POST', '/points/undelete', { pointIds, repositoryId }),
+  lockPoints: (pointIds: readonly string[], repositoryId: string, untilMs: number) =>
+    call<PointsChanged>('POST', '/points/lock', { pointIds, repositoryId, untilMs }),
   diskUrl: (pointId: string, key: string) => apiUrl(`/points/${id(pointId)}/disks/${id(key)}/download`),
   restore: (input: RestoreInput) => call<RunView>('POST', '/restores', input),
   exportDisk: (input: ExportInput) => call<RunView>('POST', '/exports', input),
 
   repositories: () => call<RepositoryView[]>('GET', '/repositories'),
-  createRepository: (input: { name: string; path: string }) => call<RepositoryView>('POST', '/repositories', input),
-  adoptRepository: (input: { name: string; path: string }) =>
+  createRepository: (input: { name: string; path: string; passphrase?: string }) =>
+    call<RepositoryCreated>('POST', '/repositories', input),
+  adoptRepository: (input: { name: string; path: string; key?: string }) =>
     call<RepositoryView>('POST', '/repositories/adopt', input),
   changeRepository: (repositoryId: string, change: { name?: string; path?: string }) =>
     call<RepositoryView>('PATCH', `/repositories/${id(repositoryId)}`, change),
   removeRepository: (repositoryId: string) => call<void>('DELETE', `/repositories/${id(repositoryId)}`),
   refreshRepository: (repositoryId: string) =>
     call<RepositoryView>('POST', `/repositories/${id(repositoryId)}/refresh`, {}),
+  maintenance: (repositoryId: string) =>
+    call<RepositoryMaintenanceView>('GET', `/repositories/${id(repositoryId)}/maintenance`),
+  maintain: (repositoryId: string) => call<RunView>('POST', `/repositories/${id(repositoryId)}/maintenance`, {}),
+  keys: (repositoryId: string) => call<RepositoryKeyView[]>('GET', `/repositories/${id(repositoryId)}/keys`),
+  addKey: (
+    repositoryId: string,
+    input: { kind: 'recovery'; label: string } | { kind: 'passphrase'; label: string; passphrase: string },
+  ) => call<RepositoryKeyAdded>('POST', `/repositories/${id(repositoryId)}/keys`, input),
+  removeKey: (repositoryId: string, slotId: string) =>
+    call<void>('DELETE', `/repositories/${id(repositoryId)}/keys/${id(slotId)}`),
+  drillKey: (repositoryId: string, key: string) =>
+    call<RepositoryKeyDrill>('POST', `/repositories/${id(repositoryId)}/keys/drill`, { key }),
   checkRepository: (repositoryId: string, depth: 'structure' | 'hashes') =>
     call<RunView>('POST', `/repositories/${id(repositoryId)}/check`, { depth }),
 
   settings: () => call<Settings>('GET', '/settings'),
-  changeSettings: (change: Partial<Settings>) => call<Settings>('PATCH', '/settings', change),
+  changeSettings: (change: SettingsChange) => call<Settings>('PATCH', '/settings', change),
   system: () => call<SystemView>('GET', '/system'),
 };

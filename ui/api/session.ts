@@ -1,6 +1,6 @@
 import { ref } from 'vue';
 import { closeCatalogue, openCatalogue } from './catalogue.ts';
-import { api, ApiError } from './client.ts';
+import { api, ApiError, renewLoginBy } from './client.ts';
 import type { Permission, SessionView } from './types.ts';
 
 export const session = ref<SessionView | null>(null);
@@ -23,13 +23,42 @@ export async function resumeSession(): Promise<boolean> {
   return true;
 }
 
-export async function logIn(user: string, password: string): Promise<void> {
-  session.value = await api.login(user, password);
+/** Who logged out here wants the form, not to be let in again at once. */
+let hasLoggedOut = false;
+
+/** In the window on the desktop of a NAS its session is enough, as long as it lives. */
+renewLoginBy(async () => {
+  // Only a NAS serves the window below a path.
+  if (hasLoggedOut || new URL('.', document.baseURI).pathname === '/') return false;
+  try {
+    await api.loginByNas(await readSynoToken());
+    return true;
+  } catch (error) {
+    if (error instanceof ApiError) return false;
+    throw error;
+  }
+});
+
+/** DSM's own token against requests of other sites, which it wants to see again; empty on another NAS. */
+async function readSynoToken(): Promise<string> {
+  if (!document.baseURI.includes('/webman/')) return '';
+  try {
+    const response = await fetch('/webman/login.cgi', { credentials: 'same-origin' });
+    const { SynoToken } = (await response.json()) as { SynoToken?: unknown };
+    return typeof SynoToken === 'string' ? SynoToken : '';
+  } catch {
+    return '';
+  }
+}
+
+export async function logIn(user: string, password: string, code?: string): Promise<void> {
+  session.value = await api.login(user, password, code);
   await openCatalogue();
 }
 
 export async function logOut(): Promise<void> {
   await api.logout();
+  hasLoggedOut = true;
   forgetSession();
 }
 

@@ -8,6 +8,7 @@ import { jobRoutes } from './jobs.ts';
 import { machineRoutes } from './machines.ts';
 import { overviewRoutes } from './overview.ts';
 import { notificationRoutes } from './notifications.ts';
+import { nasRoutes } from './nas.ts';
 import { pointRoutes } from './points.ts';
 import { reportRoutes } from './reports.ts';
 import { repositoryRoutes } from './repositories.ts';
@@ -28,6 +29,7 @@ export function listRoutes(): Route[] {
     ...sessionRoutes,
     ...tokenRoutes,
     ...userRoutes,
+    ...nasRoutes,
     ...auditRoutes,
     ...hostRoutes,
     ...machineRoutes,

@@ -132,7 +132,7 @@ export const sessionRoutes = [
   }),
 ];
 
-function viewSession({ session, user, role, permissions }: Caller): SessionView {
+export function viewSession({ session, user, role, permissions }: Caller): SessionView {
   return {
     user: user.name,
     source: user.source,

@@ -1,0 +1,97 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, it } from 'node:test';
+import type { FolderFacts } from '../nas/index.ts';
+import { adviseOn, describeFolder } from './nas-advice.ts';
+
+const GOOD: FolderFacts = {
+  path: '/volume1/Dozo',
+  exists: true,
+  isWritable: true,
+  fileSystem: 'btrfs',
+  freeBytes: 1e12,
+  totalBytes: 2e12,
+  hasReflink: true,
+  hasChecksums: true,
+  isEncrypted: null,
+};
+
+describe('advice on a folder', () => {
+  it('names what is wrong, and nothing where all is well', () => {
+    assert.deepEqual(adviseOn(GOOD), []);
+    const cases: [Partial<FolderFacts>, string[]][] = [
+      [{ exists: false }, ['error FOLDER_MISSING']],
+      [{ fileSystem: 'memory' }, ['error FOLDER_IN_MEMORY']],
+      [{ isWritable: false, hasReflink: null }, ['error FOLDER_READ_ONLY']],
+      [{ freeBytes: 1e9 }, ['warning FOLDER_LOW_SPACE']],
+      [{ isEncrypted: true }, ['warning FOLDER_ENCRYPTED']],
+      [
+        { fileSystem: 'ext', hasReflink: false, hasChecksums: false },
+        ['info FOLDER_NO_REFLINK', 'info FOLDER_NO_CHECKSUMS'],
+      ],
+      [{ hasReflink: null, hasChecksums: null, freeBytes: null, fileSystem: 'other' }, []],
+    ];
+    for (const [change, expected] of cases) {
+      const advice = adviseOn({ ...GOOD, ...change });
+      assert.deepEqual(
+        advice.map(({ level, code }) => `${level} ${code}`),
+        expected,
+      );
+    }
+  });
+
+  it('tries real file systems out and leaves nothing behind', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'dozo-folder-'));
+    const mounted: string[] = [];
+    try {
+      for (const [type, size, make] of [
+        ['btrfs', '128M', 'mkfs.btrfs'],
+        ['ext4', '16M', 'mkfs.ext4'],
+      ] as const) {
+        const [image, point] = [join(folder, `${type}.img`), join(folder, type)];
+        execFileSync('truncate', ['-s', size, image]);
+        execFileSync(make, ['-q', image], { stdio: 'ignore' });
+        mkdirSync(point);
+        execFileSync('mount', ['-o', 'loop', image, point]);
+        mounted.push(point);
+        const facts = await describeFolder(point);
+        assert.equal(facts.fileSystem, type === 'ext4' ? 'ext' : 'btrfs');
+        assert.deepEqual(
+          [facts.isWritable, facts.hasReflink, facts.hasChecksums],
+          [true, type === 'btrfs', type === 'btrfs'],
+        );
+        assert.ok(facts.advice.some(({ code }) => code === 'FOLDER_LOW_SPACE'));
+        assert.deepEqual(
+          readdirSync(point).filter((name) => name !== 'lost+found'),
+          [],
+        );
+        if (type === 'btrfs') {
+          mkdirSync(join(point, 'plain'));
+          execFileSync('chattr', ['+C', join(point, 'plain')]);
+          assert.equal((await describeFolder(join(point, 'plain'))).hasChecksums, false);
+        }
+        execFileSync('mount', ['-o', 'remount,ro', point]);
+        const codes = (await describeFolder(point)).advice.map(({ code }) => code);
+        assert.ok(codes.includes('FOLDER_READ_ONLY'), codes.join());
+      }
+      execFileSync('mount', ['-t', 'tmpfs', 'none', join(folder, 'ext4')]);
+      mounted.push(join(folder, 'ext4'));
+      const memory = await describeFolder(join(folder, 'ext4'));
+      assert.deepEqual(
+        memory.advice.map(({ code }) => code),
+        ['FOLDER_IN_MEMORY'],
+      );
+      const gone = await describeFolder(join(folder, 'gone'));
+      assert.deepEqual(
+        gone.advice.map(({ code }) => code),
+        ['FOLDER_MISSING'],
+      );
+    } finally {
+      for (const point of mounted.reverse()) execFileSync('umount', [point]);
+      rmSync(folder, { recursive: true });
+    }
+  });
+});

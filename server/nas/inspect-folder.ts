@@ -1,0 +1,89 @@
+import { constants, copyFile, open, rm, stat, statfs } from 'node:fs/promises';
+import { join } from 'node:path';
+import { randomHex } from '../runtime/index.ts';
+import type { FolderFacts } from './nas.ts';
+import { runProgram } from './program.ts';
+
+/** Magic numbers of statfs(2), from linux/magic.h; ZFS's from OpenZFS. */
+const FILE_SYSTEMS = new Map<number, string>([
+  [0x9123683e, 'btrfs'],
+  [0xef53, 'ext'],
+  [0x2fc12fc1, 'zfs'],
+  [0x58465342, 'xfs'],
+  [0xf15f, 'ecryptfs'],
+  [0x01021994, 'memory'],
+  [0x858458f6, 'memory'],
+  [0x6969, 'network'],
+  [0xff534d42, 'network'],
+  [0xfe534d42, 'network'],
+]);
+
+/** Finds out by trying what a folder can do. Leaves nothing behind. Never rejects. */
+export async function inspectFolder(path: string): Promise<FolderFacts> {
+  const nothing: FolderFacts = {
+    path,
+    exists: false,
+    isWritable: false,
+    fileSystem: null,
+    freeBytes: null,
+    totalBytes: null,
+    hasReflink: null,
+    hasChecksums: null,
+    isEncrypted: null,
+  };
+  const isFolder = await stat(path).then(
+    (entry) => entry.isDirectory(),
+    () => false,
+  );
+  if (!isFolder) return nothing;
+  const room = await statfs(path).catch(() => null);
+  // The kernel's type is signed on some machines.
+  const fileSystem =
+    room === null ? 'other' : (FILE_SYSTEMS.get(Number(BigInt.asUintN(32, BigInt(room.type)))) ?? 'other');
+  const { isWritable, hasReflink } = await tryOut(path);
+  return {
+    path,
+    exists: true,
+    isWritable,
+    fileSystem,
+    freeBytes: room === null ? null : room.bavail * room.bsize,
+    totalBytes: room === null ? null : room.blocks * room.bsize,
+    hasReflink,
+    hasChecksums: await readChecksums(path, fileSystem),
+    // The name is QTS's own for an encrypted volume.
+    isEncrypted: fileSystem === 'ecryptfs' || /^\/share\/CE_/.test(path) ? true : null,
+  };
+}
+
+async function tryOut(folder: string): Promise<{ isWritable: boolean; hasReflink: boolean | null }> {
+  const name = join(folder, `.dozo-test-${randomHex(8)}`);
+  const clone = `${name}-clone`;
+  try {
+    const file = await open(name, 'wx', 0o600);
+    try {
+      // As large as a block: smaller files may lie in the metadata, which is not shared.
+      await file.write(Buffer.alloc(16_384, 1));
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    const hasReflink = await copyFile(name, clone, constants.COPYFILE_FICLONE_FORCE).then(
+      () => true,
+      () => false,
+    );
+    return { isWritable: true, hasReflink };
+  } catch {
+    return { isWritable: false, hasReflink: null };
+  } finally {
+    await rm(name, { force: true }).catch(() => undefined);
+    await rm(clone, { force: true }).catch(() => undefined);
+  }
+}
+
+/** On Btrfs a folder with the attribute C keeps none; DSM sets it where "data checksum" was not chosen. */
+async function readChecksums(path: string, fileSystem: string): Promise<boolean | null> {
+  if (fileSystem === 'zfs') return true;
+  if (fileSystem !== 'btrfs') return fileSystem === 'ext' || fileSystem === 'xfs' ? false : null;
+  const { status, output } = await runProgram('lsattr', ['-d', path]);
+  return status === 0 ? !/^\S*C/.test(output) : null;
+}
