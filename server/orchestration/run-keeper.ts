@@ -5,6 +5,7 @@ import type { ErrorBody } from '../contract/error-codes.ts';
 import type { MachineProgress } from '../contract/run.ts';
 import type { RunPartRecord, RunRecord, Tables } from '../database/index.ts';
 import { AppError, toAppError } from '../errors/index.ts';
+import { allowedBytesPerSecond } from '../policy/index.ts';
 import type { TaskEvent, TaskOutcome, TaskSight } from '../queue/index.ts';
 import { found, loadSettings, type OrchestrationContext } from './context.ts';
 import { chooseParts, priorityOf, type DispatchPart } from './dispatch.ts';
@@ -174,6 +175,7 @@ export class RunKeeper {
         await this.#compare(run, part);
       }
     }
+    await this.#publishLimits();
     await this.#dispatch();
     // A run all of whose parts have ended, and that was cut off before it could be ended itself.
     for (const run of await catalogue.runs.list({ active: true, limit: 1000 })) await this.#endRunIfDone(run.id);
@@ -215,6 +217,21 @@ export class RunKeeper {
         return;
       }
     }
+  }
+
+  /** What workers are held to as of now. Said every time, since Redis may have forgotten it. */
+  async #publishLimits(): Promise<void> {
+    const { catalogue, queue, clock } = this.#context;
+    const { throttle, tasksPerWorker } = await loadSettings(catalogue);
+    const nowMs = clock.nowMs();
+    const runBytesPerSecond: Record<string, number> = {};
+    for (const { id, jobId } of await catalogue.runs.list({ kind: 'backup', active: true, limit: 1000 })) {
+      const job = jobId === null ? null : await catalogue.jobs.load(jobId);
+      const allowed = allowedBytesPerSecond(job?.options.throttle ?? null, nowMs);
+      if (allowed !== null) runBytesPerSecond[id] = allowed;
+    }
+    const bytesPerSecond = allowedBytesPerSecond(throttle, nowMs);
+    await queue.publishLimits({ tasksPerWorker, bytesPerSecond, runBytesPerSecond });
   }
 
   /** Hands waiting parts over, as far as the limits allow. */

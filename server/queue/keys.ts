@@ -34,21 +34,27 @@ export function taskIdOf(jobId: string): string {
 
 /** Keys of our own beside BullMQ's, under the same prefix. All of them may vanish at any time. */
 export function createKeys(prefix: string): {
+  budget(of: string): string;
   cancelChannel: string;
   cancel(taskId: string): string;
   claim(taskId: string): string;
+  limits: string;
   outcome(taskId: string): string;
   settled(taskId: string): string;
   worker(workerId: string): string;
   workers: string;
 } {
   return {
+    /** Up to when the speed of everything, or of a run, was given out. */
+    budget: (of) => `${prefix}:budget:${of}`,
     /** Published with the id of the task to stop. */
     cancelChannel: `${prefix}:cancel`,
     /** Set while a task is to be stopped: for workers that missed the message. */
     cancel: (taskId) => `${prefix}:cancel:${taskId}`,
     /** Id of the worker that has the task in work; renewed by it. */
     claim: (taskId) => `${prefix}:claim:${taskId}`,
+    /** What the server wants of all workers. */
+    limits: `${prefix}:limits`,
     /** How the task ended, until the server has it. */
     outcome: (taskId) => `${prefix}:outcome:${taskId}`,
     /** Set by the server when it has the outcome: the worker may forget. */

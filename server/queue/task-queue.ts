@@ -16,10 +16,12 @@ import {
   taskIdOf,
   type QueueName,
 } from './keys.ts';
+import type { WorkerLimits } from './limits.ts';
 import { createProblemLog } from './problem-log.ts';
 import { toRedisOptions, type RedisAddress } from './redis-address.ts';
 import type { TaskEvent, TaskOutcome } from './task-events.ts';
 import { taskEventSchema, taskOutcomeSchema, workerTaskSchema } from './task.schema.ts';
+import type { Capacity } from './worker-capacity.ts';
 
 export interface TaskQueueOptions {
   redis: RedisAddress;
@@ -48,7 +50,7 @@ export interface WorkerSight {
   host: string;
   pid: number;
   concurrency: number;
-  limitedBy: 'configuration' | 'setting' | 'memory';
+  limitedBy: Capacity['limitedBy'];
   running: string[];
   seenAtMs: number;
 }
@@ -216,6 +218,11 @@ export class TaskQueue {
       if (removed === 1) return 'removed';
     }
     return 'asked';
+  }
+
+  /** Tells all workers what they are held to; to be told again and again. @throws QUEUE_UNAVAILABLE */
+  async publishLimits(limits: WorkerLimits): Promise<void> {
+    await this.#answer(this.#redis.set(this.#keys.limits, JSON.stringify(limits)));
   }
 
   /** Workers that gave a sign of life within the last seconds. */

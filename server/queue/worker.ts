@@ -1,7 +1,7 @@
 import { hostname } from 'node:os';
 import { DelayedError, WaitingError, Worker, type Job } from 'bullmq';
 import { Redis } from 'ioredis';
-import type { MachineProgress } from '../contract/run.ts';
+import type { LogLine, MachineProgress } from '../contract/run.ts';
 import type { WorkerEvent, WorkerTask } from '../contract/task.ts';
 import { AppError, cancelled, isAbort, toAppError } from '../errors/index.ts';
 import { randomHex, type Clock, type Logger } from '../runtime/index.ts';
@@ -11,23 +11,30 @@ import {
   HEARTBEAT_MS,
   LOCK_MS,
   OUTCOME_SECONDS,
-  QUEUE_NAMES,
   RELEASED,
   STALLED_CHECK_MS,
   STALLED_COUNT_MAX,
   taskIdOf,
   type QueueName,
 } from './keys.ts';
+import { NO_LIMITS, workerLimitsSchema, type WorkerLimits } from './limits.ts';
 import { createProblemLog } from './problem-log.ts';
 import { toRedisOptions, type RedisAddress } from './redis-address.ts';
+import { SharedBudget } from './shared-budget.ts';
 import type { NumberedLine, TaskOutcome } from './task-events.ts';
 import { workerTaskSchema } from './task.schema.ts';
+import { decideCapacity, type Capacity } from './worker-capacity.ts';
 
 export interface TaskContext {
   taskId: string;
   /** Fires when the run is cancelled or the worker is to end. */
   signal: AbortSignal;
   report(event: WorkerEvent): void;
+  /**
+   * To be called before so many bytes are read from a host, and waited for: holds all backups together, and
+   * those of one run, to their speed. Null: nothing to wait for.
+   */
+  budget(bytes: number): Promise<void> | null;
 }
 
 export type Processor<Kind extends WorkerTask['kind']> = (
@@ -65,6 +72,7 @@ const REQUEST_CONCURRENCY = 4;
 const PROGRESS_EVERY_MS = 500;
 const LAST_WORDS_MS = 1_000;
 const LOG_LINES_MAX = 5_000;
+const LIMITS_MS = 1_000;
 /** A task that another worker had before: time for that one to say that it still has it. */
 const CLAIM_GRACE_MS = HEARTBEAT_MS + 1_500;
 
@@ -79,7 +87,12 @@ class QueueWorker implements RunningWorker {
   readonly #keys: ReturnType<typeof createKeys>;
   readonly #redis: Redis;
   readonly #subscriber: Redis;
-  readonly #workers: Worker[];
+  readonly #workers: Record<QueueName, Worker>;
+  readonly #budget: SharedBudget;
+  #limits = NO_LIMITS;
+  #capacity: Capacity;
+  /** Workers of this machine. */
+  #siblings = 1;
   /** Executions by task: one that comes twice, since Redis forgot it, is joined and not repeated. */
   readonly #executions = new Map<string, Execution>();
   readonly #heartbeat: NodeJS.Timeout;
@@ -103,17 +116,22 @@ class QueueWorker implements RunningWorker {
     this.#subscriber.on('message', (_channel, taskId) => this.#executions.get(taskId)?.cancel());
     // ioredis subscribes again by itself after every reconnect.
     this.#subscriber.subscribe(this.#keys.cancelChannel).catch(this.#logError);
-    this.#workers = QUEUE_NAMES.map((name) =>
+    this.#budget = new SharedBudget(this.#redis, this.#keys, options.clock);
+    this.#capacity = this.#measure();
+    const makeWorker = (name: QueueName, concurrency: number): Worker =>
       new Worker(name, (job, token) => this.#process(job, token ?? ''), {
         connection,
         prefix: options.prefix,
-        concurrency: concurrencyOf(name, options.concurrency),
+        concurrency,
         lockDuration: LOCK_MS,
         stalledInterval: STALLED_CHECK_MS,
         maxStalledCount: STALLED_COUNT_MAX,
         skipVersionCheck: true,
-      }).on('error', this.#logError),
-    );
+      }).on('error', this.#logError);
+    this.#workers = {
+      runs: makeWorker('runs', this.#capacity.concurrency),
+      requests: makeWorker('requests', REQUEST_CONCURRENCY),
+    };
     this.#heartbeat = setInterval(() => void this.#beat(), HEARTBEAT_MS);
     void this.#beat();
   }
@@ -125,7 +143,7 @@ class QueueWorker implements RunningWorker {
   async drain(timeoutMs: number): Promise<void> {
     const { clock } = this.#options;
     const deadlineMs = clock.monotonicMs() + timeoutMs;
-    for (const worker of this.#workers) void worker.pause(true).catch(this.#logError);
+    for (const worker of Object.values(this.#workers)) void worker.pause(true).catch(this.#logError);
     while (this.running().length > 0) await clock.sleep(200);
     while (this.#executions.size > 0 && clock.monotonicMs() < deadlineMs) {
       await this.#beat();
@@ -138,13 +156,13 @@ class QueueWorker implements RunningWorker {
     clearInterval(this.#heartbeat);
     for (const execution of this.#executions.values()) execution.stop();
     await Promise.race([
-      Promise.allSettled(this.#workers.map((worker) => worker.close())),
+      Promise.allSettled(Object.values(this.#workers).map((worker) => worker.close())),
       this.#options.clock.sleep(timeoutMs),
     ]);
     await Promise.race([this.#redis.del(this.#keys.worker(this.id)), this.#options.clock.sleep(500)]).catch(
       this.#logError,
     );
-    for (const worker of this.#workers) void worker.close(true).catch(this.#logError);
+    for (const worker of Object.values(this.#workers)) void worker.close(true).catch(this.#logError);
     this.#redis.disconnect();
     this.#subscriber.disconnect();
   }
@@ -152,6 +170,8 @@ class QueueWorker implements RunningWorker {
   async #process(job: Job, token: string): Promise<TaskOutcome> {
     const taskId = taskIdOf(job.id ?? '');
     if (job.attemptsStarted > 1 && !this.#executions.has(taskId)) await this.#yieldToOthers(job, token, taskId);
+    // A task does not begin without knowing how fast it may be.
+    await Promise.race([this.#readLimits(), this.#options.clock.sleep(LIMITS_MS)]).catch(this.#logError);
     const execution = this.#executions.get(taskId) ?? this.#execute(taskId, job);
     execution.job = job;
     const outcome = await execution.finished;
@@ -177,12 +197,35 @@ class QueueWorker implements RunningWorker {
   }
 
   #execute(taskId: string, job: Job): Execution {
-    const execution = new Execution(job, this.#options);
+    const execution = new Execution(job, this.#options, this.#budget);
     this.#executions.set(taskId, execution);
     void this.#redis.set(this.#keys.claim(taskId), this.id, 'PX', CLAIM_MS).catch(this.#logError);
     void execution.run(taskId).then(() => this.#beat());
     void this.#beat();
     return execution;
+  }
+
+  /** Takes over what the server wants, as far as memory allows. What it does not say any more stays. */
+  async #readLimits(): Promise<void> {
+    const ids = (await this.#redis.smembers(this.#keys.workers)).filter((id) => id !== this.id);
+    const [limits, ...others] = await this.#redis.mget(this.#keys.limits, ...ids.map((id) => this.#keys.worker(id)));
+    const lives = others.flatMap((text) => (typeof text === 'string' ? [JSON.parse(text) as { host: string }] : []));
+    if (typeof limits === 'string') this.#limits = parseLimits(limits);
+    this.#siblings = lives.filter(({ host }) => host === hostname()).length + 1;
+    this.#budget.update(this.#limits, lives.length + 1);
+    this.#capacity = this.#measure();
+    this.#workers.runs.concurrency = this.#capacity.concurrency;
+  }
+
+  #measure(): Capacity {
+    return decideCapacity({
+      configured: this.#options.concurrency,
+      setting: this.#limits.tasksPerWorker,
+      running: this.running().length,
+      availableBytes: process.availableMemory(),
+      residentBytes: process.memoryUsage.rss(),
+      siblings: this.#siblings,
+    });
   }
 
   /**
@@ -194,12 +237,13 @@ class QueueWorker implements RunningWorker {
     if (this.#isBeating || this.#redis.status !== 'ready') return;
     this.#isBeating = true;
     try {
-      const { clock, concurrency } = this.#options;
+      const { clock } = this.#options;
+      await this.#readLimits();
       const life = {
         id: this.id,
         host: hostname(),
         pid: process.pid,
-        concurrency,
+        ...this.#capacity,
         running: this.running(),
         seenAtMs: clock.nowMs(),
       };
@@ -232,6 +276,12 @@ class QueueWorker implements RunningWorker {
   }
 }
 
+/** Limits that cannot be read are none: whoever wrote them is to be seen in the log of the server. */
+function parseLimits(text: string): WorkerLimits {
+  const limits = workerLimitsSchema.safeParse(JSON.parse(text));
+  return limits.success ? limits.data : NO_LIMITS;
+}
+
 /** One execution of a task: outlives the queue's item that began it. */
 class Execution {
   /** Item of the queue that events go to: the newest, when Redis had forgotten the first. */
@@ -250,9 +300,15 @@ class Execution {
   #endedMs: number | null = null;
   #resolve: (outcome: TaskOutcome) => void = () => undefined;
 
-  constructor(job: Job, options: WorkerOptions) {
+  readonly #budget: SharedBudget;
+  /** Pieces of the budget are taken in turn: a task with many readers gets no more than one with few. */
+  #turn: Promise<void> = Promise.resolve();
+  #isHeldBack = false;
+
+  constructor(job: Job, options: WorkerOptions, budget: SharedBudget) {
     this.job = job;
     this.#options = options;
+    this.#budget = budget;
     this.finished = new Promise((resolve) => (this.#resolve = resolve));
   }
 
@@ -313,9 +369,35 @@ class Execution {
       signal: this.#abort.signal,
       report: (event) => {
         if (event.kind === 'progress') this.#progress = event.progress;
-        else if (this.#log.length < LOG_LINES_MAX) this.#log.push({ sequence: this.#log.length, line: event.line });
+        else this.#say(event.line);
       },
+      budget: (bytes) => this.#wait('runId' in task.data ? task.data.runId : '', bytes),
     });
+  }
+
+  #say(line: LogLine): void {
+    if (this.#log.length < LOG_LINES_MAX) this.#log.push({ sequence: this.#log.length, line });
+  }
+
+  #wait(runId: string, bytes: number): Promise<void> | null {
+    const allowed = this.#budget.allowedBytesPerSecond(runId);
+    if (allowed === null) return null;
+    if (!this.#isHeldBack) {
+      this.#isHeldBack = true;
+      const megabytesPerSecond = allowed / 1e6;
+      this.#say({
+        atMs: this.#options.clock.nowMs(),
+        level: 'info',
+        code: 'READ_THROTTLED',
+        text: `Reading is held to ${megabytesPerSecond} MB/s for now, together with what else is limited.`,
+        details: { megabytesPerSecond },
+      });
+    }
+    const take = (): Promise<void> => this.#budget.take(runId, bytes, this.#abort.signal);
+    const turn = this.#turn.then(take, take);
+    // Whoever asked hears of a failure; the next one takes its turn all the same.
+    this.#turn = turn.catch(() => undefined);
+    return turn;
   }
 
   /** At most one message is on its way: while Redis is away, the newest progress waits and lines gather. */
@@ -347,8 +429,4 @@ class Execution {
 
 function isCancelledResult(value: unknown): boolean {
   return typeof value === 'object' && value !== null && 'state' in value && value.state === 'cancelled';
-}
-
-function concurrencyOf(name: QueueName, concurrency: number): number {
-  return name === 'runs' ? concurrency : REQUEST_CONCURRENCY;
 }

@@ -1,7 +1,7 @@
 import { runBackup } from '../../backup/index.ts';
 import type { WorkerResults } from '../../contract/task-result.ts';
 import type { WorkerTask } from '../../contract/task.ts';
-import type { Processors, Sealer, TaskContext } from '../../queue/index.ts';
+import { TASK_BYTES, type Processors, type Sealer, type TaskContext } from '../../queue/index.ts';
 import { runExport, runRestore } from '../../restore/index.ts';
 import type { Clock, Logger } from '../../runtime/index.ts';
 import type { IscsiAccess } from '../../source/index.ts';
@@ -48,7 +48,8 @@ export function createProcessors(parts: Parts): Processors {
     backup: ({ kind: _kind, address, facts, ...task }, context) =>
       repositories.use(task.repository, (repository) =>
         withHost(parts, { address, facts }, context, async (source) => {
-          const result = await runBackup({ repository, source, clock, logger }, task, hooksOf(context));
+          const hooks = { ...hooksOf(context), budget: context.budget, disksAtOnce: decideDisksAtOnce() };
+          const result = await runBackup({ repository, source, clock, logger }, task, hooks);
           // Of this version, which may be newer than the repository.
           await placeRestoreTool(task.repository.path, parts);
           return { ...result, facts: source.facts };
@@ -87,6 +88,11 @@ export function createProcessors(parts: Parts): Processors {
     keys: (task) => manageKeys(parts, task),
   };
   return processors;
+}
+
+/** Two disks hide each other's latency; where memory is short one at a time has to do. */
+function decideDisksAtOnce(): number {
+  return process.availableMemory() < 2 * TASK_BYTES ? 1 : 2;
 }
 
 function hooksOf(context: TaskContext): Parameters<typeof runBackup>[2] & Parameters<typeof runRestore>[2] {
