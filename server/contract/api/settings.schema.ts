@@ -24,7 +24,7 @@ export const settingsSchema = z
     /** Machines of one host that are backed up or restored at the same time. */
     tasksPerHost: z.number().int().min(1).max(16).default(2),
     /** Machines with disks on one datastore at the same time: so many VM snapshots of ours at most. */
-    tasksPerDatastore: z.number().int().min(1).max(16).default(2),
+    tasksPerDatastore: z.number().int().min(1).max(16).default(4),
     /** Tasks that write to or read from one repository at the same time. */
     tasksPerRepository: z.number().int().min(1).max(64).default(8),
     /** Tasks of one worker process at the same time; null: as the worker was started. Less when memory is short. */
