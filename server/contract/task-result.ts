@@ -1,5 +1,5 @@
 import type { z } from 'zod';
-import type { maintenanceResultSchema } from './api/run.schema.ts';
+import type { copyResultSchema, maintenanceResultSchema } from './api/run.schema.ts';
 import type { ErrorBody } from './error-codes.ts';
 import type { BackupResult, RestoreResult } from './run.ts';
 import type { Sealed } from './task.ts';
@@ -20,6 +20,7 @@ export interface WorkerResults {
   sweep: SweepResult;
   check: CheckResult;
   maintenance: MaintenanceResult;
+  copy: CopyResult;
   'change-points': { failed: { pointId: string; error: ErrorBody }[] };
   points: PointsResult;
   'create-repository': { formatId: string; chunkSizeBytes: number; keys: NewRepositoryKeys | null };
@@ -65,6 +66,8 @@ export interface CheckResult {
   /** Empty: all is well. */
   damages: { code: string; text: string; name: string; affects: unknown[] }[];
 }
+
+export type CopyResult = z.infer<typeof copyResultSchema>;
 
 export type MaintenanceResult = z.infer<typeof maintenanceResultSchema>;
 

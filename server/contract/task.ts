@@ -41,6 +41,15 @@ export type WorkerTask =
       /** Absolute path of the file to make, on the worker's file system. */
       path: string;
     }
+  | {
+      kind: 'copy';
+      runId: string;
+      /** The source. */
+      repository: RepositoryAddress;
+      target: RepositoryAddress;
+      /** Null: all versions. */
+      pointIds: string[] | null;
+    }
   | { kind: 'sweep'; address: Sealed; facts?: unknown; holds: string[] }
   | { kind: 'check'; runId: string; repository: RepositoryAddress; depth: 'structure' | 'hashes' }
   | {

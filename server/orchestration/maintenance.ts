@@ -185,6 +185,7 @@ export class MaintenanceService {
       await this.#takeResult(run.repositoryId, parts);
       await this.#repositories.refresh(run.repositoryId);
     }
+    if (run.kind === 'copy') await this.#repositories.refresh(run.repositoryId);
     if (run.kind !== 'backup') return;
     await this.applyRetention(run.repositoryId);
     if (!(await this.#loadState(run.repositoryId)).isWaiting) return;

@@ -106,6 +106,10 @@ export class Orchestration {
     return this.#announce(await this.#starter.startExport(...args));
   }
 
+  async startCopy(...args: Parameters<RunStarter['startCopy']>): Promise<string> {
+    return this.#announce(await this.#starter.startCopy(...args));
+  }
+
   async startCheck(...args: Parameters<RunStarter['startCheck']>): Promise<string> {
     return this.#announce(await this.#starter.startCheck(...args));
   }

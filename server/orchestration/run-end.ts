@@ -2,6 +2,7 @@ import type { z } from 'zod';
 import {
   backupResultSchema,
   checkResultSchema,
+  copyResultSchema,
   maintenanceResultSchema,
   restoreResultSchema,
   type RunKind,
@@ -57,6 +58,7 @@ const RESULT_SCHEMAS = {
   export: restoreResultSchema,
   check: checkResultSchema,
   maintenance: maintenanceResultSchema,
+  copy: copyResultSchema,
 } as const;
 
 /** The worst part decides; waiting and running parts must not be among them. */

@@ -316,7 +316,8 @@ export class RunKeeper {
     const logFailure = (error: unknown): void => {
       this.#context.logger.warn({ runId: run.id, code: toAppError(error).code }, 'looking again after a run failed');
     };
-    if (run.kind === 'backup' || run.kind === 'maintenance') this.#maintenance.afterRun(run, parts).catch(logFailure);
+    if (run.kind === 'backup' || run.kind === 'maintenance' || run.kind === 'copy')
+      this.#maintenance.afterRun(run, parts).catch(logFailure);
     if (run.kind === 'restore') {
       for (const { hostId } of parts) if (hostId !== null) this.#hosts.refresh(hostId).catch(logFailure);
     }

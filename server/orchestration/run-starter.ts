@@ -1,5 +1,6 @@
 import type { z } from 'zod';
 import type { jobRunSchema } from '../contract/api/job.schema.ts';
+import type { repositoryCopySchema } from '../contract/api/repository.schema.ts';
 import type { ExportInput, RestoreInput } from '../contract/api/restore.schema.ts';
 import type { RunKind, RunStarter as RunStartedBy } from '../contract/api/run.schema.ts';
 import type { ErrorBody } from '../contract/error-codes.ts';
@@ -217,6 +218,42 @@ export class RunStarter {
               format: input.format,
               path: input.path,
             }),
+          },
+        ],
+      };
+    });
+  }
+
+  /**
+   * Copies versions into another repository. The run belongs to the target, which it changes.
+   * @throws NOT_FOUND, CONFLICT when both are the same, RUN_ALREADY_ACTIVE
+   */
+  async startCopy(sourceId: string, input: z.infer<typeof repositoryCopySchema>): Promise<string> {
+    return this.#start(async (tables) => {
+      const source = found(await tables.repositories.load(sourceId), 'repository', sourceId);
+      const target = found(await tables.repositories.load(input.targetId), 'repository', input.targetId);
+      if (source.id === target.id) {
+        throw new AppError('CONFLICT', `"${source.name}" cannot be copied into itself.`, {
+          hint: 'Choose another repository as the target.',
+          details: { repositoryId: source.id },
+        });
+      }
+      const title = `${source.name} → ${target.name}`;
+      const active = await tables.runs.list({ kind: 'copy', active: true, limit: 100 });
+      if (active.some((run) => run.repositoryId === target.id && run.title === title)) throw alreadyActive(title);
+      const [from, to] = [await addressOf(tables, source), await addressOf(tables, target)];
+      return {
+        kind: 'copy',
+        jobId: null,
+        repositoryId: target.id,
+        title,
+        parts: [
+          {
+            machineId: null,
+            hostId: null,
+            name: title,
+            hold: null,
+            task: (runId) => ({ kind: 'copy', runId, repository: from, target: to, pointIds: input.pointIds ?? null }),
           },
         ],
       };

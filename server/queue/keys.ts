@@ -10,6 +10,7 @@ export function queueOf(task: WorkerTask): QueueName {
     case 'restore':
     case 'export':
     case 'check':
+    case 'copy':
     case 'maintenance':
       return 'runs';
     case 'probe':

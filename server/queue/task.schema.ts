@@ -80,6 +80,13 @@ export const workerTaskSchema: z.ZodType<WorkerTask> = z.discriminatedUnion('kin
     path: z.string(),
   }),
   z.strictObject({ kind: z.literal('sweep'), address: sealed, facts: z.unknown().optional(), holds: z.array(hold) }),
+  z.strictObject({
+    kind: z.literal('copy'),
+    runId,
+    repository,
+    target: repository,
+    pointIds: z.array(z.string()).nullable(),
+  }),
   z.strictObject({ kind: z.literal('check'), runId, repository, depth: z.enum(['structure', 'hashes']) }),
   z.strictObject({
     kind: z.literal('maintenance'),

@@ -211,6 +211,9 @@ const processors: Processors = {
     note('sweep', { holds: task.holds });
     return { removed: task.holds.map((hold) => ({ hold, what: 'VM snapshot' })), failed: [] };
   },
+  copy: async () => {
+    throw new AppError('CONFLICT', 'This worker copies nothing.');
+  },
   check: async (task) => ({ depth: task.depth, points: 1, packs: 1, chunks: 1, readBytes: 10, damages: [] }),
   maintenance: async (task, context) => {
     note('maintenance-start', { verify: task.verify });

@@ -18,7 +18,7 @@ const folder = path.join(root, 'repository');
 const CONTENT = sparseContent(20 * CHUNK + 99, 3);
 
 /** The whole way: command line, API, catalogue, queue, worker, repository. */
-describe('keys of an encrypted repository, from the command line to the files', { timeout: 300_000 }, () => {
+describe('keys of an encrypted repository, from the command line to the files', { timeout: 900_000 }, () => {
   let server: RunningServer;
   let recoveryKey = '';
   let pointId = '';
@@ -176,6 +176,33 @@ describe('keys of an encrypted repository, from the command line to the files', 
     assert.equal(adopted.document.encrypted, true);
     assert.equal(adopted.document.stats.points, 1);
     assert.equal((await json(['repositories', 'refresh', 'main'])).document.error, null);
+  });
+
+  it('copies versions into another repository, once, and restores from there', async () => {
+    const target = path.join(root, 'second');
+    assert.equal((await dozo(['repositories', 'create', 'second', target])).status, 0);
+    const copied = await dozo(['repositories', 'copy', 'main', 'second', '--wait']);
+    assert.equal(copied.status, 0, copied.out + copied.errors);
+    const points = (await json(['points', 'list', '--repository', 'second', '--refresh'])).document as Answer[];
+    assert.equal(points.length, 1);
+    assert.notEqual(points[0].id, pointId);
+    const file = path.join(root, 'copied.img');
+    assert.equal((await dozo(['points', 'download', points[0].id, 'd0', file])).status, 0);
+    assert.ok(readFileSync(file).equals(CONTENT), 'from encrypted to plain, byte for byte');
+
+    const packs = readdirSync(path.join(target, 'packs'), { recursive: true }).length;
+    assert.equal((await dozo(['repositories', 'copy', 'main', 'second', '--wait'])).status, 0);
+    assert.equal(readdirSync(path.join(target, 'packs'), { recursive: true }).length, packs);
+    const itself = await json(['repositories', 'copy', 'main', 'main']);
+    assert.equal(itself.document.error.code, 'CONFLICT');
+    const runs = (await json(['runs', 'list', '--kind', 'copy'])).document as Answer[];
+    assert.deepEqual(
+      runs.map((run) => [run.title, run.state]),
+      [
+        ['main → second', 'success'],
+        ['main → second', 'success'],
+      ],
+    );
   });
 
   it('has no keys where nothing is encrypted, and keeps no secret in the open', async () => {

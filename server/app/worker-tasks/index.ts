@@ -10,6 +10,7 @@ import { SharedRepositories } from '../shared-repositories.ts';
 import { changePoints } from './change-points.ts';
 import { checkFolder } from './check-folder.ts';
 import { probeHost, withHost } from './connect-host.ts';
+import { copyVersions } from './copy-versions.ts';
 import { listPoints } from './list-points.ts';
 import { maintainFolder } from './maintain-folder.ts';
 import { createWithKeys, manageKeys } from './repository-keys.ts';
@@ -80,6 +81,15 @@ export function createProcessors(parts: Parts): Processors {
 
     'change-points': (task) =>
       repositories.use(task.repository, (repository) => changePoints(repository, task.pointIds, task.change)),
+
+    copy: (task, context) =>
+      repositories.use(task.repository, (source) =>
+        repositories.use(task.target, async (target) => {
+          const result = await copyVersions({ source, target }, task, context, clock);
+          await placeRestoreTool(task.target.path, parts);
+          return result;
+        }),
+      ),
 
     points: (task) => repositories.use(task.repository, listPoints),
 

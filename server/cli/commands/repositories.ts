@@ -103,6 +103,21 @@ export function addRepositoryCommands(program: Command, context: CommandContext)
     const repository = await findNamed<RepositoryView>(call.api, 'repositories', call.args[0] ?? '');
     return followRun(context, call, await call.api.post<RunView>(`/repositories/${repository.id}/maintenance`, {}));
   });
+  const copy = addWaitOptions(
+    context
+      .leaf(repositories, 'copy <repository> <target>', 'copy versions into another one: only what is missing there')
+      .option('--point <id...>', 'only these versions'),
+  );
+  context.handle<WaitOptions & { point?: string[] }>(copy, async (call) => {
+    const { api, args, options } = call;
+    const source = await findNamed<RepositoryView>(api, 'repositories', args[0] ?? '');
+    const target = await findNamed<RepositoryView>(api, 'repositories', args[1] ?? '');
+    const run = await api.post<RunView>(`/repositories/${source.id}/copies`, {
+      targetId: target.id,
+      pointIds: options.point,
+    });
+    return followRun(context, call, run);
+  });
   const check = addWaitOptions(
     context
       .leaf(repositories, 'check <repository>', 'start a check')

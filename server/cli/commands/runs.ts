@@ -30,8 +30,8 @@ export function addRunCommands(program: Command, context: CommandContext): void 
     .option('--vm <vm>', 'of one VM')
     .option(
       '--kind <kind>',
-      'backup, restore, export, check or maintenance',
-      oneOf(['backup', 'restore', 'export', 'check', 'maintenance']),
+      'backup, restore, export, check, maintenance or copy',
+      oneOf(['backup', 'restore', 'export', 'check', 'maintenance', 'copy']),
     )
     .option('--state <state>', 'in this state')
     .option('--active', 'that have not ended')

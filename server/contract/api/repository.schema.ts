@@ -26,6 +26,12 @@ export const repositoryAdoptSchema = z.strictObject({
 
 export const repositoryChangeSchema = z.strictObject({ name: nameSchema.optional(), path: pathSchema.optional() });
 
+export const repositoryCopySchema = z.strictObject({
+  targetId: idSchema,
+  /** All versions when absent. Those that the target has are left out. */
+  pointIds: z.array(z.string().min(1)).min(1).max(10_000).optional(),
+});
+
 export const repositoryCheckSchema = z.strictObject({ depth: z.enum(['structure', 'hashes']).default('structure') });
 
 /** Maintenance: versions whose time in the trash is over go for good, room comes free, data is read again. */

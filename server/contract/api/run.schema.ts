@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { errorBodySchema, idSchema, logLineSchema, pageQuerySchema, timeSchema } from './common.schema.ts';
 
 export const runStateSchema = z.enum(['waiting', 'running', 'success', 'warning', 'incomplete', 'failed', 'cancelled']);
-export const runKindSchema = z.enum(['backup', 'restore', 'export', 'check', 'maintenance']);
+export const runKindSchema = z.enum(['backup', 'restore', 'export', 'check', 'maintenance', 'copy']);
 export type RunKind = z.infer<typeof runKindSchema>;
 /**
  * `catch-up`: the schedule, too late; `retry`: the schedule, after a failure; `link`: the end of a run of
@@ -110,6 +110,21 @@ export const checkResultSchema = z
   })
   .meta({ id: 'CheckResult' });
 
+/** What a copy into another repository did; what it did not finish, the next one does. */
+export const copyResultSchema = z
+  .object({
+    state: endStateSchema,
+    error: errorBodySchema.nullable(),
+    copied: z.array(z.object({ pointId: z.string(), targetPointId: z.string() })),
+    /** Versions that the target had already. */
+    present: z.number(),
+    failed: z.array(z.object({ pointId: z.string(), code: z.string(), text: z.string() })),
+    readBytes: z.number(),
+    storedBytes: z.number(),
+    holdReleased: z.boolean(),
+  })
+  .meta({ id: 'CopyResult' });
+
 /** What a maintenance did: ended deletions, freed room, read a part of the store again. */
 export const maintenanceResultSchema = z
   .object({
@@ -153,7 +168,9 @@ export const runPartSchema = z
     error: errorBodySchema.nullable(),
     progress: machineProgressSchema.nullable(),
     /** By kind of the run; null until it ended. */
-    result: z.union([backupResultSchema, restoreResultSchema, checkResultSchema, maintenanceResultSchema]).nullable(),
+    result: z
+      .union([backupResultSchema, restoreResultSchema, checkResultSchema, maintenanceResultSchema, copyResultSchema])
+      .nullable(),
     /** False while something of ours may still be on the host; Dozo keeps trying to remove it. */
     holdReleased: z.boolean(),
   })

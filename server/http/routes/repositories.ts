@@ -4,6 +4,7 @@ import {
   repositoryAdoptSchema,
   repositoryChangeSchema,
   repositoryCheckSchema,
+  repositoryCopySchema,
   repositoryCreatedSchema,
   repositoryCreateSchema,
   repositoryMaintenanceSchema,
@@ -123,6 +124,19 @@ export const repositoryRoutes = [
     answer: runSchema,
     handle: async ({ services, params: { id } }) =>
       loadRun(services, await services.orchestration.startMaintenance(id)),
+  }),
+  defineRoute({
+    method: 'post',
+    path: '/repositories/:id/copies',
+    permission: 'operate',
+    tag,
+    summary: 'Copy versions into another repository; only what is missing there is moved',
+    params,
+    body: repositoryCopySchema,
+    status: 202,
+    answer: runSchema,
+    handle: async ({ services, params: { id }, body }) =>
+      loadRun(services, await services.orchestration.startCopy(id, body)),
   }),
   defineRoute({
     method: 'post',

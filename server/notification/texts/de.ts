@@ -17,6 +17,7 @@ export const de: Texts = {
     export: 'Export von',
     check: 'Prüfung von',
     maintenance: 'Wartung von',
+    copy: 'Kopie',
   },
   states: {
     waiting: 'Wartet',

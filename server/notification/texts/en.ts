@@ -17,6 +17,7 @@ export const en: Texts = {
     export: 'Export of',
     check: 'Check of',
     maintenance: 'Maintenance of',
+    copy: 'Copy',
   },
   states: {
     waiting: 'Waiting',

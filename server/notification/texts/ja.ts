@@ -17,6 +17,7 @@ export const ja: Texts = {
     export: 'エクスポート',
     check: '検査',
     maintenance: 'メンテナンス',
+    copy: 'コピー',
   },
   states: {
     waiting: '待機中',

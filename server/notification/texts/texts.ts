@@ -7,7 +7,7 @@ import { ja } from './ja.ts';
 export interface Texts {
   storage(name: string): string;
   list(names: readonly string[]): string;
-  runKinds: Record<'backup' | 'restore' | 'export' | 'check' | 'maintenance', string>;
+  runKinds: Record<'backup' | 'restore' | 'export' | 'check' | 'maintenance' | 'copy', string>;
   states: Record<'waiting' | 'running' | 'success' | 'warning' | 'incomplete' | 'failed' | 'cancelled', string>;
   consistency: Record<'application' | 'filesystem' | 'crash' | 'off', string>;
   /** `Backup “nightly” failed` */
