@@ -177,8 +177,7 @@ export const api = {
     expiresInDays: number | null;
     scope: TokenView['scope'];
     code?: string;
-  }) =>
-    call<NewToken>('POST', '/tokens', input),
+  }) => call<NewToken>('POST', '/tokens', input),
   revokeToken: (tokenId: string) => call<void>('DELETE', `/tokens/${id(tokenId)}`),
 
   hosts: () => call<HostView[]>('GET', '/hosts'),
@@ -219,10 +218,8 @@ export const api = {
     call<{ users: string[] }>('PUT', `/jobs/${id(jobId)}/delegates`, { users }),
   users: () => call<UserView[]>('GET', '/users'),
   addUser: (input: { name: string; role: Role; password: string }) => call<UserView>('POST', '/users', input),
-  changeUser: (
-    name: string,
-    change: { role?: Role; disabled?: boolean; password?: string; endSecondFactor?: true },
-  ) => call<UserView>('PATCH', `/users/${id(name)}`, change),
+  changeUser: (name: string, change: { role?: Role; disabled?: boolean; password?: string; endSecondFactor?: true }) =>
+    call<UserView>('PATCH', `/users/${id(name)}`, change),
   removeUser: (name: string) => call<void>('DELETE', `/users/${id(name)}`),
   endUserSessions: (name: string) => call<void>('DELETE', `/users/${id(name)}/sessions`),
   audit: (filter: { limit?: number; before?: string; actor?: string; action?: string }) =>
@@ -272,13 +269,7 @@ export const api = {
     call<RunLog>('GET', `/runs/${id(runId)}/log${query({ after, limit: 2000 })}`),
   cancelRun: (runId: string) => call<RunView>('POST', `/runs/${id(runId)}/cancel`, {}),
 
-  points: (filter: {
-    machineId?: string;
-    repositoryId?: string;
-    trash?: boolean;
-    limit?: number;
-    before?: string;
-  }) =>
+  points: (filter: { machineId?: string; repositoryId?: string; trash?: boolean; limit?: number; before?: string }) =>
     call<PointPage>('GET', `/points${query(filter)}`),
   point: (pointId: string) => call<PointView>('GET', `/points/${id(pointId)}`),
   deletePoints: (pointIds: readonly string[], repositoryId: string) =>

@@ -8,7 +8,16 @@ import type {
 import type { errorBodySchema, logLineSchema } from '../../server/contract/api/common.schema.ts';
 import type { jobChangeSchema, jobInputSchema } from '../../server/contract/api/job.schema.ts';
 import type { jobListQuerySchema, machineListQuerySchema } from '../../server/contract/api/list.schema.ts';
+import type {
+  deliveryPageSchema,
+  notificationSettingsChangeSchema,
+} from '../../server/contract/api/notification.schema.ts';
 import type { pointPageSchema } from '../../server/contract/api/point.schema.ts';
+import type {
+  repositoryKeyAddedSchema,
+  repositoryKeyDrillResultSchema,
+} from '../../server/contract/api/repository-key.schema.ts';
+import type { repositoryCreatedSchema } from '../../server/contract/api/repository.schema.ts';
 import type { exportInputSchema, restoreInputSchema } from '../../server/contract/api/restore.schema.ts';
 import type {
   backupResultSchema,
@@ -20,7 +29,8 @@ import type {
   runPageSchema,
 } from '../../server/contract/api/run.schema.ts';
 import type { scheduleRuleSchema, scheduleSchema } from '../../server/contract/api/schedule.schema.ts';
-import type { newTokenSchema } from '../../server/contract/api/session.schema.ts';
+import type { auditPageSchema, auditVerdictSchema } from '../../server/contract/api/audit.schema.ts';
+import type { newTokenSchema, secondFactorSecretSchema } from '../../server/contract/api/session.schema.ts';
 
 export type { ServerEvent } from '../../server/contract/api/event.schema.ts';
 export type { JobRow, MachineRow, Protection } from '../../server/contract/api/list.schema.ts';
@@ -28,14 +38,22 @@ export type { History, Overview } from '../../server/contract/api/overview.schem
 export type { HostView } from '../../server/contract/api/host.schema.ts';
 export type { JobView } from '../../server/contract/api/job.schema.ts';
 export type { MachineView } from '../../server/contract/api/machine.schema.ts';
-export type { PointView } from '../../server/contract/api/point.schema.ts';
-export type { RepositoryView } from '../../server/contract/api/repository.schema.ts';
+export type {
+  DeliveryView,
+  NotificationSettingsView,
+  NotificationTest,
+  RecipientInput,
+  RecipientView,
+} from '../../server/contract/api/notification.schema.ts';
+export type { PointsChanged, PointView } from '../../server/contract/api/point.schema.ts';
+export type { RepositoryKeyView } from '../../server/contract/api/repository-key.schema.ts';
+export type { RepositoryMaintenanceView, RepositoryView } from '../../server/contract/api/repository.schema.ts';
 export type { Permission, Role } from '../../server/contract/api/permission.schema.ts';
 export type { Retention, RetentionSimulation } from '../../server/contract/api/retention.schema.ts';
 export type { JobScheduleView, Weekday } from '../../server/contract/api/schedule.schema.ts';
 export type { RunPartView, RunView } from '../../server/contract/api/run.schema.ts';
 export type { OpenSessionView, SessionView, TokenView } from '../../server/contract/api/session.schema.ts';
-export type { Settings } from '../../server/contract/api/settings.schema.ts';
+export type { Settings, SettingsChange } from '../../server/contract/api/settings.schema.ts';
 export type { UserView } from '../../server/contract/api/user.schema.ts';
 export type { SystemView } from '../../server/contract/api/system.schema.ts';
 
@@ -62,3 +80,11 @@ export type MachineListQuery = Partial<z.output<typeof machineListQuerySchema>>;
 export type JobListQuery = Partial<z.output<typeof jobListQuerySchema>>;
 export type Schedule = z.output<typeof scheduleSchema>;
 export type ScheduleRule = z.output<typeof scheduleRuleSchema>;
+export type SecondFactorSecret = z.infer<typeof secondFactorSecretSchema>;
+export type NotificationSettingsChange = z.input<typeof notificationSettingsChangeSchema>;
+export type DeliveryPage = z.infer<typeof deliveryPageSchema>;
+export type RepositoryCreated = z.infer<typeof repositoryCreatedSchema>;
+export type RepositoryKeyAdded = z.infer<typeof repositoryKeyAddedSchema>;
+export type RepositoryKeyDrill = z.infer<typeof repositoryKeyDrillResultSchema>;
+export type AuditPage = z.infer<typeof auditPageSchema>;
+export type AuditVerdict = z.infer<typeof auditVerdictSchema>;

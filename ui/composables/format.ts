@@ -48,6 +48,10 @@ export function formatMonth(atMs: number): string {
   return new Intl.DateTimeFormat(locale(), { month: 'short' }).format(atMs);
 }
 
+export function formatYearMonth(atMs: number): string {
+  return new Intl.DateTimeFormat(locale(), { year: 'numeric', month: 'long' }).format(atMs);
+}
+
 export function formatClock(atMs: number): string {
   return new Intl.DateTimeFormat(locale(), { timeStyle: 'medium' }).format(atMs);
 }
