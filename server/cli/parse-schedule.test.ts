@@ -37,11 +37,13 @@ describe('rules in words', () => {
   }
 
   it('adds windows up', () => {
-    const hours = collectWindow('sat,sun 0-24', collectWindow('mon-fri 20-24', null));
+    const hours = collectWindow('sat,sun 0-24', collectWindow('mon-fri 20:30-24', null));
 
-    assert.equal(hours[0], `${'0'.repeat(20)}1111`);
+    assert.equal(hours[0], `${'0'.repeat(41)}${'1'.repeat(7)}`);
     assert.equal(hours[4], hours[0]);
-    assert.equal(hours[6], '1'.repeat(24));
+    assert.equal(hours[6], '1'.repeat(48));
+    assert.throws(() => collectWindow('mon 8:15-9', null), { code: 'commander.invalidArgument' });
+    assert.throws(() => collectWindow('mon 24-24', null), { code: 'commander.invalidArgument' });
     assert.throws(() => collectWindow('mon 22-6', null), { code: 'commander.invalidArgument' });
   });
 });

@@ -34,20 +34,20 @@ export function collectRules(text: string, before: ScheduleRule[]): ScheduleRule
   return [...before, parseRule(text)];
 }
 
-/** Hours of the week from pieces like `mon-fri 20-24` and `sat,sun 0-24`; the end is not included. */
+/** Hours of the week from pieces like `mon-fri 20-24` and `sat,sun 0:30-8`; half hours at least, without the end. */
 export function collectWindow(text: string, before: string[] | null): string[] {
   const [dayText = '', hourText = '', ...rest] = text.trim().split(/\s+/);
-  const [, from, until] = /^(\d{1,2})-(\d{1,2})$/.exec(hourText) ?? [];
-  const fromHour = Number(from);
-  const untilHour = Number(until);
-  if (rest.length > 0 || from === undefined || fromHour > 23 || untilHour > 24 || fromHour >= untilHour) {
-    throw invalid('A window looks like "mon-fri 20-24"; one over midnight needs two.');
+  const [, from, fromHalf, until, untilHalf] = /^(\d{1,2})(:[03]0)?-(\d{1,2})(:[03]0)?$/.exec(hourText) ?? [];
+  const first = Number(from) * 2 + (fromHalf === ':30' ? 1 : 0);
+  const end = Number(until) * 2 + (untilHalf === ':30' ? 1 : 0);
+  if (rest.length > 0 || from === undefined || first > 47 || end > 48 || first >= end) {
+    throw invalid('A window looks like "mon-fri 20-24" or "sat 0:30-8"; one over midnight needs two.');
   }
   const days = parseDays(dayText).map((day) => WEEKDAYS.indexOf(day));
   return WEEKDAYS.map((_, day) =>
-    Array.from({ length: 24 }, (_digit, hour) => {
-      const isOpen = days.includes(day) && hour >= fromHour && hour < untilHour;
-      return isOpen || before?.[day]?.[hour] === '1' ? '1' : '0';
+    Array.from({ length: 48 }, (_digit, half) => {
+      const isOpen = days.includes(day) && half >= first && half < end;
+      return isOpen || before?.[day]?.[half] === '1' ? '1' : '0';
     }).join(''),
   );
 }
@@ -64,7 +64,7 @@ function parseMonthDay(words: readonly string[]): Extract<ScheduleRule, { kind: 
 }
 
 /** `mon,wed`, `mon-fri`, whole names too. */
-function parseDays(text: string): Weekday[] {
+export function parseDays(text: string): Weekday[] {
   const days = text.split(',').flatMap((piece) => {
     const [from = '', until] = piece.split('-');
     const first = WEEKDAYS.indexOf(parseDay(from));

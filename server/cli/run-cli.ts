@@ -20,6 +20,7 @@ import { addRunCommands } from './commands/runs.ts';
 import { addScheduleCommands } from './commands/schedules.ts';
 import { addSessionCommands } from './commands/session.ts';
 import { addSystemCommands } from './commands/system.ts';
+import { addSettingsCommands } from './commands/settings.ts';
 import { addUserCommands } from './commands/users.ts';
 import { cleanText } from './table.ts';
 
@@ -77,6 +78,7 @@ function createProgram(context: CommandContext): Command {
   addNasCommands(program, context);
   addSystemCommands(program, context);
   for (const command of listCommands(program)) {
+  addSettingsCommands(program, context);
     command.exitOverride();
     command.configureOutput({
       writeOut: (text) => context.terminal.output.write(text),

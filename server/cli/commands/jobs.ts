@@ -1,11 +1,20 @@
 import type { Command } from 'commander';
 import type { JobOptions, JobView } from '../../contract/api/job.schema.ts';
 import type { RunView } from '../../contract/api/run.schema.ts';
+import type { SelectionPreview } from '../../contract/api/selection.schema.ts';
 import { AppError } from '../../errors/index.ts';
 import { doneOutput, listOutput, showOutput, type Api, type CommandContext, type Output } from '../command-context.ts';
 import { findNamed, type Named } from '../find-named.ts';
 import { formatTime } from '../format.ts';
 import { collect, oneOf, parseShare } from '../parse-options.ts';
+import {
+  collectDiskRules,
+  collectMachineRules,
+  describeSelection,
+  toMachineRule,
+  type RuleText,
+} from '../parse-selection.ts';
+import { collectThrottle, describeThrottle, toThrottle, type ThrottleInput } from '../parse-throttle.ts';
 import { addWaitOptions, followRun, type WaitOptions } from '../run-output.ts';
 import { cleanText } from '../table.ts';
 
@@ -18,6 +27,13 @@ interface ChangeOptions {
   verifySample?: number;
   excludeDisk: string[];
   nfs?: string;
+  priority?: JobOptions['priority'];
+  throttle?: ThrottleInput;
+  throttleZone?: string;
+  include: RuleText[];
+  exclude: RuleText[];
+  excludeVm: string[];
+  excludeDisks: RuleText[];
 }
 
 export function addJobCommands(program: Command, context: CommandContext): void {
@@ -36,14 +52,16 @@ export function addJobCommands(program: Command, context: CommandContext): void 
   );
   const add = addChangeOptions(context.leaf(jobs, 'add <name>', 'make a job'));
   context.handle<ChangeOptions>(add, async ({ api, args, options }) => {
-    if (options.repository === undefined || options.vm.length === 0) {
-      throw new AppError('INPUT_INVALID', 'A job needs --repository and at least one --vm.');
+    if (options.repository === undefined || (options.vm.length === 0 && options.include.length === 0)) {
+      throw new AppError('INPUT_INVALID', 'A job needs --repository and at least one --vm or --include.');
     }
     const machineIds = await findMachines(api, options.vm);
+    const selection = await readSelection(api, options);
     const repository = await findNamed<Named>(api, 'repositories', options.repository);
     const job = await api.post<JobView>('/jobs', {
       name: args[0],
       machineIds,
+      selection,
       repositoryId: repository.id,
       options: await readOptions(api, options, {}),
     });
@@ -60,11 +78,25 @@ export function addJobCommands(program: Command, context: CommandContext): void 
     const changed = await api.put<JobView>(`/jobs/${job.id}`, {
       name: options.name ?? job.name,
       machineIds: options.vm.length === 0 ? job.machineIds : await findMachines(api, options.vm),
+      selection: options.vm.length === 0 ? ((await readSelection(api, options)) ?? job.selection) : null,
       repositoryId: repository?.id ?? job.repositoryId,
       options: await readOptions(api, options, job.options),
       revision: job.revision,
     });
     return describe(api, changed);
+  });
+  const preview = addSelectionOptions(context.leaf(jobs, 'preview', 'VMs that rules of a job would select'));
+  context.handle<ChangeOptions>(preview, async ({ api, options }) => {
+    const selection = await readSelection(api, options);
+    if (selection === null) throw new AppError('INPUT_INVALID', 'A preview needs at least one --include.');
+    const view = await api.post<SelectionPreview>('/selections/preview', { selection });
+    const { text = '' } = listOutput(view.machines, ['ID', 'NAME', 'SELECTED', 'DISKS LEFT OUT'], (machine) => [
+      machine.machineId,
+      machine.name,
+      machine.selected ? 'yes' : 'no',
+      machine.excludedDisks.join(', '),
+    ]);
+    return { document: view, text };
   });
   const remove = context
     .leaf(jobs, 'remove <job>', 'delete a job; its versions stay')
@@ -92,8 +124,43 @@ export function addJobCommands(program: Command, context: CommandContext): void 
   });
 }
 
-function addChangeOptions(command: Command): Command {
+function addSelectionOptions(command: Command): Command {
   return command
+    .option(
+      '--include <rule>',
+      'VMs by what they are like: "name=web-*", "path=[ds1] prod/*", "note=backup: daily", "host=esx1", ' +
+        'joined by " & " (several times); new ones join',
+      collectMachineRules,
+      [],
+    )
+    .option('--exclude <rule>', 'but not these (several times)', collectMachineRules, [])
+    .option('--exclude-vm <vm>', 'but not this VM (several times)', collect, [])
+    .option(
+      '--exclude-disks <rule>',
+      'leave disks out: "datastore=swap", "key=scsi0:1 & machine=db*", "label=Hard disk 2" (several times)',
+      collectDiskRules,
+      [],
+    );
+}
+
+async function readSelection(api: Api, options: ChangeOptions): Promise<object | null> {
+  const rest = [options.exclude, options.excludeVm, options.excludeDisks];
+  if (options.include.length === 0) {
+    if (rest.every((one) => one.length === 0)) return null;
+    throw new AppError('INPUT_INVALID', '--exclude, --exclude-vm and --exclude-disks need an --include.');
+  }
+  if (options.vm?.length > 0) throw new AppError('INPUT_INVALID', '--vm and --include do not go together.');
+  const findHost = async (text: string): Promise<string> => (await findNamed<Named>(api, 'hosts', text)).id;
+  return {
+    include: await Promise.all(options.include.map((rule) => toMachineRule(rule, findHost))),
+    exclude: await Promise.all(options.exclude.map((rule) => toMachineRule(rule, findHost))),
+    excludeMachineIds: await findMachines(api, options.excludeVm),
+    excludeDisks: options.excludeDisks,
+  };
+}
+
+function addChangeOptions(command: Command): Command {
+  return addSelectionOptions(command)
     .option('--vm <vm>', 'VM by id or name (several times)', collect, [])
     .option('--repository <repository>', 'where to store, by id or name')
     .option('--quiesce <mode>', 'try, require or off', oneOf(['try', 'require', 'off']))
@@ -101,7 +168,14 @@ function addChangeOptions(command: Command): Command {
     .option('--no-full-read', 'trust change maps')
     .option('--verify-sample <share>', 'share of unchanged areas to compare, 0 to 1', parseShare)
     .option('--exclude-disk <vm:key>', 'leave a disk out, like web:scsi0:1 (several times)', collect, [])
-    .option('--nfs <server:share=path>', 'NFS folder of the NAS for staging, and its path here; "off": none');
+    .option('--nfs <server:share=path>', 'NFS folder of the NAS for staging, and its path here; "off": none')
+    .option('--priority <priority>', 'high, normal or low', oneOf(['high', 'normal', 'low']))
+    .option(
+      '--throttle <limit>',
+      'MB/s, like "mon-fri 08:00-18:00 10", "50" for all other times, or "off" (several times)',
+      collectThrottle,
+    )
+    .option('--throttle-zone <zone>', 'time zone of these times like Europe/Berlin; else that of this machine');
 }
 
 async function findMachines(api: Api, texts: readonly string[]): Promise<string[]> {
@@ -130,6 +204,8 @@ async function readOptions(
     ...(options.fullRead === undefined ? {} : { fullRead: options.fullRead }),
     ...(options.verifySample === undefined ? {} : { verifySample: options.verifySample }),
     ...(options.nfs === undefined ? {} : { nfsStaging: parseNfs(options.nfs) }),
+    ...(options.priority === undefined ? {} : { priority: options.priority }),
+    ...(options.throttle === undefined ? {} : { throttle: toThrottle(options.throttle, options.throttleZone) ?? null }),
     excludedDisks: excluded,
   };
 }
@@ -150,7 +226,10 @@ async function describe(api: Api, job: JobView): Promise<Output> {
     ['id', job.id],
     ['name', job.name],
     ['VMs', names.join(', ')],
+    ['rules', job.selection === null ? '-' : cleanText(describeSelection(job.selection))],
     ['repository', job.repositoryId],
+    ['priority', job.options.priority],
+    ['throttle', describeThrottle(job.options.throttle)],
     ['quiesce', job.options.quiesce],
     ['full read', job.options.fullRead ? 'always' : 'when needed'],
     ['last run', job.lastRun === null ? '-' : `${job.lastRun.runId} ${job.lastRun.state}`],

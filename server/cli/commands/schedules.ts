@@ -1,8 +1,8 @@
 import type { Command } from 'commander';
 import type { JobView } from '../../contract/api/job.schema.ts';
-import type { JobScheduleView, ScheduleRule } from '../../contract/api/schedule.schema.ts';
+import type { JobScheduleView, SchedulePreview, ScheduleRule } from '../../contract/api/schedule.schema.ts';
 import { AppError } from '../../errors/index.ts';
-import { doneOutput, showOutput, type CommandContext, type Output } from '../command-context.ts';
+import { doneOutput, showOutput, type Api, type CommandContext, type Output } from '../command-context.ts';
 import { findNamed } from '../find-named.ts';
 import { formatTime } from '../format.ts';
 import { oneOf, parseInteger } from '../parse-options.ts';
@@ -13,7 +13,9 @@ interface ScheduleOptions {
   rule: ScheduleRule[];
   zone?: string;
   window?: string[];
-  atClose?: 'finish' | 'cancel';
+  after?: string;
+  afterAny?: boolean;
+  atClose?: 'finish' | 'pause' | 'cancel';
   jitter?: number;
   catchUp: boolean;
   retries?: number;
@@ -30,7 +32,7 @@ export function addScheduleCommands(program: Command, context: CommandContext): 
   const set = addRuleOptions(context.leaf(schedules, 'set <job>', 'let a job run by itself'));
   context.handle<ScheduleOptions>(set, async ({ api, args, options }) => {
     const job = await findNamed<JobView>(api, 'jobs', args[0] ?? '');
-    return describe(await api.put<JobScheduleView>(`/jobs/${job.id}/schedule`, readSchedule(options)));
+    return describe(await api.put<JobScheduleView>(`/jobs/${job.id}/schedule`, await readSchedule(api, options)));
   });
   context.handle(context.leaf(schedules, 'remove <job>', 'let a job run on request only'), async ({ api, args }) => {
     const job = await findNamed<JobView>(api, 'jobs', args[0] ?? '');
@@ -43,11 +45,13 @@ export function addScheduleCommands(program: Command, context: CommandContext): 
       .option('--count <number>', 'how many', parseInteger(1, 100), 10),
   );
   context.handle<ScheduleOptions & { count: number }>(preview, async ({ api, options }) => {
-    const answer = await api.post<{ runsAtMs: number[] }>('/schedules/preview', {
-      schedule: readSchedule(options),
+    const answer = await api.post<SchedulePreview>('/schedules/preview', {
+      schedule: await readSchedule(api, options),
       count: options.count,
     });
-    return { document: answer, text: answer.runsAtMs.map((atMs) => `${formatTime(atMs)}\n`).join('') };
+    const lines = answer.runsAtMs.map(formatTime);
+    if (answer.follows !== null) lines.push(describeFollowed(answer.follows));
+    return { document: answer, text: lines.map((line) => `${line}\n`).join('') };
   });
 }
 
@@ -61,8 +65,14 @@ function addRuleOptions(command: Command): Command {
       [],
     )
     .option('--zone <zone>', 'time zone like Europe/Berlin; else that of this machine')
-    .option('--window <hours>', 'only then, like "mon-fri 20-24" (several times)', collectWindow)
-    .option('--at-close <what>', 'finish or cancel what is at work when the window closes', oneOf(['finish', 'cancel']))
+    .option('--after <job>', 'when a run of that job has succeeded; instead of rules or besides')
+    .option('--after-any', 'with --after: also when it has failed and is not tried again')
+    .option('--window <hours>', 'only then, like "mon-fri 20-24" or "sat 0:30-8" (several times)', collectWindow)
+    .option(
+      '--at-close <what>',
+      'what becomes of a run at work when the window closes: finish, pause (the rest when it opens), cancel',
+      oneOf(['finish', 'pause', 'cancel']),
+    )
     .option('--jitter <minutes>', 'begin up to so much later', parseInteger(0, 240))
     .option('--no-catch-up', 'leave out what was missed')
     .option('--retries <number>', 'repetitions after a failure', parseInteger(0, 10))
@@ -70,8 +80,13 @@ function addRuleOptions(command: Command): Command {
     .option('--disabled', 'keep the schedule, but do not run');
 }
 
-function readSchedule(options: ScheduleOptions): object {
-  if (options.rule.length === 0) throw new AppError('INPUT_INVALID', 'A schedule needs at least one --rule.');
+async function readSchedule(api: Api, options: ScheduleOptions): Promise<object> {
+  if (options.rule.length === 0 && options.after === undefined) {
+    throw new AppError('INPUT_INVALID', 'A schedule needs at least one --rule, or --after.');
+  }
+  if (options.afterAny === true && options.after === undefined) {
+    throw new AppError('INPUT_INVALID', '--after-any needs --after.');
+  }
   if (options.atClose !== undefined && options.window === undefined) {
     throw new AppError('INPUT_INVALID', '--at-close needs a --window.');
   }
@@ -79,6 +94,13 @@ function readSchedule(options: ScheduleOptions): object {
     enabled: options.disabled !== true,
     timeZone: options.zone ?? Intl.DateTimeFormat().resolvedOptions().timeZone,
     rules: options.rule.map((rule) => ({ rule })),
+    after:
+      options.after === undefined
+        ? null
+        : {
+            jobId: (await findNamed<JobView>(api, 'jobs', options.after)).id,
+            on: options.afterAny === true ? 'always' : 'success',
+          },
     window: options.window === undefined ? null : { hours: options.window, atClose: options.atClose },
     jitterMinutes: options.jitter,
     catchUp: options.catchUp,
@@ -93,10 +115,19 @@ function describe(view: JobScheduleView): Output {
     ['enabled', schedule.enabled ? 'yes' : 'no'],
     ['time zone', schedule.timeZone],
     ['rules', schedule.rules.map(({ rule }) => JSON.stringify(rule)).join(' ')],
+    ['follows', view.follows === null ? '-' : describeFollowed(view.follows)],
+    ['followed by', view.followers.map(({ name }) => cleanText(name)).join(', ')],
     ['window', schedule.window === null ? 'always' : schedule.window.hours.join(' ')],
+    ['when it closes', schedule.window?.atClose ?? '-'],
     ['catch up', schedule.catchUp ? 'yes' : 'no'],
     ['retries', `${schedule.retry.times}, from ${schedule.retry.pauseMinutes} minutes on`],
     ['missed', formatTime(view.missedAtMs)],
     ['next runs', view.nextRunsAtMs.map(formatTime).join(', ')],
   ]);
+}
+
+function describeFollowed({ name, on, nextRunsAtMs }: NonNullable<JobScheduleView['follows']>): string {
+  const [nextMs] = nextRunsAtMs;
+  const when = nextMs === undefined ? '' : `, which begins ${formatTime(nextMs)}`;
+  return `${on === 'success' ? 'after a success of' : 'after every run of'} ${cleanText(name)}${when}`;
 }

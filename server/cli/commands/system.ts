@@ -1,13 +1,11 @@
 import { writeFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import type { HealthDetails } from '../../contract/api/health.schema.ts';
-import type { Settings } from '../../contract/api/settings.schema.ts';
 import type { SystemView } from '../../contract/api/system.schema.ts';
 import { EXIT_FAILED, EXIT_WARNINGS, showOutput, type CommandContext } from '../command-context.ts';
 import { openAnswer } from '../connection.ts';
 import { readEvents } from '../event-reader.ts';
 import { formatTime } from '../format.ts';
-import { parseInteger } from '../parse-options.ts';
 import { cleanText, formatTable } from '../table.ts';
 
 export function addSystemCommands(program: Command, context: CommandContext): void {
@@ -56,18 +54,6 @@ export function addSystemCommands(program: Command, context: CommandContext): vo
     return null;
   });
 
-  const settings = program.command('settings').description('settings of the server');
-  context.handle(context.leaf(settings, 'show', 'all settings'), async ({ api }) =>
-    describeSettings(await api.get<Settings>('/settings')),
-  );
-  const change = context
-    .leaf(settings, 'set', 'change settings; what is not named stays')
-    .option('--tasks-per-host <number>', 'machines of one host at the same time', parseInteger(1, 16))
-    .option('--keep-runs-days <number>', 'how long ended runs are kept', parseInteger(1, 3660));
-  context.handle<Partial<Settings>>(change, async ({ api, options: { tasksPerHost, keepRunsDays } }) =>
-    describeSettings(await api.patch<Settings>('/settings', { tasksPerHost, keepRunsDays })),
-  );
-
   const events = context
     .leaf(program, 'events', 'what happens, one JSON line an event, until interrupted')
     .option('--run <id>', 'of one run only');
@@ -77,11 +63,4 @@ export function addSystemCommands(program: Command, context: CommandContext): vo
     }
     return null;
   });
-}
-
-function describeSettings(settings: Settings): ReturnType<typeof showOutput> {
-  return showOutput(settings, [
-    ['tasks per host', String(settings.tasksPerHost)],
-    ['keep runs', `${settings.keepRunsDays} days`],
-  ]);
 }
