@@ -17,7 +17,7 @@ describe('rules of a selection', () => {
     assert.deepEqual(selection.include, [{ name: 'web-*' }, { note: 'backup: daily=yes', hostId: '00000000000000aa' }]);
     assert.equal(
       describeSelection(selection),
-      'name=web-* or note=backup: daily=yes & hostId=00000000000000aa; without disks datastore=swap & machine=web*',
+      'name=web-* or note=backup: daily=yes & hostId=00000000000000aa; without disks machine=web* & datastore=swap',
     );
   });
 
