@@ -7,6 +7,8 @@ import type { DiskReader } from '../disk/index.ts';
 export interface BackingDisk extends DiskReader {
   /** Absent or false: writes are refused before they get here. */
   readonly writable: boolean;
+  /** The same as `read`, into a buffer of the caller's; for disks that can spare one of their own. */
+  readInto?(offsetBytes: number, target: Buffer): Promise<void>;
   /** May be kept in a volatile cache until `flush`. The data is taken over by the time the promise resolves. */
   write(offsetBytes: number, data: Buffer): Promise<void>;
   /** The same as writing zeros. */

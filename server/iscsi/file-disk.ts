@@ -33,6 +33,10 @@ class FileDisk implements BackingDisk {
     return readFully(this.#file.fd, offsetBytes, lengthBytes);
   }
 
+  async readInto(offsetBytes: number, target: Buffer): Promise<void> {
+    await readFullyInto(this.#file.fd, offsetBytes, target);
+  }
+
   async write(offsetBytes: number, data: Buffer): Promise<void> {
     await writeFully(this.#file.fd, offsetBytes, data);
   }
@@ -62,6 +66,12 @@ class FileDisk implements BackingDisk {
 /** Callbacks rather than promises of node:fs: half the cost for a small block. */
 export async function readFully(fd: number, offsetBytes: number, lengthBytes: number): Promise<Buffer> {
   const buffer = Buffer.allocUnsafe(lengthBytes);
+  await readFullyInto(fd, offsetBytes, buffer);
+  return buffer;
+}
+
+async function readFullyInto(fd: number, offsetBytes: number, buffer: Buffer): Promise<void> {
+  const lengthBytes = buffer.length;
   let at = 0;
   while (at < lengthBytes) {
     const bytes = await new Promise<number>((resolve, reject) =>
@@ -73,7 +83,6 @@ export async function readFully(fd: number, offsetBytes: number, lengthBytes: nu
       throw new AppError('INVARIANT_BROKEN', `Broken invariant: a disk image ends at byte ${offsetBytes + at}`);
     at += bytes;
   }
-  return buffer;
 }
 
 export async function writeFully(fd: number, offsetBytes: number, data: Buffer): Promise<void> {

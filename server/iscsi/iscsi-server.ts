@@ -353,6 +353,8 @@ class Connection {
     this.#digests = { header: headerDigest, data: dataDigest };
     this.#reader.digests = this.#digests;
     this.#reader.dataBytesMax = OWN_DATA_SEGMENT_BYTES_MAX;
+    // A session copies what it keeps.
+    this.#reader.reusesData = true;
     this.#session = session;
     this.#idleTimer = setInterval(() => this.#watch(session), this.#portal.limits.idleMs / 2);
     this.#portal.logger.info(

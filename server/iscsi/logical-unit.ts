@@ -18,6 +18,8 @@ export interface ScsiRequest {
   dataOut: Buffer;
   /** How much data the initiator said that it would send. */
   announcedBytes: number;
+  /** Gives a buffer for data to be sent, once a command. */
+  takeBuffer?(lengthBytes: number): Buffer;
 }
 
 export interface ScsiReply {

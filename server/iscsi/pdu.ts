@@ -71,6 +71,9 @@ export class PduReader {
   /** May be changed between two PDUs: digests begin after the login. */
   digests: Digests = { header: false, data: false };
   dataBytesMax: number;
+  /** Whether a PDU's data need not outlive its delivery: then all use the same memory. */
+  reusesData = false;
+  #scratch: Buffer = Buffer.alloc(0);
   readonly #deliver: (pdu: Pdu) => void;
   /** Basic header, additional header, header digest. */
   #head: Buffer = Buffer.alloc(BHS_BYTES);
@@ -134,12 +137,19 @@ export class PduReader {
       this.#emit(chunk.subarray(at, at + wanted));
       return at + wanted;
     }
-    this.#body ??= Buffer.allocUnsafe(wanted);
+    this.#body ??= this.#newBody(wanted);
     const bytes = Math.min(wanted - this.#bodyBytes, chunk.length - at);
     chunk.copy(this.#body, this.#bodyBytes, at, at + bytes);
     this.#bodyBytes += bytes;
     if (this.#bodyBytes === wanted) this.#emit(this.#body);
     return at + bytes;
+  }
+
+  #newBody(bytes: number): Buffer {
+    if (!this.reusesData) return Buffer.allocUnsafe(bytes);
+    if (this.#scratch.length < bytes)
+      this.#scratch = Buffer.allocUnsafeSlow(Math.max(bytes, this.dataBytesMax + DIGEST_BYTES));
+    return this.#scratch.subarray(0, bytes);
   }
 
   #emit(body: Buffer): void {

@@ -82,10 +82,14 @@ function transferBytes(cdb: Buffer): number {
   return Math.min(range(cdb).blocks, TRANSFER_BLOCKS_MAX) * SECTOR_BYTES;
 }
 
-async function read(unit: LogicalUnit, { cdb }: ScsiRequest): Promise<Buffer | null> {
+async function read(unit: LogicalUnit, { cdb, takeBuffer }: ScsiRequest): Promise<Buffer | null> {
   assertNoProtection(cdb);
   const { offsetBytes, lengthBytes } = checkedRange(unit, cdb, TRANSFER_BLOCKS_MAX);
-  return lengthBytes === 0 ? null : unit.disk.read(offsetBytes, lengthBytes);
+  if (lengthBytes === 0) return null;
+  if (unit.disk.readInto === undefined || takeBuffer === undefined) return unit.disk.read(offsetBytes, lengthBytes);
+  const data = takeBuffer(lengthBytes);
+  await unit.disk.readInto(offsetBytes, data);
+  return data;
 }
 
 /** Whole sectors of what arrived: an initiator that announces less than the CDB says gets that much written. */

@@ -1,4 +1,5 @@
 import { MIB } from '../runtime/index.ts';
+import { BufferPool } from './buffer-pool.ts';
 import { ByteBudget } from './byte-budget.ts';
 import type { LogicalUnit, ScsiReply } from './logical-unit.ts';
 import type { LoginResult } from './login.ts';
@@ -47,7 +48,10 @@ interface Task {
   wantedBytes: number;
   /** Data to be received: the smaller of the two. */
   collectBytes: number;
+  /** What came before there was memory for the whole; copies of ours. */
   parts: Buffer[];
+  /** Of the pool: data to be received, or to be sent. */
+  memory: Buffer | null;
   /** Offset of the next Data-Out, those beyond `collectBytes` included. */
   arrivedBytes: number;
   unsolicitedOpen: boolean;
@@ -74,6 +78,7 @@ export class Session {
   readonly tsih: number;
   readonly #link: SessionLink;
   readonly #budget = new ByteBudget(SESSION_BYTES_MAX);
+  readonly #pool = new BufferPool();
   readonly #tasks = new Map<number, Task>();
   /** Commands that came before their turn, by number. */
   readonly #early = new Map<number, Pdu>();
@@ -132,7 +137,7 @@ export class Session {
     await Promise.all(tasks.map((task) => task.done));
   }
 
-  /** @throws ProtocolError */
+  /** Keeps nothing of a PDU's data but copies. @throws ProtocolError */
   take(pdu: Pdu): void {
     if (this.#closed !== null || this.#leaving) return;
     if (pdu.opcode === OPCODE.dataOut) {
@@ -151,11 +156,12 @@ export class Session {
     this.#early.set(cmdSn, pdu);
     for (;;) {
       const next = this.#early.get(this.#expCmdSn);
-      if (next === undefined) return;
+      if (next === undefined) break;
       this.#early.delete(this.#expCmdSn);
       this.#expCmdSn = (this.#expCmdSn + 1) >>> 0;
       this.#perform(next);
     }
+    if (this.#early.get(cmdSn) === pdu) this.#early.set(cmdSn, { ...pdu, data: Buffer.from(pdu.data) });
   }
 
   /** Asks the peer for a sign of life. */
@@ -234,6 +240,7 @@ export class Session {
       wantedBytes,
       collectBytes,
       parts: [],
+      memory: null,
       arrivedBytes: 0,
       unsolicitedOpen: writes && !pdu.final,
       transfers: [],
@@ -267,8 +274,27 @@ export class Session {
     this.#budget.acquire(task.budgetBytes, () => {
       task.granted = true;
       if (task.aborted) this.#retire(task);
-      else this.#advance(task);
+      else {
+        this.#gather(task);
+        this.#advance(task);
+      }
     });
+  }
+
+  /** One piece of memory for all that a command takes, unless it came whole. */
+  #gather(task: Task): void {
+    const [first] = task.parts;
+    if (task.collectBytes === 0 || first?.length === task.collectBytes) return;
+    task.memory = this.#pool.take(task.collectBytes);
+    let at = 0;
+    for (const part of task.parts) at += part.copy(task.memory, at);
+    task.parts = [];
+  }
+
+  #release(task: Task): void {
+    if (task.memory !== null) this.#pool.give(task.memory);
+    task.memory = null;
+    task.parts = [];
   }
 
   #unsolicitedLimit(task: Task): number {
@@ -280,7 +306,10 @@ export class Session {
     const end = task.arrivedBytes + pdu.data.length;
     if (end > endBytes) throw new ProtocolError('more data than agreed on', REJECT.protocolError, pdu.header);
     const useful = Math.min(pdu.data.length, task.collectBytes - task.arrivedBytes);
-    if (useful > 0) task.parts.push(useful === pdu.data.length ? pdu.data : pdu.data.subarray(0, useful));
+    if (useful > 0) {
+      if (task.memory === null) task.parts.push(Buffer.from(pdu.data.subarray(0, useful)));
+      else pdu.data.copy(task.memory, task.arrivedBytes, 0, useful);
+    }
     task.arrivedBytes = end;
   }
 
@@ -348,15 +377,15 @@ export class Session {
       this.#retire(task);
       return;
     }
-    const [first] = task.parts;
-    const dataOut = first === undefined ? Buffer.alloc(0) : task.parts.length === 1 ? first : Buffer.concat(task.parts);
-    task.parts = [];
     const reply = await executeScsi(this.target, task.unit, {
       cdb: task.cdb,
       nexus: this.nexus,
-      dataOut,
+      dataOut: task.memory ?? task.parts[0] ?? Buffer.alloc(0),
       announcedBytes: task.writes ? task.expectedBytes : 0,
+      takeBuffer: (lengthBytes) =>
+        task.writes ? Buffer.alloc(lengthBytes) : (task.memory = this.#pool.take(lengthBytes)),
     });
+    if (task.writes) this.#release(task);
     if (task.aborted) this.#retire(task);
     else this.#finishTask(task, reply);
   }
@@ -364,6 +393,7 @@ export class Session {
   #finishTask(task: Task, reply: ScsiReply): void {
     this.#tasks.delete(task.tag);
     const release = (): void => {
+      this.#release(task);
       if (task.granted) this.#budget.release(task.budgetBytes);
       task.granted = false;
     };
@@ -377,7 +407,7 @@ export class Session {
   /** A task that ends without an answer. */
   #retire(task: Task): void {
     if (this.#tasks.get(task.tag) === task) this.#tasks.delete(task.tag);
-    task.parts = [];
+    this.#release(task);
     if (task.granted) this.#budget.release(task.budgetBytes);
     task.granted = false;
     if (this.#barrier === task.done) this.#barrier = null;
@@ -493,7 +523,7 @@ export class Session {
     header.writeUInt32BE(NO_TAG, 20);
     this.#stamp(header, true);
     const bytes = Math.min(pdu.data.length, this.login.parameters.peerDataSegmentBytesMax);
-    this.#link.send(header, bytes === 0 ? null : pdu.data.subarray(0, bytes));
+    this.#link.send(header, bytes === 0 ? null : Buffer.from(pdu.data.subarray(0, bytes)));
   }
 
   #answerText(pdu: Pdu): void {
