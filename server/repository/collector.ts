@@ -53,6 +53,10 @@ class Collector {
   readonly #deadlineMs: number;
   /** Points that were there and stay: none of them may be missing when it is looked again. */
   readonly #kept = new Set<string>();
+  /** Sessions that were seen at work, and the points that they publish. */
+  readonly #seen = new Map<string, { sessionId: string; pointId: string }>();
+  /** Packs whose names a power cut does not take back. */
+  readonly #durable = new Set<number>();
   readonly #report: CollectReport = {
     state: 'done',
     waitingFor: [],
@@ -156,6 +160,7 @@ class Collector {
     }
     const kept = [...listed].filter((pointId) => !gone.has(pointId)).sort();
     for (const pointId of kept) this.#kept.add(pointId);
+    for (const [key, { pointId }] of this.#seen) if (gone.has(pointId)) this.#seen.delete(key);
     const before = evidence.newest?.points ?? null;
     if (before === null || before.length !== kept.length || before.some((pointId, index) => pointId !== kept[index])) {
       await replaceEvidence(storage, evidence, { atMs: clock.nowMs(), points: kept }, keys);
@@ -218,6 +223,12 @@ class Collector {
         throw notListed(pointId, catalog.storage.location);
       }
     }
+    const present = new Set(sessions.map(({ key }) => key));
+    for (const [key, { pointId }] of this.#seen) {
+      if (!present.has(key) && !listed.has(pointId) && fates.get(pointId)?.purged !== true) {
+        throw notListed(pointId, catalog.storage.location);
+      }
+    }
     await catalog.refresh();
     const { signal } = this.#options;
     const liveness = new Liveness({ catalog, pool, chunkSizeBytes: header.chunkSizeBytes, signal });
@@ -243,8 +254,11 @@ class Collector {
     const { storage, keys } = this.#catalog;
     const first = await readAllSessions(storage, keys);
     const second = await readAllSessions(storage, keys);
-    const known = new Set(second.map(({ folder }) => folder));
-    return [...second, ...first.filter(({ folder }) => !known.has(folder))];
+    const known = new Set(second.map(({ key }) => key));
+    for (const { key, newest } of [...first, ...second]) {
+      this.#seen.set(key, { sessionId: newest.sessionId, pointId: newest.pointId });
+    }
+    return [...second, ...first.filter(({ key }) => !known.has(key))];
   }
 
   #chooseVictims(liveness: Liveness): number[] {
@@ -326,7 +340,13 @@ class Collector {
   /** Whether a copy in a pack that stays can be read, now. */
   async #liesElsewhere(id: Buffer, doomed: ReadonlySet<number>): Promise<boolean> {
     for await (const place of this.#catalog.places(id, 'build')) {
-      if (!doomed.has(place.pack) && (await this.#catalog.readPlace(id, place)) !== null) return true;
+      if (doomed.has(place.pack) || (await this.#catalog.readPlace(id, place)) === null) continue;
+      if (!this.#durable.has(place.pack)) {
+        // Its writer may have been killed before the name was durable, and the copy that goes is.
+        await this.#catalog.storage.persist(packName(this.#packId(place.pack)));
+        this.#durable.add(place.pack);
+      }
+      return true;
     }
     return false;
   }
@@ -346,11 +366,14 @@ class Collector {
   /** Waits until each session that may not know of the announcement is over. False: out of patience. */
   async #waitForSessions(): Promise<boolean> {
     const { clock } = this.#context;
-    const awaited = new Set((await this.#running(null)).map(({ newest }) => newest.sessionId));
+    const { namesLagMs = 0 } = this.#catalog.storage;
+    // Who began without seeing the announcement can be seen by then.
+    if (namesLagMs > 0) await clock.sleep(2 * namesLagMs, this.#options.signal);
+    const awaited = new Set(await this.#running(null));
     for (;;) {
       const running = await this.#running(awaited);
+      this.#report.waitingFor = running;
       if (running.length === 0) return true;
-      this.#report.waitingFor = running.map(({ newest }) => newest.sessionId);
       this.#progress('waiting', awaited.size - running.length, awaited.size);
       if (clock.monotonicMs() >= this.#deadlineMs) {
         this.#report.state = 'waiting';
@@ -360,16 +383,24 @@ class Collector {
     }
   }
 
-  /** Sessions at work; those that have been silent for too long are fenced, and then are not. */
-  async #running(among: ReadonlySet<string> | null): Promise<FoundSession[]> {
+  /**
+   * Sessions at work; those that have been silent for too long are fenced, and then are not. One whose records
+   * are gone has published its point: until that can be seen, it is not over.
+   */
+  async #running(among: ReadonlySet<string> | null): Promise<string[]> {
     const { storage } = this.#catalog;
-    const running: FoundSession[] = [];
-    for (const session of await this.#readSessions()) {
+    const running: string[] = [];
+    const found = await this.#readSessions();
+    const present = new Set(found.map(({ key }) => key));
+    for (const session of found) {
       const { newest } = session;
-      if (newest.ended === true || (among !== null && !among.has(newest.sessionId))) continue;
+      if (among !== null && !among.has(newest.sessionId)) continue;
       if (await storage.exists(pointName(newest.pointId))) continue;
       if (this.#isSilent(newest.writtenAtMs)) await this.#fence(session);
-      else running.push(session);
+      else if (newest.ended !== true) running.push(newest.sessionId);
+    }
+    for (const [key, { sessionId, pointId }] of this.#seen) {
+      if (!present.has(key) && !(await storage.exists(pointName(pointId)))) running.push(sessionId);
     }
     return running;
   }
@@ -398,7 +429,9 @@ class Collector {
     this.#options.signal?.throwIfAborted();
     const packs = list.packs.filter((packId) => free.has(packId));
     const verdict = await settleVerdict(storage, list.id, { verdict: 'remove', packs }, keys);
-    if (verdict.verdict === 'remove') await this.#remove(verdict.packs);
+    // A verdict is removed after its list: without the list, another collector brought it to its end already.
+    const isOpen = await storage.exists(listName(list.id));
+    if (isOpen && verdict.verdict === 'remove') await this.#remove(verdict.packs);
     await this.#dropList(list.id);
     await this.#catalog.refresh();
     return verdict.verdict === 'remove';

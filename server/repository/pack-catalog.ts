@@ -124,11 +124,13 @@ export class PackCatalog {
   }
 
   /**
+   * Announcements are read before packs are listed: what a collector removes in between is seen to be gone.
    * Segments are listed before packs: a pack of a listed segment that is not there any more was removed,
    * not merely unseen. Packs without a readable segment (a crash between the two, a damaged segment) give
    * their own tables.
    */
   async #refresh(): Promise<void> {
+    const lists = await readCondemnedLists(this.storage, this.keys);
     const segments: string[] = [];
     const listed = new Set<string>();
     let segmentBytes = 0;
@@ -150,7 +152,6 @@ export class PackCatalog {
       else if (number < seen.length) seen[number] = 1;
     }
     for (const [number, flag] of seen.entries()) this.pack(number).gone = flag === 0;
-    const lists = await readCondemnedLists(this.storage, this.keys);
     this.index.reserve(Math.floor(segmentBytes / PACK_ROW_BYTES));
     for (const name of segments) await this.#loadSegment(name, present);
     for (const packId of present) await this.#loadPack(packId);

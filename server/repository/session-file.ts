@@ -79,8 +79,13 @@ export function parseSession(bytes: Buffer, name: string, keys: RepositoryKeys |
   }
 }
 
+/**
+ * Records of one session that are to end in the same point. A lost writer and the one that took its place may
+ * have begun a point each: then these are two.
+ */
 export interface FoundSession {
-  folder: string;
+  /** Of session and point. */
+  key: string;
   names: string[];
   /** The one with the highest number. */
   newest: SessionRecord;
@@ -93,21 +98,20 @@ export interface FoundSession {
  */
 export async function readAllSessions(storage: Storage, keys: RepositoryKeys | null): Promise<FoundSession[]> {
   for (;;) {
-    const folders = new Map<string, string[]>();
-    for await (const name of storage.listNames(SESSIONS_FOLDER)) {
-      if (!name.endsWith('.session')) continue;
-      const folder = name.slice(0, name.lastIndexOf('/'));
-      folders.set(folder, [...(folders.get(folder) ?? []), name]);
-    }
+    const names: string[] = [];
+    for await (const name of storage.listNames(SESSIONS_FOLDER)) if (name.endsWith('.session')) names.push(name);
     try {
-      const found: FoundSession[] = [];
-      for (const [folder, names] of folders) {
-        const records: SessionRecord[] = [];
-        for (const name of names.sort()) records.push(await readRecord(storage, name, keys));
-        const newest = records.at(-1);
-        if (newest !== undefined) found.push({ folder, names, newest, records });
+      const found = new Map<string, FoundSession>();
+      for (const name of names.sort()) {
+        const record = await readRecord(storage, name, keys);
+        const key = `${name.slice(0, name.lastIndexOf('/'))} ${record.pointId}`;
+        const session = found.get(key) ?? { key, names: [], newest: record, records: [] };
+        session.names.push(name);
+        session.records.push(record);
+        session.newest = record;
+        found.set(key, session);
       }
-      return found;
+      return [...found.values()];
     } catch (error) {
       if (!isAppError(error) || error.code !== 'NOT_FOUND') throw error;
     }

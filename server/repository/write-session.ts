@@ -3,7 +3,7 @@ import type { Clock, Logger } from '../runtime/index.ts';
 import { ChunkWriter } from './chunk-writer.ts';
 import { ChunkingDiskWriter } from './disk-writer.ts';
 import { isZeroId, makePointId, pointName, ZERO_ID } from './layout.ts';
-import { settleVerdict } from './condemned.ts';
+import { listName, settleVerdict } from './condemned.ts';
 import type { CodecPool } from './codec-pool.ts';
 import type { PackCatalog } from './pack-catalog.ts';
 import { StoredDisk } from './point-disk.ts';
@@ -263,6 +263,8 @@ class Session implements WriteSession {
       const verdict =
         list.verdict ?? (await settleVerdict(catalog.storage, list.id, { verdict: 'keep' }, catalog.keys));
       if (verdict.verdict === 'remove' && verdict.packs.some((packId) => builtOn.has(packId))) isCertain = false;
+      // A verdict is removed after its list: without the list, one of before may have been carried out.
+      if (list.verdict === null && !(await catalog.storage.exists(listName(list.id)))) isCertain = false;
     }
     if (isCertain) return;
     // Something it found chunks in has been or is being removed. What it needs may lie elsewhere by now.

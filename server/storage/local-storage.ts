@@ -17,6 +17,13 @@ const NO_LINK = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK']);
 /** What a file system answers that cannot sync a folder; it then has no such thing to lose. */
 const NO_FOLDER_SYNC = new Set(['EINVAL', 'ENOTSUP', 'EOPNOTSUPP', 'EBADF', 'EISDIR']);
 
+/**
+ * File systems that other machines write to as well, by `f_type` of statfs(2): NFS, SMB in three ages, FUSE, Ceph, 9P.
+ * Each machine may show a listing of a minute ago (`acdirmax` in nfs(5)).
+ */
+const SHARED_TYPES = new Set([0x6969, 0x517b, 0xff534d42, 0xfe534d42, 0x65735546, 0x00c36400, 0x01021997]);
+const SHARED_LAG_MS = 60_000;
+
 export interface LocalStorageOptions {
   /** Path of an existing folder; it is never created here, so that an unmounted share stays empty. */
   folder: string;
@@ -35,7 +42,9 @@ export interface LocalStorageOptions {
 export async function openLocalStorage(options: LocalStorageOptions): Promise<Storage> {
   const { folder, clock = systemClock, logger = silentLogger } = options;
   const root = await rootStats(folder);
-  return new LocalStorage(path.resolve(folder), root, clock, logger);
+  const { type } = await fs.statfs(folder);
+  const namesLagMs = SHARED_TYPES.has(type >>> 0) ? SHARED_LAG_MS : 0;
+  return new LocalStorage({ location: path.resolve(folder), root, namesLagMs, clock, logger });
 }
 
 async function rootStats(folder: string): Promise<Stats> {
@@ -50,6 +59,7 @@ async function rootStats(folder: string): Promise<Stats> {
 
 class LocalStorage implements Storage {
   readonly location: string;
+  readonly namesLagMs: number;
   readonly #device: number;
   readonly #inode: number;
   readonly #clock: Clock;
@@ -59,8 +69,10 @@ class LocalStorage implements Storage {
   #tidied = false;
   #linkWorks = true;
 
-  constructor(location: string, root: Stats, clock: Clock, logger: Logger) {
+  constructor(options: { location: string; root: Stats; namesLagMs: number; clock: Clock; logger: Logger }) {
+    const { location, root, namesLagMs, clock, logger } = options;
     this.location = location;
+    this.namesLagMs = namesLagMs;
     this.#device = root.dev;
     this.#inode = root.ino;
     this.#clock = clock;

@@ -9,6 +9,8 @@
 export interface Storage {
   /** Where this is, for messages. */
   readonly location: string;
+  /** After so long every machine sees a name that was published; absent: at once. */
+  readonly namesLagMs?: number;
   /**
    * Makes `data` readable under `name` at once and durably, or not at all. Never over an existing
    * name: STORAGE_EXISTS. When the promise resolves, a power cut no longer loses the file.
