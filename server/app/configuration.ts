@@ -26,6 +26,8 @@ export interface ServerConfiguration {
   workerConcurrency: number;
   /** Plain HTTP on 127.0.0.1 beside the port above, for the web server of the NAS; null: none. */
   loopback?: { port: number; prefix: string | null } | null | undefined;
+  /** Folder of scripts that tasks may run; null: they may run none. */
+  scriptsFolder?: string | null;
   /** Folder of the built window; null: none. */
   uiFolder: string | null;
 }
@@ -59,6 +61,7 @@ export function readServerConfiguration(environment: Environment): ServerConfigu
     workers: readInteger(environment, 'DOZO_WORKERS', { fallback: 1, min: 0, max: 16 }),
     workerConcurrency: readInteger(environment, 'DOZO_WORKER_CONCURRENCY', { fallback: 2, min: 1, max: 32 }),
     loopback: readLoopback(environment),
+    scriptsFolder: readScriptsFolder(environment),
     uiFolder: readUiFolder(environment),
   };
 }
@@ -143,6 +146,12 @@ function readRedis(environment: Environment): ServerConfiguration['redis'] {
       ...(authorityFile === undefined ? {} : { authority: readText(authorityFile, 'DOZO_REDIS_CA_FILE') }),
     }),
   };
+}
+
+/** Off unless somebody who can set the environment of the server wants it. */
+function readScriptsFolder(environment: Environment): string | null {
+  const folder = environment['DOZO_SCRIPTS_DIR'] ?? '';
+  return folder === '' ? null : resolve(folder);
 }
 
 /** The window lies beside the bundles, and two levels up from the sources. */

@@ -94,6 +94,7 @@ async function start(
       version: readVersion(),
       tellNas: (level, text) => nas.notify(level, text),
       hostName: hostname(),
+      scriptsFolder: configuration.scriptsFolder ?? null,
     },
   );
   orchestration.start();

@@ -5,6 +5,7 @@ import { addGlobalOptions, CommandContext, EXIT_FAILED, EXIT_USAGE } from './com
 import { addAccountCommands } from './commands/account.ts';
 import { addAuditCommands } from './commands/audit.ts';
 import { addConfigurationCommands } from './commands/configuration.ts';
+import { addHookCommands } from './commands/hooks.ts';
 import { addHostCommands } from './commands/hosts.ts';
 import { addJobCommands } from './commands/jobs.ts';
 import { addMachineCommands } from './commands/machines.ts';
@@ -19,8 +20,8 @@ import { addRestoreCommands } from './commands/restores.ts';
 import { addRunCommands } from './commands/runs.ts';
 import { addScheduleCommands } from './commands/schedules.ts';
 import { addSessionCommands } from './commands/session.ts';
-import { addSystemCommands } from './commands/system.ts';
 import { addSettingsCommands } from './commands/settings.ts';
+import { addSystemCommands } from './commands/system.ts';
 import { addUserCommands } from './commands/users.ts';
 import { cleanText } from './table.ts';
 
@@ -75,10 +76,11 @@ function createProgram(context: CommandContext): Command {
   addNotificationCommands(program, context);
   addReportCommands(program, context);
   addConfigurationCommands(program, context);
+  addHookCommands(program, context);
   addNasCommands(program, context);
+  addSettingsCommands(program, context);
   addSystemCommands(program, context);
   for (const command of listCommands(program)) {
-  addSettingsCommands(program, context);
     command.exitOverride();
     command.configureOutput({
       writeOut: (text) => context.terminal.output.write(text),

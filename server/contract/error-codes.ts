@@ -117,6 +117,7 @@ export const ERROR_CODES = {
   NOTIFICATION_DEFERRED: { http: 502, retry: 'transient' },
   NOTIFICATION_REFUSED: { http: 502, retry: 'permanent' },
   NOTIFICATION_NOT_SET_UP: { http: 409, retry: 'permanent' },
+  HOOK_FAILED: { http: 500, retry: 'permanent' },
 } as const satisfies Record<string, { http: number; retry: Retry }>;
 
 export type Retry = 'transient' | 'permanent' | 'never';

@@ -10,6 +10,7 @@ import { outcomeOf, type Deed } from './audit-trail.ts';
 import { assertPermitted, type Caller } from './authentication.ts';
 import { answerError } from './error-answer.ts';
 import { createOpenApi } from './openapi.ts';
+import { keepRawBody } from './raw-body.ts';
 import { isAudited, type HttpServices, type Route } from './route.ts';
 import { listRoutes } from './routes/index.ts';
 import { assertNoSecretInUrl, assertSameSite } from './session-secrets.ts';
@@ -86,7 +87,7 @@ function createApp(options: HttpServerOptions): Express {
   app.use(setSecurityHeaders);
 
   const api = express.Router();
-  const parseJson = express.json({ limit: BODY_LIMIT, strict: true });
+  const parseJson = express.json({ limit: BODY_LIMIT, strict: true, verify: keepRawBody });
   api.use((request, response, next) => {
     response.setHeader('Cache-Control', 'no-store');
     assertNoSecretInUrl(request);

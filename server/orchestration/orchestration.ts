@@ -7,6 +7,7 @@ import { loadSettings, type OrchestrationContext } from './context.ts';
 import { importGhetto } from './ghetto-import.ts';
 import { HostService } from './hosts.ts';
 import { InventoryKeeper } from './inventory-keeper.ts';
+import { JobScripts } from './job-scripts.ts';
 import { JobService } from './jobs.ts';
 import { MaintenanceService } from './maintenance.ts';
 import type { SenderOptions } from './notice-sender.ts';
@@ -19,6 +20,7 @@ import { RepositoryKeyService } from './repository-keys.ts';
 import { RunStarter } from './run-starter.ts';
 import { Scheduler } from './scheduler.ts';
 import { ScheduleService } from './schedules.ts';
+import { Triggers } from './triggers.ts';
 
 /** Everything that Dozo does on demand, above the catalogue and the queue. The API is a face of it. */
 export class Orchestration {
@@ -34,12 +36,17 @@ export class Orchestration {
   readonly notifications: Notifications;
   readonly reports: ReportService;
   readonly configuration: ConfigurationService;
+  readonly scripts: JobScripts;
+  readonly triggers: Triggers;
   readonly #scheduler: Scheduler;
   readonly #starter: RunStarter;
   readonly #startedAtMs: number;
   readonly #version: string;
 
-  constructor(context: OrchestrationContext, options: { version: string } & SenderOptions) {
+  constructor(
+    context: OrchestrationContext,
+    options: { version: string; scriptsFolder: string | null } & SenderOptions,
+  ) {
     this.context = context;
     this.#version = options.version;
     this.#startedAtMs = context.clock.nowMs();
@@ -55,7 +62,13 @@ export class Orchestration {
       starter: this.#starter,
       announce: (runId) => this.keeper.announce(runId),
     });
-    this.keeper = new RunKeeper(context, { hosts: this.hosts, maintenance: this.maintenance });
+    this.scripts = new JobScripts(context, options.scriptsFolder);
+    this.triggers = new Triggers(context);
+    this.keeper = new RunKeeper(context, {
+      hosts: this.hosts,
+      maintenance: this.maintenance,
+      scripts: this.scripts,
+    });
     this.reports = new ReportService(context);
     this.notifications = new Notifications(context, options);
     this.#scheduler = new Scheduler(context, {
@@ -88,6 +101,7 @@ export class Orchestration {
   }
 
   async stop(): Promise<void> {
+    this.scripts.stop();
     await this.notifications.stop();
     await this.maintenance.stop();
     await this.#scheduler.stop();

@@ -11,6 +11,7 @@ import { found, loadSettings, type OrchestrationContext } from './context.ts';
 import { chooseParts, priorityOf, type DispatchPart } from './dispatch.ts';
 import { HoldSweeper } from './hold-sweeper.ts';
 import type { HostService } from './hosts.ts';
+import type { JobScripts } from './job-scripts.ts';
 import type { MaintenanceService } from './maintenance.ts';
 import { judgeOutcome, worstState } from './run-end.ts';
 import { RunLog } from './run-log.ts';
@@ -35,6 +36,7 @@ const DAY_MS = 86_400_000;
 export class RunKeeper {
   readonly #context: OrchestrationContext;
   readonly #hosts: HostService;
+  readonly #scripts: Pick<JobScripts, 'before' | 'after'>;
   readonly #maintenance: Pick<MaintenanceService, 'afterRun'>;
   readonly #log: RunLog;
   readonly #sweeper: HoldSweeper;
@@ -50,11 +52,16 @@ export class RunKeeper {
 
   constructor(
     context: OrchestrationContext,
-    services: { hosts: HostService; maintenance: Pick<MaintenanceService, 'afterRun'> },
+    services: {
+      hosts: HostService;
+      maintenance: Pick<MaintenanceService, 'afterRun'>;
+      scripts: Pick<JobScripts, 'before' | 'after'>;
+    },
   ) {
     this.#context = context;
     this.#hosts = services.hosts;
     this.#maintenance = services.maintenance;
+    this.#scripts = services.scripts;
     this.#log = new RunLog(context);
     this.#sweeper = new HoldSweeper(context, this.#log);
   }
@@ -237,7 +244,7 @@ export class RunKeeper {
   /** Hands waiting parts over, as far as the limits allow. */
   async #dispatch(): Promise<void> {
     const { catalogue, queue, clock } = this.#context;
-    const active = await catalogue.parts.listActive();
+    const active = await this.#withoutHeld(await catalogue.parts.listActive());
     if (!active.some((part) => part.enqueuedAtMs === null)) return;
     const parts = new Map(active.map((part) => [part.id, part]));
     const dispatched = await describeParts(catalogue, active);
@@ -249,6 +256,32 @@ export class RunKeeper {
       await catalogue.parts.saveEnqueued(part.id, part.task, clock.nowMs());
       await queue.enqueue(part.id, part.task, priorities.get(id));
     }
+  }
+
+  /** Leaves out what waits for the script before its run, and ends what that script has failed. */
+  async #withoutHeld(active: readonly RunPartRecord[]): Promise<RunPartRecord[]> {
+    const { catalogue, clock } = this.#context;
+    const held = new Set<string>();
+    for (const runId of new Set(active.map((part) => part.runId))) {
+      const parts = active.filter((part) => part.runId === runId);
+      // One that has begun had its script before.
+      if (parts.some((part) => part.enqueuedAtMs !== null)) continue;
+      const run = await catalogue.runs.load(runId);
+      if (run === null || run.startedAtMs !== null) continue;
+      const before = await this.#scripts.before(run, () => this.wake());
+      if (before === 'ready') continue;
+      held.add(runId);
+      if (before === 'at-work') continue;
+      for (const part of parts) {
+        await catalogue.transaction(async (tables) => {
+          const atMs = clock.nowMs();
+          await tables.parts.finish(part.id, { state: 'failed', result: null, error: before.error, atMs });
+          await tables.holds.releaseOfPart(part.id, atMs);
+        });
+        await this.#emitPart(part);
+      }
+    }
+    return active.filter((part) => !held.has(part.runId));
   }
 
   async #markStarted(part: RunPartRecord, options: { isReported: boolean }): Promise<void> {
@@ -308,6 +341,9 @@ export class RunKeeper {
     const run = await catalogue.runs.load(runId);
     if (run === null) return;
     events.emit({ type: 'run', run: viewRun(run) });
+    this.#scripts.after(run).catch((failure: unknown) => {
+      this.#context.logger.warn({ runId, code: toAppError(failure).code }, 'the script after a run was not run');
+    });
     this.#lookAgain(run, parts);
   }
 

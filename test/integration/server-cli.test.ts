@@ -40,7 +40,7 @@ async function json(
 
 /** Functions that are not called by a plain line of the form `api.get('/path')`. */
 const CALLED_OTHERWISE = new Set([
-  'GET /reports/{month}/page',
+  'POST /triggers/{id}',
   'GET /runs/{id}/log',
   'GET /events',
   'GET /metrics',

@@ -3,6 +3,7 @@ import { auditRoutes } from './audit.ts';
 import { configurationRoutes } from './configuration.ts';
 import { eventRoutes } from './events.ts';
 import { healthRoutes } from './health.ts';
+import { hookRoutes } from './hooks.ts';
 import { hostRoutes } from './hosts.ts';
 import { jobRoutes } from './jobs.ts';
 import { machineRoutes } from './machines.ts';
@@ -37,6 +38,7 @@ export function listRoutes(): Route[] {
     ...repositoryRoutes,
     ...repositoryKeyRoutes,
     ...jobRoutes,
+    ...hookRoutes,
     ...retentionRoutes,
     ...runRoutes,
     ...pointRoutes,
