@@ -9,7 +9,7 @@ import { CodecPool } from './codec-pool.ts';
 import { assertChunkSize, encodeHeader, readHeader, type RepositoryHeader } from './header.ts';
 import { publishSlot, type KeySecret } from './key-slot.ts';
 import { unlock } from './keyring.ts';
-import { deriveKeys, type IdentityAlgorithm } from './keys.ts';
+import { deriveKeys, type IdentityAlgorithm, type RepositoryKeys } from './keys.ts';
 import {
   CHUNK_SIZE_BYTES_DEFAULT,
   HEADER_NAME,
@@ -120,13 +120,31 @@ async function publishUnlessThere(storage: Storage, name: string, data: Buffer):
 export async function openRepository(options: RepositoryOptions): Promise<KeptRepository> {
   const { storage, clock = systemClock, logger = silentLogger } = options;
   const header = await readHeader(storage);
-  const keys = header.encryption === null ? null : (await unlock(storage, header, options)).keys;
+  const keys = await loadKeys(storage, header, options);
   const identity = { algorithm: header.identity, identityKey: keys?.identityKey ?? null };
   const catalog = new PackCatalog({ storage, keys, identity, logger });
   await catalog.refresh();
   const threads = options.threads ?? Math.min(availableParallelism(), THREADS_MAX);
   const pool = new CodecPool({ threads, chunkSizeBytes: header.chunkSizeBytes, identity });
   return new ChunkRepository({ header, catalog, pool, clock, logger });
+}
+
+/**
+ * A key for a repository that says it is plain: somebody may have exchanged its header, so that what is backed up
+ * next would lie there for everybody to read.
+ */
+async function loadKeys(storage: Storage, header: RepositoryHeader, secret: KeySecret): Promise<RepositoryKeys | null> {
+  if (header.encryption !== null) return (await unlock(storage, header, secret)).keys;
+  const { passphrase, recoveryKey, machineKey } = secret;
+  if (passphrase === undefined && recoveryKey === undefined && machineKey === undefined) return null;
+  throw new AppError(
+    'REPOSITORY_KEY_WRONG',
+    `The repository in ${storage.location} is not encrypted, as it should be.`,
+    {
+      hint: 'Its file repository.dozo is not the one that it was made with. Put that back from a copy; it never changes.',
+      details: { location: storage.location },
+    },
+  );
 }
 
 interface Parts {

@@ -4,6 +4,7 @@ import { MemoryStorage } from '../../test/fakes/memory-storage.ts';
 import { CHUNK, commitDisk, readByStream, sparseContent } from '../../test/fakes/small-repository.ts';
 import { createRepository, drillKey, looksLikeRecoveryKey, openKeyring, openRepository } from './index.ts';
 import type { KeySecret } from './index.ts';
+import { encodePoint } from './point-file.ts';
 import { encodeRecoveryKey, parseRecoveryKey } from './recovery-key.ts';
 import { chooseScryptN, measuredScryptCost } from './scrypt-cost.ts';
 
@@ -88,6 +89,47 @@ describe('the keyring of an encrypted repository', () => {
     await assert.rejects(openKeyring({ storage, secret: { passphrase: PASSPHRASE } }), {
       code: 'REPOSITORY_KEY_WRONG',
     });
+  });
+
+  it('takes no plain repository for the encrypted one that it has a key of', async () => {
+    const { storage } = await encrypted();
+    const { machineKey } = await (
+      await openKeyring({ storage, secret: { passphrase: PASSPHRASE } })
+    ).addMachineKey('this NAS');
+    const plain = new MemoryStorage();
+    await (await createRepository({ storage: plain, chunkSizeBytes: CHUNK, threads: 0 })).close();
+    const header = plain.disk.files.get('repository.dozo');
+    assert.ok(header !== undefined);
+    storage.disk.files.set('repository.dozo', header);
+
+    await assert.rejects(openRepository({ storage, threads: 0, machineKey }), {
+      code: 'REPOSITORY_KEY_WRONG',
+      message: /not encrypted, as it should be/,
+    });
+  });
+
+  it('shows a version as damaged that somebody without the key has made', async () => {
+    const { storage, pointId } = await encrypted();
+    const name = `points/${pointId}.point`;
+    const file = storage.disk.files.get(name);
+    assert.ok(file !== undefined);
+    const ring = await openRepository({ storage, threads: 0, passphrase: PASSPHRASE });
+    const { manifest } = await ring.openPoint(pointId);
+    await ring.close();
+    // Ids of disks can be seen in the tables of packs; a check sum can be made by anybody.
+    const content = {
+      manifest: { ...manifest, machineName: 'forged' },
+      files: [],
+      sessionId: 's',
+      chunkSizeBytes: CHUNK,
+    };
+    file.data = encodePoint(content, null).bytes;
+
+    const repository = await openRepository({ storage, threads: 0, passphrase: PASSPHRASE });
+    const [listing] = await repository.listPoints();
+    assert.match(listing?.damage ?? '', /not encrypted/);
+    await assert.rejects(repository.openPoint(pointId), { code: 'REPOSITORY_MANIFEST_DAMAGED' });
+    await repository.close();
   });
 
   it('has none where nothing is encrypted', async () => {

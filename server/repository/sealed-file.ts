@@ -89,6 +89,8 @@ export function decodeSealed(
   if (plainLength > BODY_BYTES_MAX) throw damaged('its header names an impossible length');
 
   let body = bytes.subarray(SEALED_HEADER_BYTES, end);
+  // Without the key nobody can make a file that passes here, whatever its check sum says.
+  if (keys !== null && (flags & FLAG_ENCRYPTED) === 0) throw damaged('it is not encrypted, as all others here are');
   if ((flags & FLAG_ENCRYPTED) !== 0) body = decrypt(bytes.subarray(0, SEALED_HEADER_BYTES), body, name, keys, damaged);
   if ((flags & FLAG_ZSTD) !== 0) {
     try {

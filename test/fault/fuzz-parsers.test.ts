@@ -23,15 +23,15 @@ import { RandomSource } from './random-source.ts';
 /**
  * Every parser of a repository's bytes, fed with real files that were changed: most with a check sum that is right
  * again, so that what lies behind it is reached. A value or a named error, in no time, in no memory.
- * Long: DOZO_FUZZ_CASES=1000000; replay: DOZO_SEED.
+ * Long: DOZO_FUZZ_CASES=1000000 with DOZO_SEED. A failure prints the bytes, since the files at the start hold random ids.
  */
 const CASES = Number(process.env['DOZO_FUZZ_CASES'] ?? 30_000);
 const SEED = Number(process.env['DOZO_SEED'] ?? 1);
 const POINT = 'points/20260101t000000z-0123456789abcdef.point';
 const PACK_ID = 'ab'.repeat(16);
 const KEYS = deriveKeys(Buffer.alloc(32, 1), 'cd'.repeat(16));
-/** Far above what the largest of these cases takes on a busy machine. */
-const CASE_MS_MAX = 20_000;
+/** Of the processor; far above what the largest of these cases takes. */
+const CASE_MS_MAX = 10_000;
 
 interface Target {
   name: string;
@@ -164,7 +164,8 @@ describe('every parser of what lies in a repository', () => {
     for (let number = 0; number < CASES; number += 1) {
       const bytes = mutate(random.pick(corpus), corpus, random);
       const target = random.pick(TARGETS);
-      const startedMs = performance.now();
+      // Of the processor: a busy machine is no fault of the parser's.
+      const started = process.cpuUsage();
       try {
         target.parse(bytes);
         outcomes.values += 1;
@@ -181,9 +182,13 @@ describe('every parser of what lies in a repository', () => {
       } catch (error) {
         assert.ok(error instanceof Error, 'the decoder of older Nodes throws errors');
       }
-      const tookMs = performance.now() - startedMs;
+      const used = process.cpuUsage(started);
+      const tookMs = (used.user + used.system) / 1000;
       slowestMs = Math.max(slowestMs, tookMs);
-      assert.ok(tookMs < CASE_MS_MAX, `DOZO_SEED=${SEED} case ${number}, ${target.name} took ${tookMs} ms`);
+      assert.ok(
+        tookMs < CASE_MS_MAX,
+        `DOZO_SEED=${SEED} case ${number}, ${target.name} took ${tookMs} ms: ${bytes.toString('hex')}`,
+      );
       if (number === Math.floor(CASES / 10)) baseBytes = process.memoryUsage().rss;
     }
     const grownMib = Math.round((process.memoryUsage().rss - baseBytes) / 2 ** 20);
