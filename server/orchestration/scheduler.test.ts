@@ -4,16 +4,20 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, beforeEach, describe, it } from 'node:test';
+import { retentionSchema } from '../contract/api/retention.schema.ts';
 import { scheduleSchema } from '../contract/api/schedule.schema.ts';
+import { selectionSchema } from '../contract/api/selection.schema.ts';
 import { jobOptionsSchema } from '../contract/api/job.schema.ts';
 import type { ErrorBody } from '../contract/error-codes.ts';
 import type { RunState } from '../contract/run.ts';
 import { openCatalogue, type Catalogue, type RunRecord } from '../database/index.ts';
+import { judgePoints, type RetainedPoint } from '../policy/index.ts';
 import { createSealer, type TaskQueue } from '../queue/index.ts';
 import { silentLogger, type Clock } from '../runtime/index.ts';
 import type { OrchestrationContext } from './context.ts';
 import { EventHub } from './event-hub.ts';
 import { sealHostSecret } from './host-addresses.ts';
+import { JobService } from './jobs.ts';
 import { RunStarter } from './run-starter.ts';
 import { Scheduler } from './scheduler.ts';
 import { ScheduleService } from './schedules.ts';
@@ -306,14 +310,249 @@ describe('the scheduler', () => {
   });
 });
 
+describe('a job that runs after another', () => {
+  let scene: Scene;
+  let first: string;
+  beforeEach(async () => {
+    scene = await Scene.open('2026-11-20T12:00Z');
+    first = await scene.addJob(1, { ...DAILY, retry: { times: 1, pauseMinutes: 10 } });
+  });
+
+  const after = (jobId: string, on: 'success' | 'always'): object => ({
+    timeZone: 'UTC',
+    rules: [],
+    after: { jobId, on },
+  });
+
+  it('begins once when a run of that one has succeeded, whoever started it, and not after a failure', async () => {
+    const second = await scene.addJob(2, after(first, 'success'));
+    await scene.lookAt('2026-11-20T22:00Z');
+    scene.restart();
+    await scene.lookAt('2026-11-20T22:00:05Z');
+    assert.deepEqual(told(await scene.runs(second)), ['2026-11-20T22:00 link']);
+
+    scene.ending = () => 'failed';
+    scene.error = { code: 'HOST_LOGIN_REFUSED', message: 'x', details: {} };
+    await scene.lookAt('2026-11-21T22:00Z');
+    await scene.lookAt('2026-11-21T23:00Z');
+    assert.equal((await scene.runs(second)).length, 1);
+
+    scene.nowMs = Date.parse('2026-11-22T09:00Z');
+    scene.ending = () => 'warning';
+    await scene.finish(await new RunStarter(scene.context).startJob(first, {}), 'success');
+    await scene.lookAt('2026-11-22T09:00:05Z');
+    assert.deepEqual(told(await scene.runs(second)), ['2026-11-20T22:00 link', '2026-11-22T09:00 link']);
+  });
+
+  it('begins after a failure if told so, but not before the last repetition of it', async () => {
+    const second = await scene.addJob(2, after(first, 'always'));
+    scene.ending = (run) => (run.jobId === first ? 'failed' : 'success');
+    scene.error = { code: 'HOST_UNREACHABLE', message: 'x', details: {} };
+    for (const time of ['22:00', '22:00:05', '22:09', '22:10', '22:10:05', '23:00']) {
+      await scene.lookAt(`2026-11-20T${time}Z`);
+    }
+
+    assert.deepEqual(told(await scene.runs(first)), ['2026-11-20T22:00 schedule', '2026-11-20T22:10 retry']);
+    assert.deepEqual(told(await scene.runs(second)), ['2026-11-20T22:10 link']);
+  });
+
+  it('is not kept from it by a clock that was put back', async () => {
+    const second = await scene.addJob(2, after(first, 'success'));
+    await scene.lookAt('2026-11-20T22:00Z');
+    scene.nowMs = Date.parse('2026-11-20T21:00Z');
+    await scene.finish(await new RunStarter(scene.context).startJob(first, {}), 'success');
+    await scene.lookAt('2026-11-20T21:00:05Z');
+    assert.equal((await scene.runs(second)).length, 2);
+  });
+
+  it('forgets what ended before it was told to follow, and waits for what is at work', async () => {
+    await scene.lookAt('2026-11-20T22:00Z');
+    const second = await scene.addJob(2, after(first, 'success'));
+    await scene.lookAt('2026-11-20T23:00Z');
+    assert.deepEqual(await scene.runs(second), []);
+
+    scene.ending = () => null;
+    await scene.lookAt('2026-11-21T22:00Z');
+    await new ScheduleService(scene.context, { onChange: () => undefined }).set(
+      second,
+      scheduleSchema.parse(after(first, 'success')),
+    );
+    await scene.finish((await scene.runs(first)).at(-1)?.id ?? '', 'success');
+    scene.ending = () => 'success';
+    await scene.lookAt('2026-11-21T22:05Z');
+    assert.deepEqual(told(await scene.runs(second)), ['2026-11-21T22:05 link']);
+  });
+
+  it('is refused where it would run after itself, and shown where it follows', async () => {
+    const service = new ScheduleService(scene.context, { onChange: () => undefined });
+    const second = await scene.addJob(2, after(first, 'success'));
+    const third = await scene.addJob(3, after(second, 'always'));
+    for (const [jobId, followed] of [
+      [first, third],
+      [first, first],
+      [second, third],
+    ] as const) {
+      const schedule = scheduleSchema.parse({ ...DAILY, after: { jobId: followed } });
+      await assert.rejects(service.set(jobId, schedule), { code: 'SCHEDULE_CIRCLE' });
+      await assert.rejects(service.preview({ schedule, jobId, count: 10 }), { code: 'SCHEDULE_CIRCLE' });
+    }
+    const unknown = scheduleSchema.parse(after('00000000000000ff', 'success'));
+    await assert.rejects(service.set(first, unknown), { code: 'NOT_FOUND' });
+
+    const view = await service.describe(second);
+    assert.deepEqual(view.nextRunsAtMs, []);
+    assert.equal(view.follows?.name, 'job 1');
+    assert.equal(view.follows?.nextRunsAtMs[0], Date.parse('2026-11-20T22:00Z'));
+    assert.deepEqual(view.followers, [{ jobId: third, name: 'job 3', on: 'always' }]);
+    await assert.rejects(new JobService(scene.context).remove(second), { code: 'CONFLICT' });
+    assert.equal(scheduleSchema.safeParse({ timeZone: 'UTC', rules: [] }).success, false);
+  });
+});
+
+describe('a window that pauses', () => {
+  /** Open from 22:00 to 00:30. */
+  const hours = Array.from({ length: 7 }, () => `1${'0'.repeat(43)}1111`);
+  let scene: Scene;
+  let jobId: string;
+  beforeEach(async () => {
+    scene = await Scene.open('2026-11-20T12:00Z');
+    scene.ending = () => null;
+    jobId = await scene.addJob(1, {
+      timeZone: 'UTC',
+      rules: [{ rule: { kind: 'weekly', days: ['friday'], time: '22:00' } }],
+      window: { hours, atClose: 'pause' },
+    });
+  });
+
+  /** The first machine was done, the second one was not. */
+  async function stopHalfWay(): Promise<void> {
+    await scene.lookAt('2026-11-20T22:00Z');
+    await scene.lookAt('2026-11-21T00:29Z');
+    assert.deepEqual(scene.cancelled, []);
+    await scene.lookAt('2026-11-21T00:30Z');
+    const [run] = await scene.runs(jobId);
+    assert.deepEqual(scene.cancelled, [run?.id]);
+    assert.equal((await scene.catalogue.runs.load(run?.id ?? ''))?.stoppedBy, 'window');
+    const [done, stopped] = await scene.catalogue.parts.listByRun(run?.id ?? '');
+    const atMs = scene.nowMs;
+    const error = { code: 'RUN_STOPPED_BY_WINDOW', message: 'x', details: {} } as const;
+    await scene.catalogue.parts.finish(done?.id ?? '', { state: 'success', result: null, error: null, atMs });
+    await scene.catalogue.parts.finish(stopped?.id ?? '', { state: 'cancelled', result: null, error, atMs });
+    await scene.catalogue.runs.finish(run?.id ?? '', { state: 'cancelled', error, atMs });
+  }
+
+  it('goes on when it opens with the machines that were not done, over a restart', async () => {
+    await stopHalfWay();
+    scene.restart();
+    await scene.lookAt('2026-11-21T21:59Z');
+    assert.equal((await scene.runs(jobId)).length, 1);
+    await scene.lookAt('2026-11-21T22:00Z');
+    await scene.lookAt('2026-11-21T22:01Z');
+
+    const runs = await scene.runs(jobId);
+    assert.deepEqual(told(runs), ['2026-11-20T22:00 schedule', '2026-11-21T22:00 window']);
+    const parts = await scene.catalogue.parts.listByRun(runs[1]?.id ?? '');
+    assert.deepEqual(
+      parts.map(({ machineId }) => machineId),
+      MACHINES.slice(1),
+    );
+    assert.equal(runs[1]?.dueAtMs, Date.parse('2026-11-20T22:00Z'));
+    await scene.finish(runs[1]?.id ?? '', 'success');
+    await scene.lookAt('2026-11-22T22:00Z');
+    assert.equal((await scene.runs(jobId)).length, 2);
+  });
+
+  it('puts what was not done first when the next run is due anyway', async () => {
+    await stopHalfWay();
+    await scene.lookAt('2026-11-27T22:00Z');
+
+    const runs = await scene.runs(jobId);
+    assert.deepEqual(told(runs), ['2026-11-20T22:00 schedule', '2026-11-27T22:00 schedule']);
+    const parts = await scene.catalogue.parts.listByRun(runs[1]?.id ?? '');
+    assert.deepEqual(
+      parts.map(({ machineId }) => machineId),
+      [...MACHINES].reverse(),
+    );
+  });
+
+  it('does not go on with what a person ended', async () => {
+    await scene.lookAt('2026-11-20T22:00Z');
+    const [run] = await scene.runs(jobId);
+    await scene.lookAt('2026-11-21T00:30Z');
+    await scene.catalogue.runs.requestCancel(run?.id ?? '', 'request');
+    await scene.finish(run?.id ?? '', 'cancelled');
+    await scene.lookAt('2026-11-21T22:00Z');
+    assert.equal((await scene.runs(jobId)).length, 1);
+  });
+
+  it('is not yet the end for a job that follows always', async () => {
+    const second = await scene.addJob(2, { timeZone: 'UTC', rules: [], after: { jobId, on: 'always' } });
+    await stopHalfWay();
+    scene.ending = () => 'success';
+    await scene.lookAt('2026-11-21T12:00Z');
+    assert.deepEqual(await scene.runs(second), []);
+    await scene.lookAt('2026-11-21T22:00Z');
+    assert.deepEqual(told(await scene.runs(second)), ['2026-11-21T22:00 link']);
+  });
+});
+
+describe('machines by rule', () => {
+  it('are asked for before the run, and those that joined and left are named', async () => {
+    const scene = await Scene.open('2026-11-20T12:00Z');
+    const jobId = await scene.addJob(1, DAILY);
+    const selection = selectionSchema.parse({ include: [{ name: 'VM*' }], exclude: [{ path: '* 7' }] });
+    const job = await scene.catalogue.jobs.load(jobId);
+    assert.ok(job !== null);
+    await scene.catalogue.transaction((tables) => tables.jobs.change({ ...job, selection }));
+    scene.isFresh = false;
+    await scene.lookAt('2026-11-20T22:00Z');
+    assert.deepEqual(await scene.runs(jobId), []);
+    scene.isFresh = true;
+    await scene.lookAt('2026-11-20T22:00:05Z');
+    const machinesOf = async (run: RunRecord | undefined): Promise<(string | null)[]> =>
+      (await scene.catalogue.parts.listByRun(run?.id ?? '')).map(({ machineId }) => machineId);
+    assert.deepEqual(await machinesOf((await scene.runs(jobId))[0]), MACHINES);
+
+    // One is gone from its host, two are new, one of which is excluded.
+    const [gone, model] = await Promise.all(MACHINES.map((id) => scene.catalogue.machines.load(id)));
+    assert.ok(gone !== undefined && gone !== null && model !== undefined && model !== null);
+    await scene.catalogue.machines.save({ ...gone, present: false });
+    for (const number of [6, 7]) {
+      const identity = { ...model.identity, name: `vm${number}`, path: `[ds] ${number}` };
+      await scene.catalogue.machines.save({ ...model, id: `00000000000000b${number}`, name: identity.name, identity });
+    }
+    await scene.lookAt('2026-11-21T22:00Z');
+    const [, run] = await scene.runs(jobId);
+    assert.deepEqual(await machinesOf(run), [MACHINES[1], '00000000000000b6']);
+    const lines = await scene.catalogue.log.list(run?.id ?? '', { afterNumber: 0, limit: 10 });
+    assert.deepEqual(
+      lines.map(({ level, code, details }) => [level, code, details?.['name']]),
+      [
+        ['info', 'SELECTION_JOINED', 'vm6'],
+        ['warning', 'SELECTION_LEFT', 'vm0'],
+      ],
+    );
+    assert.deepEqual((await scene.catalogue.jobs.load(jobId))?.machineIds, [MACHINES[1], '00000000000000b6']);
+
+    for (const machine of await scene.catalogue.machines.list()) {
+      await scene.catalogue.machines.save({ ...machine, name: 'other' });
+    }
+    await scene.lookAt('2026-11-22T22:00Z');
+    const [, , empty] = await scene.runs(jobId);
+    assert.equal(empty?.state, 'failed');
+    assert.equal(empty?.error?.code, 'SELECTION_EMPTY');
+  });
+});
+
 describe('a year of three jobs', () => {
   const START_MS = Date.parse('2026-12-31T12:00Z');
   const END_MS = Date.parse('2027-12-31T12:00Z');
   const STEP_MS = 30 * MINUTE_MS;
   const LOOK_EVERY_MS = 180 * MINUTE_MS;
-  /** The first one, a week, lies over the change of clocks in Berlin; the second is short. */
+  /** The first one, a week, lies over the change of clocks in Berlin; the others are short, one over a window. */
   const outages = [
     { fromMs: Date.parse('2027-03-24T10:00Z'), untilMs: Date.parse('2027-03-31T10:00Z') },
+    { fromMs: Date.parse('2027-06-15T15:00Z'), untilMs: Date.parse('2027-06-15T17:00Z') },
     { fromMs: Date.parse('2027-08-01T00:00Z'), untilMs: Date.parse('2027-08-01T07:00Z') },
   ];
   const isOff = (atMs: number): boolean => outages.some(({ fromMs, untilMs }) => atMs >= fromMs && atMs < untilMs);
@@ -370,6 +609,119 @@ describe('a year of three jobs', () => {
     );
     assert.equal(expected[0]?.length, 365 - 7 - 1 + 2);
   });
+
+  it(
+    'gives the runs of jobs that follow each other in windows, and the versions that stay',
+    {
+      timeout: 300_000,
+    },
+    async () => {
+      const scene = await Scene.open(new Date(START_MS).toISOString());
+      const noRetry = { retry: { times: 0 } };
+      // Half past twelve to two, from Monday to Friday.
+      const hours = [...Array.from({ length: 5 }, () => `${'0'.repeat(25)}111${'0'.repeat(20)}`), '0'.repeat(48)];
+      hours.push('0'.repeat(48));
+      const nightly = await scene.addJob(1, {
+        timeZone: 'Europe/Berlin',
+        rules: [{ rule: { kind: 'daily', time: '02:30' } }],
+        ...noRetry,
+      });
+      const copy = await scene.addJob(2, {
+        timeZone: 'America/New_York',
+        rules: [],
+        after: { jobId: nightly, on: 'success' },
+        window: { hours, atClose: 'finish' },
+        ...noRetry,
+      });
+      const last = await scene.addJob(3, {
+        timeZone: 'Asia/Tokyo',
+        rules: [{ rule: { kind: 'weekly', days: ['sunday'], time: '12:00' } }],
+        after: { jobId: copy, on: 'always' },
+        ...noRetry,
+      });
+      const [berlin, newYork, tokyo] = ['Europe/Berlin', 'America/New_York', 'Asia/Tokyo'].map(wallClock) as [
+        ReturnType<typeof wallClock>,
+        ReturnType<typeof wallClock>,
+        ReturnType<typeof wallClock>,
+      ];
+      // Hosts that fail on the thirteenth, each by its own calendar.
+      const isGood = (jobId: string, atMs: number): boolean =>
+        !(jobId === nightly ? berlin : newYork)(atMs).date.endsWith('-13');
+      scene.ending = (run) => (isGood(run.jobId ?? '', run.createdAtMs) || run.jobId === last ? 'success' : 'failed');
+      scene.error = { code: 'HOST_UNREACHABLE', message: 'x', details: {} };
+      const isOpen = (atMs: number): boolean => {
+        const { date, time } = newYork(atMs);
+        const weekday = new Date(`${date}T00:00Z`).getUTCDay();
+        return weekday >= 1 && weekday <= 5 && time >= '12:30' && time < '14:00';
+      };
+
+      const retention = retentionSchema.parse({ last: 7, weeks: 5, months: 12, timeZone: 'Europe/Berlin' });
+      let points: RetainedPoint[] = [];
+      const expected: Record<string, string[]> = { [nightly]: [], [copy]: [], [last]: [] };
+      const made: { atMs: number; isComplete: boolean }[] = [];
+      const seen = new Set<string>();
+      let isNightlyMissed = false;
+      let isLastMissed = false;
+      /** When the copy could have begun at first; null: it has nothing to follow or no window yet. */
+      let waitsSinceMs: number | null = null;
+      let couldBeginMs: number | null = null;
+      for (let atMs = START_MS + STEP_MS; atMs <= END_MS; atMs += STEP_MS) {
+        const text = new Date(atMs).toISOString().slice(0, 16);
+        const { date, time } = berlin(atMs);
+        const isNew = !seen.has(`${date} ${time}`);
+        seen.add(`${date} ${time}`);
+        const isNightlyDue = isNew && time === (date === '2027-03-28' ? '03:00' : '02:30');
+        const there = tokyo(atMs);
+        const isLastDue = there.time === '12:00' && new Date(`${there.date}T00:00Z`).getUTCDay() === 0;
+        if (waitsSinceMs !== null && couldBeginMs === null && isOpen(atMs)) couldBeginMs = atMs;
+        if (isOff(atMs)) {
+          isNightlyMissed ||= isNightlyDue;
+          isLastMissed ||= isLastDue;
+          continue;
+        }
+        if (isNightlyDue || isNightlyMissed) {
+          expected[nightly]?.push(`${text} ${isNightlyDue ? 'schedule' : 'catch-up'}`);
+          made.push({ atMs, isComplete: isGood(nightly, atMs) });
+          if (isGood(nightly, atMs)) {
+            waitsSinceMs = atMs;
+            couldBeginMs = isOpen(atMs) ? atMs : null;
+          }
+        }
+        const isCopied = waitsSinceMs !== null && isOpen(atMs);
+        if (isCopied) {
+          expected[copy]?.push(`${text} ${couldBeginMs === atMs ? 'link' : 'catch-up'}`);
+          waitsSinceMs = null;
+          couldBeginMs = null;
+        }
+        if (isLastDue || isLastMissed || isCopied) {
+          expected[last]?.push(`${text} ${isLastDue ? 'schedule' : isLastMissed ? 'catch-up' : 'link'}`);
+        }
+        isNightlyMissed = false;
+        isLastMissed = false;
+
+        const isBack = isOff(atMs - STEP_MS);
+        if (isBack) scene.restart();
+        const isEdge = isOpen(atMs) !== isOpen(atMs - STEP_MS);
+        if (!isBack && !isEdge && !isNightlyDue && !isLastDue && atMs % (4 * LOOK_EVERY_MS) !== 0) continue;
+        scene.nowMs = atMs;
+        await scene.scheduler.look();
+        const [run] = await scene.catalogue.runs.list({ jobId: nightly, limit: 1 });
+        if (run?.createdAtMs !== atMs) continue;
+        const state = run.state === 'success' ? 'complete' : 'incomplete';
+        points.push({ id: run.id, createdAtMs: atMs, state, lockedUntilMs: null });
+        const reasons = judgePoints(points, retention, atMs);
+        points = points.filter(({ id }) => (reasons.get(id) ?? []).length > 0);
+      }
+
+      for (const jobId of [nightly, copy, last]) assert.deepEqual(told(await scene.runs(jobId)), expected[jobId]);
+      assert.equal(expected[copy]?.filter((run) => run.endsWith('catch-up')).length, 1);
+      assert.ok((expected[copy]?.length ?? 0) > 200);
+      assert.deepEqual(
+        points.map(({ createdAtMs }) => createdAtMs).sort((a, b) => a - b),
+        keptBy(made, (atMs) => berlin(atMs).date),
+      );
+    },
+  );
 });
 
 interface WallTime {
@@ -383,4 +735,26 @@ function wallClock(timeZone: string): (atMs: number) => WallTime {
     const [date = '', time = ''] = format.format(atMs).split(' ');
     return { date, time };
   };
+}
+
+/** The last seven, and the newest of each of five weeks and twelve months, said once more; all at once. */
+function keptBy(made: readonly { atMs: number; isComplete: boolean }[], dateOf: (atMs: number) => string): number[] {
+  const complete = made.filter(({ isComplete }) => isComplete).map(({ atMs }) => atMs);
+  const kept = new Set(complete.slice(-7));
+  const monday = (date: string): string => {
+    const day = new Date(`${date}T00:00Z`);
+    day.setUTCDate(day.getUTCDate() - ((day.getUTCDay() + 6) % 7));
+    return day.toISOString();
+  };
+  const newestOf = (count: number, periodOf: (date: string) => string): void => {
+    const newest = new Map(complete.map((atMs) => [periodOf(dateOf(atMs)), atMs]));
+    for (const atMs of [...newest.values()].slice(-count)) kept.add(atMs);
+  };
+  newestOf(5, monday);
+  newestOf(12, (date) => date.slice(0, 7));
+  // One that is not complete stays until seven complete ones are newer.
+  for (const { atMs, isComplete } of made) {
+    if (!isComplete && complete.filter((other) => other > atMs).length < 7) kept.add(atMs);
+  }
+  return [...kept].sort((a, b) => a - b);
 }

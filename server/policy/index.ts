@@ -1,6 +1,6 @@
 export { findDueLink, findDueRun, retryAtMs } from './due-run.ts';
 export { assertSchedule, isWindowOpen, nextStarts } from './occurrences.ts';
-export { judgePoints } from './retention.ts';
+export { judgePoints, type RetainedPoint } from './retention.ts';
 export { simulateRetention } from './retention-simulation.ts';
 export { selectMachines, type SelectableMachine, type SelectedMachine } from './selection.ts';
 export { allowedBytesPerSecond } from './throttle.ts';

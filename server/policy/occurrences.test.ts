@@ -169,6 +169,30 @@ describe('when runs are due', () => {
     for (const atMs of starts) assert.equal(isWindowOpen(made, atMs), true);
   });
 
+  it('opens and closes on half hours too, by the clock of the zone', () => {
+    const half = `${'0'.repeat(25)}111${'0'.repeat(20)}`;
+    const made = scheduleSchema.parse({
+      timeZone: 'Asia/Kolkata',
+      rules: [{ rule: { kind: 'daily', time: '02:00' } }],
+      window: { hours: Array.from({ length: 7 }, () => half) },
+    });
+    const isOpenAt = (time: string): boolean => isWindowOpen(made, Date.parse(time));
+
+    // 12:30 to 14:00, five and a half hours ahead of UTC.
+    assert.deepEqual(
+      ['06:59:59', '07:00:00', '08:29:59', '08:30:00'].map((time) => isOpenAt(`2026-11-20T${time}Z`)),
+      [false, true, true, false],
+    );
+    assert.deepEqual(
+      nextStarts(made, Date.parse('2026-11-20T00:00Z'), 2).map((atMs) => new Date(atMs).toISOString()),
+      ['2026-11-21T07:00:00.000Z', '2026-11-22T07:00:00.000Z'],
+    );
+    const refused = { hours: [...Array.from({ length: 6 }, () => half), '1'.repeat(25)] };
+    assert.equal(scheduleSchema.safeParse({ ...made, window: refused }).success, false);
+    const empty = { hours: Array.from({ length: 7 }, () => '0'.repeat(48)) };
+    assert.equal(scheduleSchema.safeParse({ ...made, window: empty }).success, false);
+  });
+
   it('spreads by jitter, the same for the same time', () => {
     const made = scheduleSchema.parse({
       timeZone: 'UTC',

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
-import { ServerLab } from './server-lab.ts';
+import { fakeMachine, ServerLab, type Answer } from './server-lab.ts';
 
 describe('schedules of a server', { timeout: 180_000 }, () => {
   const lab = new ServerLab();
@@ -49,6 +49,88 @@ describe('schedules of a server', { timeout: 180_000 }, () => {
     assert.equal(run.dueAtMs, dueMs);
     assert.equal((await lab.waitForRun(run.id)).state, 'success');
     assert.equal((await lab.call('GET', `/runs?jobId=${ids.jobId}`)).runs.length, 1);
+  });
+
+  it('runs a job after another, ends it with its window, and goes on when that opens', async () => {
+    const copy = await lab.call('POST', '/jobs', {
+      name: 'copy',
+      selection: { include: [{ name: 'T*' }, { note: 'never' }] },
+      repositoryId: ids.repositoryId,
+      options: { priority: 'low' },
+    });
+    assert.deepEqual(copy.machineIds.length, 1);
+    const schedule = { timeZone: 'UTC', rules: [], after: { jobId: ids.jobId } };
+    const set = await lab.call('PUT', `/jobs/${copy.id}/schedule`, schedule);
+    assert.equal(set.follows.name, 'nightly');
+    const circle = await lab.send(`/jobs/${ids.jobId}/schedule`, {
+      method: 'PUT',
+      body: { ...schedule, after: { jobId: copy.id, on: 'always' } },
+    });
+    assert.equal(circle.json.code, 'SCHEDULE_CIRCLE');
+    assert.equal((await lab.send(`/jobs/${ids.jobId}`, { method: 'DELETE' })).status, 409);
+
+    await lab.waitForRun((await lab.call('POST', `/jobs/${ids.jobId}/run`, {})).id);
+    lab.script({ backupMs: 60_000 });
+    const started = await lab.until(async () => {
+      const [run] = (await lab.call('GET', `/runs?jobId=${copy.id}`)).runs;
+      return run?.state === 'running' ? run : null;
+    }, 'the run that follows');
+    assert.equal(started.startedBy, 'link');
+
+    // Half a day from now, and never else.
+    const slot = (Math.floor((Date.now() % 86_400_000) / 1_800_000) + 24) % 48;
+    const far = Array.from({ length: 48 }, (_, index) => (index === slot ? '1' : '0')).join('');
+    const window = { hours: Array.from({ length: 7 }, () => far), atClose: 'pause' };
+    await lab.call('PUT', `/jobs/${copy.id}/schedule`, { ...schedule, window });
+    const stopped = await lab.waitForRun(started.id);
+    assert.equal(stopped.state, 'cancelled');
+    assert.equal(stopped.stoppedBy, 'window');
+    assert.equal(stopped.error.code, 'RUN_STOPPED_BY_WINDOW');
+    assert.equal(stopped.parts[0].error.code, 'RUN_STOPPED_BY_WINDOW');
+    assert.equal(stopped.parts[0].holdReleased, true);
+
+    lab.script({ backupMs: 300 });
+    const open = { hours: Array.from({ length: 7 }, () => '1'.repeat(24)), atClose: 'pause' };
+    await lab.call('PUT', `/jobs/${copy.id}/schedule`, { ...schedule, window: open });
+    const going = await lab.until(async () => {
+      const [run] = (await lab.call('GET', `/runs?jobId=${copy.id}`)).runs;
+      return run.id === started.id ? null : run;
+    }, 'the run that goes on');
+    assert.equal(going.startedBy, 'window');
+    assert.equal((await lab.waitForRun(going.id)).state, 'success');
+    await lab.call('DELETE', `/jobs/${copy.id}`);
+  });
+
+  it('shows which machines rules select, and lets those that are new join', async () => {
+    const selection = {
+      include: [{ path: '[ds1] *' }],
+      exclude: [{ name: 'two' }],
+      excludeDisks: [{ key: 'scsi0:*' }],
+    };
+    const preview = await lab.call('POST', '/selections/preview', { selection });
+    assert.equal(preview.selectedCount, 1);
+    assert.deepEqual(
+      preview.machines.map((machine: Answer) => [machine.name, machine.selected, machine.excludedDisks]),
+      [
+        ['one', true, ['scsi0:0']],
+        ['two', false, ['scsi0:0']],
+      ],
+    );
+    const job = await lab.call('POST', '/jobs', { name: 'rules', selection, repositoryId: ids.repositoryId });
+    assert.equal(job.machineIds.length, 1);
+    const three = { ...fakeMachine('three', 3), annotation: 'x' };
+    lab.script({ machines: [fakeMachine('one', 1), fakeMachine('two', 2), three] });
+    await lab.call('GET', `/hosts/${ids.hostId}/machines?refresh=true`);
+    assert.equal((await lab.call('GET', `/jobs/${job.id}`)).machineIds.length, 2);
+
+    const nobody = { name: 'nobody', selection: { include: [{ name: 'x' }] }, repositoryId: ids.repositoryId };
+    const empty = await lab.call('POST', '/jobs', nobody);
+    const refused = await lab.send(`/jobs/${empty.id}/run`, { method: 'POST', body: {} });
+    assert.equal(refused.json.code, 'SELECTION_EMPTY');
+    const neither = await lab.send('/jobs', { method: 'POST', body: { name: 'x', repositoryId: ids.repositoryId } });
+    assert.equal(neither.status, 400);
+    for (const { id } of [job, empty]) await lab.call('DELETE', `/jobs/${id}`);
+    lab.script({});
   });
 
   it('tells which versions a rule would keep, and removes none', async () => {
