@@ -2,6 +2,7 @@ import { createHmac } from 'node:crypto';
 import type { Command } from 'commander';
 import type { JobHooksView, NewTrigger } from '../../contract/api/hook.schema.ts';
 import type { JobView } from '../../contract/api/job.schema.ts';
+import { systemClock } from '../../runtime/index.ts';
 import { askSecret } from '../ask.ts';
 import { doneOutput, showOutput, type CommandContext, type Output } from '../command-context.ts';
 import { callApi } from '../connection.ts';
@@ -52,7 +53,7 @@ export function addHookCommands(program: Command, context: CommandContext): void
       environment: 'DOZO_TRIGGER_SECRET',
       variables: context.environment,
     });
-    const seconds = Math.floor(Date.now() / 1000);
+    const seconds = Math.floor(systemClock.nowMs() / 1000);
     const signature = createHmac('sha256', secret).update(`${seconds}.{}`).digest('hex');
     const answer = await callApi(connection, {
       method: 'POST',
