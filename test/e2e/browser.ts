@@ -45,7 +45,7 @@ export class Window {
     const folder = process.env['DOZO_SCREENSHOTS'];
     if (folder === undefined) return;
     await mkdir(folder, { recursive: true });
-    await this.page.evaluate(() => scrollTo(0, 0));
+    await this.page.evaluate('scrollTo(0, 0)');
     await this.page.screenshot({ path: join(folder, `${name}.png`), fullPage: true });
   }
 

@@ -1,4 +1,8 @@
 import type {
+  ConfigurationDocument,
+  FolderView,
+  ImportReport,
+  NasView,
   AuditPage,
   AuditVerdict,
   DeliveryPage,
@@ -306,6 +310,13 @@ export const api = {
     call<RepositoryKeyDrill>('POST', `/repositories/${id(repositoryId)}/keys/drill`, { key }),
   checkRepository: (repositoryId: string, depth: 'structure' | 'hashes') =>
     call<RunView>('POST', `/repositories/${id(repositoryId)}/check`, { depth }),
+
+  nas: () => call<NasView>('GET', '/nas'),
+  judgeFolder: (path: string) => call<FolderView>('POST', '/nas/folder', { path }),
+  exportConfiguration: (passphrase: string | null) =>
+    call<ConfigurationDocument>('POST', '/configuration/export', { passphrase }),
+  importConfiguration: (input: { document: ConfigurationDocument; passphrase: string | null; dryRun: boolean }) =>
+    call<ImportReport>('POST', '/configuration/import', input),
 
   settings: () => call<Settings>('GET', '/settings'),
   changeSettings: (change: SettingsChange) => call<Settings>('PATCH', '/settings', change),

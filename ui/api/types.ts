@@ -45,6 +45,8 @@ export type {
   RecipientInput,
   RecipientView,
 } from '../../server/contract/api/notification.schema.ts';
+export type { FolderView, NasView } from '../../server/contract/api/nas.schema.ts';
+export type { ConfigurationDocument, ImportReport } from '../../server/contract/api/configuration.schema.ts';
 export type { PointsChanged, PointView } from '../../server/contract/api/point.schema.ts';
 export type { RepositoryKeyView } from '../../server/contract/api/repository-key.schema.ts';
 export type { RepositoryMaintenanceView, RepositoryView } from '../../server/contract/api/repository.schema.ts';
