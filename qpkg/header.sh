@@ -4,12 +4,23 @@
 PATH=/bin:/sbin:/usr/bin:/usr/sbin:/usr/local/sbin:/usr/local/bin
 export PATH
 script_len=@SCRIPT_LEN@
+refused=
 refuse() {
+  refused=yes
   echo "Dozo: $*" >&2
   echo -1 > /tmp/update_process
   /sbin/log_tool -t 2 -u System -p 127.0.0.1 -m localhost -a "[Dozo] $*" >/dev/null 2>&1
   exit 1
 }
+# Nothing stays of what was unpacked, also where the volume is full in the middle of it.
+leave() {
+  result=$?
+  trap - EXIT
+  [ -z "${_EXTRACT_DIR:-}" ] || rm -rf "$_EXTRACT_DIR"
+  [ "$result" != 1 ] || [ -n "$refused" ] || refuse "The package cannot be unpacked: the volume may be full, or the file damaged."
+  exit "$result"
+}
+trap leave EXIT
 [ "$(uname -m)" = "@MACHINE@" ] || refuse "This package is for @MACHINE@; this NAS has $(uname -m). Take the other one."
 grep -q /mnt/HDA_ROOT /proc/mounts || refuse "The system volume of the NAS is not there."
 if [ -n "${QINSTALL_PATH:-}" ]; then
@@ -29,5 +40,4 @@ offset=$(/usr/bin/expr $script_len + @CONTROL_LEN@)
 dd if="${0}" bs=$offset skip=1 2>/dev/null | tar -x -C $_EXTRACT_DIR || refuse "The package cannot be unpacked: the volume may be full, or the file damaged."
 offset=$(/usr/bin/expr $offset + @DATA_LEN@)
 (cd "$_EXTRACT_DIR" && sh ./install.sh) || echo "Dozo: not installed." >&2
-rm -rf "$_EXTRACT_DIR"
 exit 10

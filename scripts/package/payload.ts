@@ -69,6 +69,7 @@ export function buildPayload(
     readInto('bin/valkey-server', compileValkey(architecture), 0o755),
     readInto('bin/dozo', join(OURS, 'dozo'), 0o755),
     readInto('bin/service', join(OURS, 'service'), 0o755),
+    readInto('bin/words.sh', join(OURS, 'words.sh'), 0o644),
     readInto('bin/probe.mjs', join(OURS, 'probe.mjs'), 0o644),
     ...readLibraries(architecture),
     ...writeLicences(architecture),

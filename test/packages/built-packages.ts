@@ -13,7 +13,7 @@ export interface BuiltPackages {
 export function buildPackages(): BuiltPackages {
   const out = mkdtempSync(join(tmpdir(), 'dozo-packages-'));
   try {
-    execFileSync(process.execPath, ['scripts/package/main.ts', '--arch', 'x86_64', '--without-window', '--out', out], {
+    execFileSync(process.execPath, ['scripts/package/main.ts', '--arch', 'x86_64', '--out', out], {
       stdio: ['ignore', 'ignore', 'inherit'],
     });
     const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };

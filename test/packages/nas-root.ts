@@ -1,9 +1,28 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Member } from './archives.ts';
+
+interface RunOptions {
+  /** Numeric; 0 is root. */
+  user?: number;
+  env?: Record<string, string>;
+}
+
+/** Shell: waits until `letGo` is called. */
+export const WAIT_UNTIL_LET_GO = 'while [ ! -e /let-go ]; do sleep 1; done';
 
 /**
  * A root folder like that of a NAS as far as a package sees it: an old userland (BusyBox), no Node, no
@@ -57,10 +76,19 @@ export class NasRoot {
 
   /**
    * Runs a script in the root.
-   * @param user numeric; 0 is root
    * @returns what it wrote, both streams together
    */
-  async run(script: string, options: { user?: number; env?: Record<string, string> } = {}): Promise<string> {
+  async run(script: string, options: RunOptions = {}): Promise<string> {
+    return this.start(script, options).ended;
+  }
+
+  /**
+   * Starts a script in the root.
+   * @returns a process in its network, what it wrote once it has ended, and the way to let go of a script that
+   * waits with WAIT_UNTIL_LET_GO
+   */
+  start(script: string, options: RunOptions = {}): { pid: number; ended: Promise<string>; letGo(): void } {
+    rmSync(this.path('let-go'), { force: true });
     const { user = 0, env = {} } = options;
     this.write('run.sh', `${script}\n`, 0o755);
     const outside = [
@@ -78,8 +106,20 @@ export class NasRoot {
     });
     let text = '';
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => (text += chunk.toString()));
-    await once(child, 'close');
-    return text;
+    return {
+      pid: child.pid ?? 0,
+      ended: once(child, 'close').then(() => text),
+      letGo: () => this.write('let-go', ''),
+    };
+  }
+
+  /** Waits until a script has made a file. */
+  async until(name: string, timeoutMs = 180_000): Promise<void> {
+    for (let leftMs = timeoutMs; leftMs > 0; leftMs -= 200) {
+      if (existsSync(this.path(name))) return;
+      await sleep(200);
+    }
+    throw new Error(`${name} was not made in time`);
   }
 
   remove(): void {

@@ -2,6 +2,7 @@
 import { before } from 'node:test';
 import { buildPackages, type BuiltPackages } from './built-packages.ts';
 import { testQnap } from './qnap-suite.ts';
+import { testSynologyProblems } from './synology-problems.ts';
 import { testSynology } from './synology-suite.ts';
 
 let packages: BuiltPackages | null = null;
@@ -14,6 +15,7 @@ function built(): BuiltPackages {
   return packages;
 }
 
+testSynologyProblems(built);
 testSynology(built);
 testQnap('dash', built);
 testQnap('busybox', built);

@@ -5,41 +5,9 @@ import { ARCHITECTURES } from '../../scripts/package/pins.ts';
 import { writeQpkg } from '../../scripts/package/qpkg.ts';
 import { readQpkg } from './archives.ts';
 import type { BuiltPackages } from './built-packages.ts';
-import { NasRoot, PRINT_MAPPED, readValues } from './nas-root.ts';
-
-/** QTS's tools for its configuration files, as far as a package uses them. */
-const GETCFG = `#!/bin/sh
-section=$1 key=$2 file=/etc/config/uLinux.conf default= upper=
-shift 2
-while [ $# -gt 0 ]; do
-  case $1 in
-    -d) default=$2; shift ;;
-    -f) file=$2; shift ;;
-    -u) upper=1 ;;
-  esac
-  shift
-done
-value=$(awk -v s="[$section]" -v k="$key" '/^\\[/ { on = ($0 == s) } on && index($0, k " = ") == 1 { print substr($0, length(k) + 4); exit }' "$file" 2>/dev/null)
-result=0
-[ -n "$value" ] || { value=$default; result=250; }
-[ -z "$upper" ] || value=$(echo "$value" | tr a-z A-Z)
-[ -z "$value" ] || echo "$value"
-exit $result
-`;
-const SETCFG = `#!/bin/sh
-section=$1 key=$2 value=$3 file=$5
-awk -v s="[$section]" -v k="$key" -v v="$value" '
-  /^\\[/ { if (on && !done) { print k " = " v; done = 1 } on = ($0 == s); if (on) seen = 1 }
-  on && index($0, k " = ") == 1 { if (!done) print k " = " v; done = 1; next }
-  { print }
-  END { if (!seen) print s; if (!done) print k " = " v }' "$file" > "$file.new" && mv "$file.new" "$file"
-`;
-const RMCFG = `#!/bin/sh
-awk -v s="[$1]" '/^\\[/ { on = ($0 == s) } !on { print }' "$3" > "$3.new" && mv "$3.new" "$3"
-`;
-const LOG_TOOL = `#!/bin/sh
-echo "$*" >> /etc/config/events
-`;
+import { Desktop, headingOf, QTS_DESKTOP, QTS_WEB_SERVER } from './desktop.ts';
+import { PRINT_MAPPED, readValues, WAIT_UNTIL_LET_GO, type NasRoot } from './nas-root.ts';
+import { makeQnapRoot, ON_QNAP } from './qnap-root.ts';
 
 const INSTALLED = 'share/CACHEDEV1_DATA/.qpkg/Dozo';
 const STATE = 'share/CACHEDEV1_DATA/.dozo_data';
@@ -55,27 +23,14 @@ export function testQnap(shell: 'dash' | 'busybox', built: () => BuiltPackages):
     let root: NasRoot;
     before(() => {
       ({ qpkg, version } = built());
-      root = new NasRoot(shell);
-      root.write('sbin/getcfg', GETCFG, 0o755);
-      root.write('sbin/setcfg', SETCFG, 0o755);
-      root.write('sbin/rmcfg', RMCFG, 0o755);
-      root.write('sbin/log_tool', LOG_TOOL, 0o755);
-      root.write('etc/config/smb.conf', '[Public]\npath = /share/CACHEDEV1_DATA/Public\n');
-      root.write('etc/config/qpkg.conf', '[MyDozo]\nEnable = TRUE\n');
-      root.write('etc/default_config/uLinux.conf', '[System]\nVersion = 5.2.6\n');
-      for (const folder of ['share/CACHEDEV1_DATA/Public', 'mnt/HDA_ROOT', 'etc/init.d', 'etc/rcS.d', 'etc/rcK.d']) {
-        root.makeFolder(folder);
-      }
-      root.write('etc/rcS.d/QS190MyDozo', '');
-      root.write('etc/config/uLinux.conf', '[System]\nVersion = 5.2.6\n');
+      root = makeQnapRoot(shell);
     });
     beforeEach(() => {
       root.write('share/CACHEDEV1_DATA/package.qpkg', qpkg);
     });
     after(() => root.remove());
 
-    const nas = (...lines: string[]): Promise<string> =>
-      root.run(['mkdir -p /mnt/HDA_ROOT; mount -t tmpfs none /mnt/HDA_ROOT; cd /', ...lines].join('\n'));
+    const nas = (...lines: string[]): Promise<string> => root.run([ON_QNAP, ...lines].join('\n'));
     const conf = (): string => readFileSync(root.path('etc/config/qpkg.conf'), 'utf8');
 
     it('has the form that App Center reads', () => {
@@ -148,6 +103,43 @@ export function testQnap(shell: 'dash' | 'busybox', built: () => BuiltPackages):
       assert.ok(!existsSync(root.path('share/CACHEDEV1_DATA/.qpkg/.tmp-Dozo')));
       assert.ok(!existsSync(root.path(`${STATE}/data/redis/dump.rdb`)));
     });
+
+    if (shell === 'busybox') {
+      it("opens its window on the desktop, behind QTS's proxy and signed in by its session", async () => {
+        const running = root.start(
+          [
+            `${ON_QNAP}; rm -f /tmp/up`,
+            'sh /etc/init.d/dozo.sh start && : > /tmp/up',
+            WAIT_UNTIL_LET_GO,
+            'sh /etc/init.d/dozo.sh stop; echo stopped=$?',
+          ].join('\n'),
+        );
+        const desktop = new Desktop(running.pid);
+        try {
+          await root.until('tmp/up');
+          await desktop.serve(QTS_WEB_SERVER, { 'index.html': QTS_DESKTOP });
+          const url = 'http://127.0.0.1:8080/';
+          const open = async (sid: string): Promise<string> => {
+            let heading = '';
+            const values = { NAS_SID: sid, NAS_USER: 'alice' };
+            const complaints = await desktop.browse({ url, values }, async (page) => {
+              await page.goto(url);
+              heading = await headingOf(page.frameLocator('iframe'));
+              await desktop.picture(page, `qts-${sid}`);
+            });
+            assert.deepEqual(complaints, [], sid);
+            return heading;
+          };
+          const signedIn = await open('admin1');
+          for (const sid of ['plain1', 'gone1']) assert.notEqual(await open(sid), signedIn, sid);
+        } finally {
+          desktop.close();
+          running.letGo();
+          const output = await running.ended;
+          assert.equal(readValues(output)['stopped'], '0', output);
+        }
+      });
+    }
 
     it('stays with the old version when the new file is damaged or does not start', async () => {
       const key = readFileSync(root.path(`${STATE}/data/secret.key`));

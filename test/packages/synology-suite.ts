@@ -5,13 +5,37 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { readSpk, type Spk } from './archives.ts';
 import type { BuiltPackages } from './built-packages.ts';
-import { NasRoot, PRINT_MAPPED, readValues } from './nas-root.ts';
+import { Desktop, DSM_DESKTOP, DSM_WEB_SERVER, headingOf } from './desktop.ts';
+import { NasRoot, PRINT_MAPPED, readValues, WAIT_UNTIL_LET_GO } from './nas-root.ts';
+import { assertTaken, assertWindow } from './synology-form.ts';
 
 /** As DSM numbers users of packages. */
 const USER = 108_668;
 const PACKAGE = '/var/packages/Dozo';
 const SCRIPTS = `${PACKAGE}/scripts`;
 const STATE = 'volume1/@appdata/Dozo/dozo';
+
+/** Like DSM's: knows a session by cookie and token, and prints the name of whose it is. */
+const AUTHENTICATE = `#!/bin/sh
+[ "$HTTP_X_SYNO_TOKEN" = token-1 ] && [ "$REMOTE_ADDR" = 127.0.0.1 ] || exit 0
+case $HTTP_COOKIE in
+  id=admin-session-1) echo alice ;;
+  id=plain-session-1) echo bob ;;
+esac
+`;
+
+/** What Package Center sets for every script but preinst. */
+function packageEnvironment(status: string): Record<string, string> {
+  return {
+    SYNOPKG_PKGNAME: 'Dozo',
+    SYNOPKG_PKG_STATUS: status,
+    SYNOPKG_TEMP_LOGFILE: '/tmp/dialog',
+    SYNOPKG_PKGDEST_VOL: '/volume1',
+    SYNOPKG_PKGDEST: '/volume1/@appstore/Dozo',
+    SYNOPKG_PKGVAR: '/volume1/@appdata/Dozo',
+    SYNOPKG_PKGTMP: '/volume1/@apptemp/Dozo',
+  };
+}
 
 /** Package Center, from the file to its removal. @param built gives the packages once they are made */
 export function testSynology(built: () => BuiltPackages): void {
@@ -47,77 +71,11 @@ export function testSynology(built: () => BuiltPackages): void {
     }
 
     function packageCenter(script: string, status: string, answers: Record<string, string> = {}): Promise<string> {
-      return root.run(script, {
-        user: USER,
-        env: {
-          SYNOPKG_PKGNAME: 'Dozo',
-          SYNOPKG_PKG_STATUS: status,
-          SYNOPKG_TEMP_LOGFILE: '/tmp/dialog',
-          SYNOPKG_PKGDEST_VOL: '/volume1',
-          SYNOPKG_PKGDEST: '/volume1/@appstore/Dozo',
-          SYNOPKG_PKGVAR: '/volume1/@appdata/Dozo',
-          SYNOPKG_PKGTMP: '/volume1/@apptemp/Dozo',
-          ...answers,
-        },
-      });
+      return root.run(script, { user: USER, env: { ...packageEnvironment(status), ...answers } });
     }
 
-    it('is what Package Center takes', () => {
-      const { info, members } = spk;
-      const mandatory = ['package', 'version', 'os_min_ver', 'description', 'arch', 'maintainer'];
-      for (const key of mandatory) assert.ok(info.has(key), key);
-      assert.match(info.get('version') ?? '', /^\d+(\.\d+){0,5}(-\d+)?$/);
-      assert.match(info.get('os_min_ver') ?? '', /^7\.2-\d+$/);
-      assert.equal(info.get('arch'), 'x86_64');
-      const bytes = spk.payload.reduce((sum, { data }) => sum + data.length, 0);
-      assert.ok(Math.abs(Number(info.get('extractsize')) * 1024 - bytes) < bytes / 10, 'extractsize');
-      assert.deepEqual(JSON.parse(read(members.get('conf/privilege'))), {
-        defaults: { 'run-as': 'package' },
-        username: 'Dozo',
-        groupname: 'Dozo',
-      });
-      assert.deepEqual(Object.keys(JSON.parse(read(members.get('conf/resource'))) as object).sort(), [
-        'data-share',
-        'port-config',
-        'sysnotify',
-        'web-config',
-      ]);
-      for (const name of ['preinst', 'postinst', 'preuninst', 'postuninst', 'preupgrade', 'postupgrade']) {
-        assert.equal(members.get(`scripts/${name}`)?.mode, 0o755, name);
-      }
-      for (const member of [...members.values(), ...spk.payload]) {
-        assert.deepEqual(member.owner, [0, 0]);
-        assert.equal(member.mode & 0o6022, 0, member.name);
-        assert.doesNotMatch(member.name, /^\.?\/|\.\.|\.map$/);
-      }
-      assert.equal(new Set([...members.values(), ...spk.payload].map(({ modifiedS }) => modifiedS)).size, 1);
-      assert.equal(pngSize(members.get('PACKAGE_ICON.PNG')), '64x64');
-      assert.equal(pngSize(members.get('PACKAGE_ICON_256.PNG')), '256x256');
-      for (const language of ['', '_jpn', '_ger']) {
-        for (const wizard of ['install', 'uninstall']) {
-          const pages: unknown = JSON.parse(read(members.get(`WIZARD_UIFILES/${wizard}_uifile${language}`)));
-          assert.ok(Array.isArray(pages) && pages.length > 0, `${wizard}${language}`);
-        }
-      }
-    });
-
-    it('has a window whose words and pictures are all there', () => {
-      const file = (name: string): string => read(spk.payload.find((member) => member.name === name));
-      const config = JSON.parse(file('desktop/config')) as Record<string, Record<string, { preloadTexts?: string[] }>>;
-      const application = config['Dozo.js']?.[spk.info.get('dsmappname') ?? ''];
-      assert.ok(application, 'dsmappname');
-      for (const language of ['enu', 'jpn', 'ger']) {
-        const words = file(`desktop/texts/${language}/strings`);
-        for (const reference of ['app:description', ...(application.preloadTexts ?? [])]) {
-          const [section = '', key = ''] = reference.split(':');
-          assert.match(words, new RegExp(`\\[${section}\\][^[]*^${key}="[^"]+"$`, 'm'), `${language} ${reference}`);
-        }
-      }
-      for (const size of [16, 24, 32, 48, 64, 72, 256]) {
-        const picture = spk.payload.find(({ name }) => name === `desktop/images/dozo_${size}.png`);
-        assert.equal(pngSize(picture), `${size}x${size}`);
-      }
-    });
+    it('is what Package Center takes', () => assertTaken(spk));
+    it('has a window whose words and pictures are all there', () => assertWindow(spk));
 
     it('installs, answers, comes back after kill -9 and stops, as its own user with nothing of the system', async () => {
       placeFiles();
@@ -155,6 +113,51 @@ export function testSynology(built: () => BuiltPackages): void {
       assert.doesNotMatch(readFileSync(root.path(`${STATE}/log/server.log`), 'utf8'), /password/);
     });
 
+    it("opens its window on the desktop, behind DSM's web server and signed in by its session", async () => {
+      root.write('usr/syno/synoman/webman/modules/authenticate.cgi', AUTHENTICATE, 0o755);
+      root.write('usr/syno/bin/synodsmnotify', '#!/bin/sh\nexit 1\n', 0o755);
+      root.write(
+        'usr/bin/id',
+        '#!/bin/sh\ncase $2 in alice) echo users administrators ;; *) echo users ;; esac\n',
+        0o755,
+      );
+      const running = root.start(
+        [
+          'rm -f /tmp/up',
+          `sh ${SCRIPTS}/start-stop-status start && : > /tmp/up`,
+          WAIT_UNTIL_LET_GO,
+          `sh ${SCRIPTS}/start-stop-status stop; echo stopped=$?`,
+        ].join('\n'),
+        { user: USER, env: packageEnvironment('START') },
+      );
+      const desktop = new Desktop(running.pid);
+      try {
+        await root.until('tmp/up');
+        await desktop.serve(DSM_WEB_SERVER(root.path('volume1/@appstore/Dozo')), { 'index.html': DSM_DESKTOP });
+        const url = 'https://127.0.0.1:5001/';
+        const open = async (id: string): Promise<string> => {
+          let heading = '';
+          const complaints = await desktop.browse({ url, values: { id } }, async (page) => {
+            await page.goto(url);
+            heading = await headingOf(page.frameLocator('iframe'));
+            await desktop.picture(page, `dsm-${id}`);
+          });
+          assert.deepEqual(complaints, [], id);
+          return heading;
+        };
+        const signedIn = await open('admin-session-1');
+        assert.doesNotMatch(signedIn, /anmelden|Anmeldung|Sign in/i, signedIn);
+        for (const id of ['plain-session-1', 'no-session-at-all']) {
+          assert.notEqual(await open(id), signedIn, id);
+        }
+      } finally {
+        desktop.close();
+        running.letGo();
+        const output = await running.ended;
+        assert.equal(readValues(output)['stopped'], '0', output);
+      }
+    });
+
     it('keeps its data through an upgrade, and moves away from a taken port', async () => {
       const key = readFileSync(root.path(`${STATE}/data/secret.key`));
       const old = await packageCenter(
@@ -189,10 +192,18 @@ export function testSynology(built: () => BuiltPackages): void {
       );
       assert.deepEqual(readValues(output), { status: '1', started: '0' }, output);
       execFileSync('chown', ['-hR', '5:5', root.path(STATE)]);
-      rmSync(root.path('tmp/dialog'), { force: true });
-      const refused = await packageCenter(`sh ${SCRIPTS}/start-stop-status start; echo started=$?`, 'START');
-      assert.equal(readValues(refused)['started'], '1');
-      assert.match(readFileSync(root.path('tmp/dialog'), 'utf8'), /cannot write to .*earlier installation/);
+      for (const [language, words] of [
+        ['enu', /cannot write to .*earlier installation/],
+        ['def', /cannot write to .*earlier installation/],
+        ['ger', /kann nicht in .* schreiben.*früheren Installation/],
+        ['jpn', /に書き込めません。以前のインストール/],
+      ] as const) {
+        rmSync(root.path('tmp/dialog'), { force: true });
+        const script = `sh ${SCRIPTS}/start-stop-status start; echo started=$?`;
+        const refused = await packageCenter(script, 'START', { SYNOPKG_DSM_LANGUAGE: language });
+        assert.equal(readValues(refused)['started'], '1');
+        assert.match(readFileSync(root.path('tmp/dialog'), 'utf8'), words);
+      }
       execFileSync('chown', ['-hR', `${USER}:${USER}`, root.path(STATE)]);
     });
 
@@ -209,16 +220,4 @@ export function testSynology(built: () => BuiltPackages): void {
       assert.equal(readFileSync(join(root.folder, 'volume1/Dozo/main/pack'), 'utf8'), 'backup');
     });
   });
-}
-
-function read(member: { data: Buffer } | undefined): string {
-  assert.ok(member, 'a member is missing');
-  return member.data.toString('utf8');
-}
-
-/** From the first chunk of a PNG. */
-function pngSize(member: { data: Buffer } | undefined): string {
-  assert.ok(member, 'a picture is missing');
-  assert.equal(member.data.toString('latin1', 1, 4), 'PNG');
-  return `${member.data.readUInt32BE(16)}x${member.data.readUInt32BE(20)}`;
 }

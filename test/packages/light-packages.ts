@@ -1,0 +1,73 @@
+import { randomBytes } from 'node:crypto';
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { ARCHITECTURES } from '../../scripts/package/pins.ts';
+import { writeQpkg } from '../../scripts/package/qpkg.ts';
+
+/** Stands for the whole program: notes what it was asked, and starts unless the package says otherwise. */
+const SERVICE = `#!/bin/sh
+echo "$1 $(cat "$DOZO_ROOT/version")" >> "$DOZO_STATE/asked" 2>/dev/null
+case $1 in
+  start)
+    [ ! -e "$DOZO_ROOT/refuses" ] || { echo "Dozo: the server does not start." >&2; exit 1; }
+    cat "$DOZO_ROOT/version" > "$DOZO_STATE/running"
+    ;;
+  stop) rm -f "$DOZO_STATE/running" ;;
+  status) [ -e "$DOZO_STATE/running" ] || exit 3 ;;
+esac
+exit 0
+`;
+
+export interface LightOptions {
+  version: string;
+  /** Bytes that do not compress. */
+  fillBytes?: number;
+  /** Its service does not start. */
+  refuses?: boolean;
+  /** Changes to the scripts of the package, by path below the project. */
+  edits?: Record<string, (text: string) => string>;
+}
+
+/** A QPKG with the real installer and service script around a program that is none: installed in a moment. */
+export function writeLightQpkg(options: LightOptions): Buffer {
+  const { version, fillBytes = 10_000, refuses = false, edits = {} } = options;
+  const architecture = ARCHITECTURES[0];
+  if (architecture === undefined) throw new Error('no architecture');
+  const file = (path: string, text: string | Buffer): { path: string; mode: number; data: Buffer } => ({
+    path,
+    mode: 0o755,
+    data: Buffer.from(text),
+  });
+  const payload = [
+    file('bin/service', SERVICE),
+    file('bin/node', '#!/bin/sh\nexit 0\n'),
+    file(`lib/${architecture.loader}`, '#!/bin/sh\nexit 0\n'),
+    file('version', `${version}\n`),
+    file('filler', randomBytes(fillBytes)),
+    ...(refuses ? [file('refuses', '')] : []),
+  ];
+  return inEditedProject(edits, () => writeQpkg({ architecture, version, payload, modifiedS: 0 }));
+}
+
+/** The writers read the scripts of packages from the folder they are called in. */
+function inEditedProject<T>(edits: Record<string, (text: string) => string>, write: () => T): T {
+  const project = process.cwd();
+  const copy = mkdtempSync(join(tmpdir(), 'dozo-edited-'));
+  try {
+    for (const name of ['qpkg', 'spk', 'scripts/package/payload']) {
+      cpSync(join(project, name), join(copy, name), { recursive: true });
+    }
+    for (const [path, edit] of Object.entries(edits)) {
+      const before = readFileSync(join(copy, path), 'utf8');
+      const after = edit(before);
+      if (after === before) throw new Error(`the edit of ${path} changes nothing`);
+      writeFileSync(join(copy, path), after);
+    }
+    process.chdir(copy);
+    return write();
+  } finally {
+    process.chdir(project);
+    rmSync(copy, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,244 @@
+import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
+import { after, before, describe, it } from 'node:test';
+import { writeLightQpkg, type LightOptions } from './light-packages.ts';
+import { readValues, type NasRoot } from './nas-root.ts';
+import { makeQnapRoot, ON_QNAP } from './qnap-root.ts';
+
+const VOLUME = '/share/CACHEDEV1_DATA';
+const TARGET = `${VOLUME}/.qpkg/Dozo`;
+const STATE = `${VOLUME}/.dozo_data`;
+/** The tools with which the installer changes anything. */
+const TOOLS = ['mkdir', 'rm', 'mv', 'cp', 'ln', 'tar', 'chmod', 'sync'];
+
+/** Shell: runs a package as App Center does, tells how it ended, and what runs then. */
+const install = (name: string): string =>
+  [
+    'rm -f /tmp/update_process',
+    `sh /packages/${name} > /tmp/install.log 2>&1; echo ${name}_exit=$?`,
+    `echo ${name}_progress=$(cat /tmp/update_process 2>/dev/null)`,
+    `echo ${name}_runs=$(cat ${STATE}/running 2>/dev/null)`,
+    `echo ${name}_says=$(tr '\\n' ' ' < /tmp/install.log)`,
+  ].join('\n');
+const CLEAN = [
+  `[ -x ${TARGET}/dozo.sh ] && sh ${TARGET}/dozo.sh stop`,
+  `rm -rf ${VOLUME}/.qpkg ${STATE} /etc/init.d/dozo.sh`,
+  'sh /sbin/rmcfg Dozo -f /etc/config/qpkg.conf',
+].join('\n');
+
+/** Every step takes a minute and more: all of them with DOZO_EVERY_STEP=1. */
+const STRIDE = process.env['DOZO_EVERY_STEP'] === undefined ? 4 : 1;
+
+describe('the installer for QTS when things go wrong', { timeout: 600_000 }, () => {
+  let root: NasRoot;
+  const pack = (name: string, options: LightOptions): void => root.write(`packages/${name}`, writeLightQpkg(options));
+  const nas = (...lines: string[]): Promise<string> => root.run([ON_QNAP, ...lines].join('\n'));
+
+  before(() => {
+    root = makeQnapRoot('busybox');
+    pack('old', { version: '1.0.0' });
+    pack('new', { version: '1.1.0' });
+    pack('dead', { version: '1.2.0', refuses: true });
+    pack('large', { version: '1.3.0', fillBytes: 2_000_000 });
+  });
+  after(() => root.remove());
+
+  it('upgrades, and goes back to a version that starts', async () => {
+    const output = await nas(install('old'), install('new'), install('dead'), CLEAN);
+    const values = readValues(output);
+    assert.deepEqual(
+      [values['old_runs'], values['new_runs'], values['dead_runs']],
+      ['1.0.0', '1.1.0', '1.1.0'],
+      output,
+    );
+    assert.equal(values['dead_progress'], '-1');
+    assert.match(values['dead_says'] ?? '', /1\.2\.0 does not start; version 1\.1\.0 is back/);
+  });
+
+  it('refuses to go back to an older version, and says how', async () => {
+    const values = readValues(await nas(install('new'), install('old'), CLEAN));
+    assert.deepEqual([values['old_progress'], values['old_runs']], ['-1', '1.1.0']);
+    assert.match(values['old_says'] ?? '', /1\.1\.0 is installed, which is newer than 1\.0\.0/);
+  });
+
+  it('can be killed before any of its steps, and the next installation makes it whole', async () => {
+    const wrap = TOOLS.map(
+      (tool) =>
+        `rm /bin/${tool}; cat > /bin/${tool} <<'END'
+#!/bin/busybox sh
+n=$(($(/bin/busybox cat /tmp/steps) + 1)); echo $n > /tmp/steps
+[ "$n" != "$(/bin/busybox cat /tmp/kill-at)" ] || { kill -9 -1; exit 1; }
+exec /bin/busybox ${tool} "$@"
+END
+/bin/busybox chmod 755 /bin/${tool}`,
+    ).join('\n');
+    const output = await nas(
+      'echo 0 > /tmp/steps; echo none > /tmp/kill-at',
+      wrap.replaceAll('rm /bin/', '/bin/busybox rm -f /bin/'),
+      install('old'),
+      `echo kept > ${STATE}/secret`,
+      `/bin/busybox tar -cf /before.tar -C / ${VOLUME.slice(1)}/.qpkg ${STATE.slice(1)}`,
+      '/bin/busybox cp /etc/config/qpkg.conf /before.conf',
+      'echo 0 > /tmp/steps',
+      'sh /packages/new > /dev/null 2>&1; total=$(cat /tmp/steps); echo steps=$total',
+      // Back to the old version, as it was after its installation.
+      'restore() {',
+      `  /bin/busybox rm -rf ${VOLUME}/.qpkg ${STATE}`,
+      `  /bin/busybox tar -xf /before.tar -C / && /bin/busybox cp /before.conf /etc/config/qpkg.conf`,
+      '}',
+      `at=1`,
+      'while [ $at -le $total ]; do',
+      '  restore; echo 0 > /tmp/steps; echo $at > /tmp/kill-at',
+      '  sh /packages/new > /dev/null 2>&1',
+      '  echo none > /tmp/kill-at',
+      // As after the power came back: the service is started, where there is one.
+      '  [ ! -x /etc/init.d/dozo.sh ] || sh /etc/init.d/dozo.sh start > /dev/null 2>&1',
+      `  [ "$(cat ${STATE}/secret)" = kept ] || echo lost at $at`,
+      '  sh /packages/new > /tmp/again.log 2>&1',
+      '  [ "$(cat /tmp/update_process)" = 3 ] || { echo broken at $at; cat /tmp/again.log; }',
+      `  [ "$(cat ${STATE}/running)" = 1.1.0 ] || echo dead at $at`,
+      `  [ ! -e ${VOLUME}/.qpkg/.Dozo.old ] && [ ! -e ${VOLUME}/.qpkg/.Dozo.new ] || echo rubbish at $at`,
+      `  at=$((at + ${STRIDE}))`,
+      'done',
+      CLEAN,
+      ...TOOLS.map((tool) => `/bin/busybox ln -sf /bin/busybox /bin/${tool}`),
+    );
+    const { steps } = readValues(output);
+    assert.ok(Number(steps) > 15, output);
+    assert.doesNotMatch(output, /(lost|broken|dead|rubbish) at \d+/);
+  });
+
+  it('meets a full volume at any moment with a sentence, and the old version goes on', async () => {
+    const sizes = [1, 2, 3, 4, 5, 6, 7, 9];
+    const output = await nas(
+      ...sizes.flatMap((mib) => [
+        `mount -t tmpfs -o size=${mib}m none ${VOLUME}; mkdir -p ${VOLUME}/Public`,
+        install('old').replaceAll('old_', `old${mib}_`),
+        install('large').replaceAll('large_', `large${mib}_`),
+        `echo left${mib}=$(ls -A ${VOLUME}/.qpkg)`,
+        `sh ${TARGET}/dozo.sh stop; umount ${VOLUME}; sh /sbin/rmcfg Dozo -f /etc/config/qpkg.conf`,
+      ]),
+    );
+    const values = readValues(output);
+    const ends = sizes.map((mib) => values[`large${mib}_progress`]);
+    assert.ok(ends.includes('-1') && ends.includes('3'), `${ends.join(' ')}\n${output}`);
+    for (const mib of sizes) {
+      assert.equal(values[`old${mib}_progress`], '3', output);
+      const isDone = values[`large${mib}_progress`] === '3';
+      assert.equal(values[`large${mib}_runs`], isDone ? '1.3.0' : '1.0.0', `${mib} MiB\n${output}`);
+      assert.equal(values[`left${mib}`], 'Dozo', `${mib} MiB`);
+      if (!isDone) assert.match(values[`large${mib}_says`] ?? '', /volume may be full|MiB are free/, `${mib} MiB`);
+    }
+  });
+
+  it('makes anew at each start what a restart of the NAS has wiped, and writes nowhere without its volume', async () => {
+    const output = await nas(
+      install('old'),
+      `sh ${TARGET}/dozo.sh stop; rm -f /var/dozo`,
+      `sh ${TARGET}/dozo.sh start; echo started=$?; echo link=$(readlink /var/dozo)`,
+      `sh ${TARGET}/dozo.sh stop; mv ${VOLUME} /volume-away`,
+      'sh /volume-away/.qpkg/Dozo/dozo.sh start > /tmp/says 2>&1; echo locked=$?; cat /tmp/says',
+      `[ -e ${VOLUME} ]; echo made=$?`,
+      `mv /volume-away ${VOLUME}`,
+      CLEAN,
+    );
+    const values = readValues(output);
+    assert.deepEqual([values['started'], values['link']], ['0', TARGET], output);
+    assert.deepEqual([values['locked'], values['made']], ['1', '1'], output);
+    assert.match(output, /its volume may be locked/);
+  });
+
+  /** Each problem that other packages for QTS are known for, put into ours on purpose. */
+  const PROBLEMS: [problem: string, edits: LightOptions['edits'], check: () => Promise<void>][] = [
+    [
+      'an installation that is called a success though nothing runs',
+      {
+        'qpkg/install.sh': (text) =>
+          text.replace('if [ "$enabled" = TRUE ] && ! "$target/dozo.sh" start; then', 'if false; then'),
+      },
+      async () => {
+        const values = readValues(await nas(install('old'), install('bad'), CLEAN));
+        assert.equal(values['bad_progress'], '-1');
+        assert.equal(values['bad_runs'], '1.0.0');
+      },
+    ],
+    [
+      'data below the folder of the package',
+      { 'qpkg/install.sh': (text) => text.replace('state=$volume/.dozo_data', 'state=$target/data') },
+      async () => {
+        await nas(install('bad'), `sh ${TARGET}/.uninstall.sh`);
+        const isKept = existsSync(root.path(`${STATE}/asked`));
+        await nas(CLEAN);
+        assert.ok(isKept);
+      },
+    ],
+    [
+      'links that are made at installation only',
+      { 'qpkg/dozo.sh': (text) => text.replace('ln -s "$DOZO_ROOT" /var/dozo || return 1', ':') },
+      async () => {
+        const values = readValues(
+          await nas(
+            install('bad'),
+            'rm -f /var/dozo',
+            `sh ${TARGET}/dozo.sh start`,
+            'echo link=$(readlink /var/dozo)',
+            CLEAN,
+          ),
+        );
+        assert.equal(values['link'], TARGET);
+      },
+    ],
+    [
+      'a disabled package that starts',
+      { 'qpkg/dozo.sh': (text) => text.replace('!= TRUE ]; then', '= NEVER ]; then') },
+      async () => {
+        const values = readValues(
+          await nas(
+            install('bad'),
+            'sh /sbin/setcfg Dozo Enable FALSE -f /etc/config/qpkg.conf',
+            `sh ${TARGET}/dozo.sh start; echo refused=$?`,
+            CLEAN,
+          ),
+        );
+        assert.equal(values['refused'], '1');
+      },
+    ],
+    [
+      'an upgrade that leaves the old version stopped when it fails',
+      { 'qpkg/install.sh': (text) => text.replace('    "$target/dozo.sh" start\n    tell 2', '    tell 2') },
+      async () => {
+        const values = readValues(await nas(install('old'), install('bad'), CLEAN));
+        assert.equal(values['bad_runs'], '1.0.0');
+      },
+    ],
+    [
+      'a removal that takes the neighbour along',
+      { 'qpkg/uninstall.sh': (text) => text.replace('/etc/rcS.d/QS[0-9]*[0-9]Dozo', '/etc/rcS.d/QS*Dozo') },
+      async () => {
+        root.write('etc/rcS.d/QS190MyDozo', '');
+        await nas(install('bad'), `sh ${TARGET}/.uninstall.sh`, CLEAN);
+        assert.ok(existsSync(root.path('etc/rcS.d/QS190MyDozo')));
+      },
+    ],
+    [
+      'a newer version that is overwritten with an older one',
+      { 'qpkg/install.sh': (text) => text.replace('older "$QPKG_VER" "$installed"', 'false') },
+      async () => {
+        const values = readValues(await nas(install('new'), install('bad'), CLEAN));
+        assert.equal(values['bad_runs'], '1.1.0');
+      },
+    ],
+  ];
+
+  for (const [problem, edits, check] of PROBLEMS) {
+    it(`would notice ${problem}`, async () => {
+      const refuses = /success though|left the old|leaves the old/.test(problem);
+      const version = /older one/.test(problem) ? '1.0.5' : '1.2.0';
+      pack('bad', { version, refuses });
+      await check();
+      pack('bad', { version, refuses, edits: edits ?? {} });
+      await assert.rejects(check(), assert.AssertionError, 'the harness does not see it');
+      await nas(CLEAN);
+    });
+  }
+});
