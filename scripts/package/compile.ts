@@ -64,7 +64,14 @@ export function compileAddons(architecture: Architecture, addons: readonly Addon
           ],
           {
             cwd: copy,
-            env: { CC: `${architecture.crossPrefix}gcc`, CXX: `${architecture.crossPrefix}g++`, JOBS: 'max' },
+            env: {
+              CC: `${architecture.crossPrefix}gcc`,
+              CXX: `${architecture.crossPrefix}g++`,
+              JOBS: 'max',
+              // Headers name themselves in what they say when an assertion fails: without the place of the build.
+              CFLAGS: `-ffile-prefix-map=${process.cwd()}=.`,
+              CXXFLAGS: `-ffile-prefix-map=${process.cwd()}=.`,
+            },
           },
         );
         from = join(copy, built);
