@@ -106,7 +106,10 @@ export class HostService {
     await catalogue.transaction(async (tables) => {
       found(await tables.hosts.load(id), 'host', id);
       const machines = new Set((await tables.machines.list({ hostId: id })).map((machine) => machine.id));
-      const job = (await tables.jobs.list()).find((one) => one.machineIds.some((machineId) => machines.has(machineId)));
+      // Those of a selection leave it by themselves.
+      const job = (await tables.jobs.list()).find(
+        (one) => one.selection === null && one.machineIds.some((machineId) => machines.has(machineId)),
+      );
       if (job !== undefined) {
         throw new AppError('CONFLICT', `The job "${job.name}" backs up machines of this host.`, {
           hint: 'Take the machines out of the job, or delete it, first.',
@@ -120,8 +123,9 @@ export class HostService {
           details: { openHolds: holds.length },
         });
       }
-      await tables.machines.removeUnused(id);
       for (const machine of await tables.machines.list({ hostId: id })) await tables.machines.markAbsent(machine.id);
+      await refreshSelections(tables);
+      await tables.machines.removeUnused(id);
       await tables.holds.removeReleased(id);
       await tables.hosts.remove(id);
     });

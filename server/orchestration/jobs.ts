@@ -40,12 +40,14 @@ export class JobService {
     const { catalogue, clock, events } = this.#context;
     await catalogue.transaction(async (tables) => {
       const job = found(await tables.jobs.load(id), 'job', id);
-      await assertUsable(tables, change, id);
+      const { selection = job.selection } = change;
+      const wanted = { ...change, selection };
+      await assertUsable(tables, wanted, id);
       const isChanged = await tables.jobs.change({
         ...job,
         name: change.name,
-        machineIds: await listMachines(tables, change),
-        selection: change.selection,
+        machineIds: await listMachines(tables, wanted),
+        selection,
         repositoryId: change.repositoryId,
         options: change.options,
         revision: change.revision,

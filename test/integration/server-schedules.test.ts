@@ -129,7 +129,47 @@ describe('schedules of a server', { timeout: 180_000 }, () => {
     assert.equal(refused.json.code, 'SELECTION_EMPTY');
     const neither = await lab.send('/jobs', { method: 'POST', body: { name: 'x', repositoryId: ids.repositoryId } });
     assert.equal(neither.status, 400);
-    for (const { id } of [job, empty]) await lab.call('DELETE', `/jobs/${id}`);
+    // Who edits without knowing of rules does not lose them.
+    const { id, name, machineIds, repositoryId, options, revision } = await lab.call('GET', `/jobs/${job.id}`);
+    const edited = { name: `${name} 2`, machineIds: machineIds.slice(1), repositoryId, options, revision };
+    const kept = await lab.call('PUT', `/jobs/${id}`, edited);
+    assert.deepEqual(kept.machineIds, machineIds);
+    assert.equal(kept.selection.include[0].path, '[ds1] *');
+    for (const made of [job, empty]) await lab.call('DELETE', `/jobs/${made.id}`);
+    lab.script({});
+  });
+
+  it('takes urgent jobs first, one task at a time when told so', async () => {
+    await lab.call('PATCH', '/settings', { tasksPerWorker: 1, tasksPerHost: 16, tasksPerDatastore: 16 });
+    await lab.until(async () => {
+      const { workers } = await lab.call('GET', '/system');
+      return workers[0]?.concurrency === 1 && workers[0].limitedBy !== 'configuration' ? true : null;
+    }, 'the worker to hear of it');
+    lab.script({ backupMs: 1_500 });
+    const parts: Record<string, string[]> = {};
+    const begin = async (priority: string): Promise<void> => {
+      const made = {
+        name: priority,
+        machineIds: ids.machineIds,
+        repositoryId: ids.repositoryId,
+        options: { priority },
+      };
+      const job = await lab.call('POST', '/jobs', made);
+      const run = await lab.call('POST', `/jobs/${job.id}/run`, {});
+      parts[priority] = (await lab.call('GET', `/runs/${run.id}`)).parts.map((part: Answer) => part.id);
+      runs.push(run.id);
+    };
+    const runs: string[] = [];
+    for (const priority of ['normal', 'low', 'high']) await begin(priority);
+    for (const id of runs) assert.equal((await lab.waitForRun(id)).state, 'success');
+
+    const tasks = lab.journal('backup-start').map((entry) => String(entry['task']));
+    const last = (priority: string): number => Math.max(...(parts[priority] ?? []).map((id) => tasks.indexOf(id)));
+    const first = (priority: string): number => Math.min(...(parts[priority] ?? []).map((id) => tasks.indexOf(id)));
+    // The first task began before there were others.
+    assert.ok(last('high') < last('normal'));
+    assert.ok(last('normal') < first('low'));
+    await lab.call('PATCH', '/settings', { tasksPerWorker: null });
     lab.script({});
   });
 

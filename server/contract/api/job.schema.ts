@@ -44,7 +44,7 @@ const jobShape = {
 
 const NO_MACHINE = { path: ['machineIds'], error: 'must name a machine, or there must be a selection' };
 
-function hasMachines({ machineIds, selection }: { machineIds: string[]; selection: unknown }): boolean {
+function hasMachines({ machineIds, selection }: { machineIds: string[]; selection?: unknown }): boolean {
   return machineIds.length > 0 || selection !== null;
 }
 
@@ -53,7 +53,12 @@ export type JobInput = z.infer<typeof jobInputSchema>;
 
 /** `revision` is the one that was read: an edit made meanwhile by someone else is not overwritten. */
 export const jobChangeSchema = z
-  .strictObject({ ...jobShape, revision: z.number().int() })
+  .strictObject({
+    ...jobShape,
+    /** Stays as it is when absent: who edits without knowing of rules does not lose them. */
+    selection: selectionSchema.nullable().optional(),
+    revision: z.number().int(),
+  })
   .refine(hasMachines, NO_MACHINE);
 
 export const jobRunSchema = z.strictObject({
