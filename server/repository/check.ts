@@ -5,7 +5,7 @@ import { systemClock, type Logger } from '../runtime/index.ts';
 import { ChunkIndex } from './chunk-index.ts';
 import type { CodecPool } from './codec-pool.ts';
 import { readCondemnedLists } from './condemned.ts';
-import { readDamagedCopies } from './damaged-copies.ts';
+import { publishDamagedCopies, readDamagedCopies, type DamagedCopies } from './damaged-copies.ts';
 import { readEvidence } from './evidence.ts';
 import { readHeader, type RepositoryHeader } from './header.ts';
 import { parseSlot } from './key-slot.ts';
@@ -75,11 +75,16 @@ class Check {
   readonly #pool: CodecPool;
   readonly #header: RepositoryHeader;
   readonly #options: CheckOptions;
+  readonly #pointDamages: Damage[] = [];
+  readonly #logger: Logger;
+  readonly #clock = systemClock;
   readonly #marks: PointMarks;
   readonly #purged = new Set<string>();
   readonly #damages: Damage[] = [];
   /** Packs that are there, by number: rows known to be damaged. */
   readonly #badRows = new Map<number, Map<number, string>>();
+  /** Packs of which every byte was read. */
+  readonly #hashed = new Set<number>();
   readonly #presentPacks = new Set<string>();
   readonly #points: PointContent[] = [];
   readonly #badCopies: { id: string; name: string; why: string }[] = [];
@@ -104,6 +109,7 @@ class Check {
       logger,
     });
     this.#marks = new PointMarks({ storage: catalog.storage, keys: catalog.keys, clock: systemClock });
+    this.#logger = logger;
     this.#pool = context.pool;
     this.#header = context.header;
     this.#options = options;
@@ -121,12 +127,19 @@ class Check {
       }
     });
     await this.#catalog.refresh();
-    await this.#checkPacks();
-    await this.#checkIndex();
+    const part = await this.#checkPacks();
+    if (part === null) await this.#checkIndex();
     await this.#checkSmallFiles();
-    await this.#loadPoints();
-    for (const point of this.#points) await this.#walkPoint(point, null);
-    if (this.#bad.size > 0) await this.#nameAffected();
+    if (part === null || this.#badCopies.length > 0) {
+      await this.#checkPoints();
+      // Something may have been moved or removed for good beside the check: only what is bad twice is.
+      if (this.#bad.size > 0) {
+        await this.#lookAgain();
+        await this.#checkPoints();
+      }
+      if (this.#bad.size > 0) await this.#nameAffected();
+    }
+    if (this.#options.noteDamage === true) await this.#noteDamage();
     for (const { id, name, why } of this.#badCopies) {
       if (this.#bad.has(id)) continue;
       const text = `Chunk ${id} in ${name} is damaged: ${why}. No version needs this copy.`;
@@ -139,7 +152,8 @@ class Check {
       packs: this.#packs,
       chunks: this.#chunks,
       readBytes: this.#readBytes,
-      damages: this.#damages,
+      part,
+      damages: [...this.#damages, ...this.#pointDamages],
     };
   }
 
@@ -154,7 +168,7 @@ class Check {
     }
   }
 
-  async #checkPacks(): Promise<void> {
+  async #checkPacks(): Promise<CheckReport['part']> {
     const packs: { name: string; packId: string; sizeBytes: number }[] = [];
     for await (const { name, sizeBytes } of this.#catalog.storage.list(PACKS_FOLDER)) {
       const packId = packIdOfName(name);
@@ -163,9 +177,69 @@ class Check {
       this.#presentPacks.add(packId);
       this.#totalBytes += sizeBytes;
     }
-    for (const { name, packId, sizeBytes } of packs) {
+    const totalBytes = this.#totalBytes;
+    const chosen = this.#options.part === undefined ? packs : choosePart(packs, this.#options.part);
+    this.#totalBytes = chosen.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+    const deadlineMs = this.#clock.monotonicMs() + (this.#options.part?.timeMs ?? Infinity);
+    let verifiedBytes = 0;
+    let last: string | null = null;
+    for (const { name, packId, sizeBytes } of chosen) {
       this.#packs += 1;
-      await this.#guard(name, () => this.#checkPack(name, packId, sizeBytes));
+      await this.#guard(name, () => this.#checkPackIfThere(name, packId, sizeBytes));
+      verifiedBytes += sizeBytes;
+      last = packId;
+      if (this.#clock.monotonicMs() > deadlineMs) break;
+    }
+    if (this.#options.part === undefined) return null;
+    const isThrough = last === null || packs.every(({ packId }) => packId <= last);
+    return { verifiedBytes, totalBytes, nextAfter: isThrough ? null : last };
+  }
+
+  /** One that a collector removes beside the check is no damage; what versions need of it is looked for later. */
+  async #checkPackIfThere(name: string, packId: string, sizeBytes: number): Promise<void> {
+    try {
+      await this.#checkPack(name, packId, sizeBytes);
+    } catch (error) {
+      if (!isAppError(error) || error.code !== 'NOT_FOUND') throw error;
+      this.#presentPacks.delete(packId);
+    }
+  }
+
+  async #checkPoints(): Promise<void> {
+    this.#bad.clear();
+    this.#goodPages.clear();
+    this.#points.length = 0;
+    this.#pointDamages.length = 0;
+    await this.#loadPoints();
+    for (const point of this.#points) await this.#walkPoint(point, null);
+  }
+
+  async #lookAgain(): Promise<void> {
+    const { storage } = this.#catalog;
+    await this.#catalog.refresh();
+    this.#presentPacks.clear();
+    for await (const name of storage.listNames(PACKS_FOLDER)) {
+      const packId = packIdOfName(name);
+      if (packId !== null) this.#presentPacks.add(packId);
+    }
+    for (const [pointId, fate] of await this.#marks.loadAll()) if (fate.purged) this.#purged.add(pointId);
+  }
+
+  /** What is noted already is not noted again. A store that takes nothing more keeps the check from nothing. */
+  async #noteDamage(): Promise<void> {
+    const { storage, keys } = this.#catalog;
+    const copies: DamagedCopies['copies'] = [];
+    for (const [number, bad] of this.#badRows) {
+      const { packId, badRows } = this.#catalog.pack(number);
+      const rows = [...bad.keys()].filter((row) => badRows?.has(row) !== true);
+      if (rows.length > 0) copies.push({ pack: packId, rows });
+    }
+    if (copies.length === 0) return;
+    try {
+      await publishDamagedCopies(storage, { atMs: systemClock.nowMs(), copies }, keys);
+    } catch (error) {
+      if (!isAppError(error)) throw error;
+      this.#logger.warn({ error: error.message }, 'damage could not be noted');
     }
   }
 
@@ -190,8 +264,10 @@ class Check {
         affects: [],
       });
     }
-    if (this.#options.depth === 'hashes' && number !== undefined) await this.#hashPack(name, number, table);
-    else this.#progress(fileBytes);
+    if (this.#options.depth === 'hashes' && number !== undefined) {
+      this.#hashed.add(number);
+      await this.#hashPack(name, number, table);
+    } else this.#progress(fileBytes);
   }
 
   async #readTable(name: string, packId: string, fileBytes: number): Promise<PackTable> {
@@ -312,7 +388,7 @@ class Check {
       } catch (error) {
         if (!isAppError(error) || !isDamage(error)) throw error;
         const affects = [{ pointId, machineName: '', diskKey: '', extents: [] }];
-        this.#damages.push({ code: error.code, text: error.message, name, affects });
+        this.#pointDamages.push({ code: error.code, text: error.message, name, affects });
       }
     }
     const roots = new Map(this.#points.map(({ manifest }) => [manifest.pointId, manifest.rootHash]));
@@ -320,7 +396,7 @@ class Check {
       const { previousPointId, previousRootHash, pointId, machineName } = manifest;
       const found = previousPointId === null ? undefined : roots.get(previousPointId);
       if (found === undefined || previousRootHash === null || found === previousRootHash) continue;
-      this.#damages.push({
+      this.#pointDamages.push({
         code: 'REPOSITORY_MANIFEST_DAMAGED',
         text: `Version ${pointId} names another root hash for the version before it (${String(previousPointId)}) than that version has.`,
         name: `${POINTS_FOLDER}/${pointId}.point`,
@@ -404,9 +480,10 @@ class Check {
   async #checkChunk(id: Buffer, lengthBytes: number): Promise<void> {
     let bad: BadChunk | null = null;
     for await (const { pack, row, form } of this.#catalog.places(id, 'read')) {
-      const { packId } = this.#catalog.pack(pack);
+      const { packId, badRows } = this.#catalog.pack(pack);
       const name = packName(packId);
-      const why = this.#badRows.get(pack)?.get(row);
+      const isNoted = badRows?.has(row) === true && !this.#hashed.has(pack);
+      const why = this.#badRows.get(pack)?.get(row) ?? (isNoted ? 'an earlier check found it damaged' : undefined);
       if (!this.#presentPacks.has(packId)) {
         bad = { code: 'REPOSITORY_CHUNK_MISSING', name, why: `${name} is gone` };
       } else if (why !== undefined) {
@@ -446,6 +523,21 @@ class Check {
     this.#doneBytes = Math.min(this.#totalBytes, this.#doneBytes + bytes);
     this.#options.progress?.({ bytes: this.#doneBytes, totalBytes: this.#totalBytes });
   }
+}
+
+type PackFile = { name: string; packId: string; sizeBytes: number };
+
+/** From the pack after the last one on, to the end of the store at most; at least one. */
+function choosePart(packs: readonly PackFile[], { after, bytesMax }: NonNullable<CheckOptions['part']>): PackFile[] {
+  const chosen: PackFile[] = [];
+  let bytes = 0;
+  for (const pack of [...packs].sort((a, b) => (a.packId < b.packId ? -1 : 1))) {
+    if (after !== null && pack.packId <= after) continue;
+    if (bytes >= bytesMax) break;
+    chosen.push(pack);
+    bytes += pack.sizeBytes;
+  }
+  return chosen;
 }
 
 interface WalkedDisk {

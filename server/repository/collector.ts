@@ -8,7 +8,7 @@ import { readEvidence, replaceEvidence } from './evidence.ts';
 import { readHeader, type RepositoryHeader } from './header.ts';
 import { encodeSegment, parseSegment, SEGMENT_TARGET_BYTES } from './index-segment.ts';
 import { publishJson } from './json-file.ts';
-import { indexName, packName, pointIdOfName, pointName, POINTS_FOLDER } from './layout.ts';
+import { CONDEMNED_FOLDER, indexName, packName, pointIdOfName, pointName, POINTS_FOLDER } from './layout.ts';
 import { Liveness } from './liveness.ts';
 import type { PackCatalog, PackEntry } from './pack-catalog.ts';
 import type { PackTable } from './pack-format.ts';
@@ -471,6 +471,18 @@ class Collector {
     await this.#compactIndex();
     await this.#removeDamagedRecords();
     await this.#removeOverSessions();
+    await this.#removeLoneVerdicts();
+  }
+
+  /** Left by a cut between the removal of a list and of its verdict. */
+  async #removeLoneVerdicts(): Promise<void> {
+    const { storage } = this.#catalog;
+    const names = new Set<string>();
+    for await (const name of storage.listNames(CONDEMNED_FOLDER)) names.add(name);
+    for (const name of names) {
+      const list = name.replace(/\.verdict$/, '.condemned');
+      if (!names.has(list) && !(await storage.exists(list))) await removeIfThere(storage, name);
+    }
   }
 
   /** Records of a session whose point is there would outlive the point, and keep what it held. */

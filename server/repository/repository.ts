@@ -244,6 +244,10 @@ export interface CommitRequest {
 export interface CheckOptions {
   /** `structure`: everything is where it must be; `hashes`: every byte read and hashed as well. */
   depth: 'structure' | 'hashes';
+  /** Only some packs are looked at, in the order of their names: a rotating check in portions. */
+  part?: { after: string | null; bytesMax: number; timeMs: number };
+  /** Copies that are found damaged are noted in the repository: nothing builds on them any more. */
+  noteDamage?: boolean;
   signal?: AbortSignal;
   progress?(done: { bytes: number; totalBytes: number }): void;
 }
@@ -254,6 +258,8 @@ export interface CheckReport {
   packs: number;
   chunks: number;
   readBytes: number;
+  /** Of a check in portions: bytes of packs, and where the next portion begins; null: the store is through. */
+  part: { verifiedBytes: number; totalBytes: number; nextAfter: string | null } | null;
   /** Empty: all is well. */
   damages: Damage[];
 }

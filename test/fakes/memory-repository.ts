@@ -134,7 +134,7 @@ export class MemoryRepository implements Repository {
 
   check(): Promise<CheckReport> {
     const points = this.points.length;
-    return Promise.resolve({ depth: 'hashes', points, packs: 0, chunks: 0, readBytes: 0, damages: [] });
+    return Promise.resolve({ depth: 'hashes', points, packs: 0, chunks: 0, readBytes: 0, part: null, damages: [] });
   }
 
   stats(): Promise<RepositoryStats> {

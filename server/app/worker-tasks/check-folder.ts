@@ -10,26 +10,35 @@ export async function checkFolder(
   context: TaskContext,
   clock: Clock,
 ): Promise<CheckResult> {
-  const speed = new SpeedMeter(clock);
-  let seenBytes = 0;
   return repository.check({
     depth,
+    noteDamage: true,
     signal: context.signal,
-    progress: ({ bytes, totalBytes }) => {
-      speed.add(Math.max(0, bytes - seenBytes));
-      seenBytes = bytes;
-      const bytesPerSecond = speed.bytesPerSecond();
-      context.report({
-        kind: 'progress',
-        progress: {
-          stage: 'verifying',
-          totalBytes,
-          doneBytes: bytes,
-          bytesPerSecond,
-          remainingSeconds: bytesPerSecond === 0 ? null : Math.round((totalBytes - bytes) / bytesPerSecond),
-          disks: [],
-        },
-      });
-    },
+    progress: createCheckProgress(context, clock),
   });
+}
+
+/** Tells the server how far a check is, with its speed. */
+export function createCheckProgress(
+  context: TaskContext,
+  clock: Clock,
+): (done: { bytes: number; totalBytes: number }) => void {
+  const speed = new SpeedMeter(clock);
+  let seenBytes = 0;
+  return ({ bytes, totalBytes }) => {
+    speed.add(Math.max(0, bytes - seenBytes));
+    seenBytes = bytes;
+    const bytesPerSecond = speed.bytesPerSecond();
+    context.report({
+      kind: 'progress',
+      progress: {
+        stage: 'verifying',
+        totalBytes,
+        doneBytes: bytes,
+        bytesPerSecond,
+        remainingSeconds: bytesPerSecond === 0 ? null : Math.round((totalBytes - bytes) / bytesPerSecond),
+        disks: [],
+      },
+    });
+  };
 }

@@ -3,6 +3,7 @@ import type { MaintenanceResult } from '../../contract/task-result.ts';
 import type { WorkerTask } from '../../contract/task.ts';
 import type { TaskContext } from '../../queue/index.ts';
 import type { CollectStage, KeptRepository } from '../../repository/index.ts';
+import { createCheckProgress } from './check-folder.ts';
 import { formatBytes, type Clock } from '../../runtime/index.ts';
 
 const STAGES: Record<CollectStage, RunStage> = {
@@ -12,7 +13,7 @@ const STAGES: Record<CollectStage, RunStage> = {
   removing: 'finishing',
 };
 
-/** Ends deletions whose time is over and removes what no version needs, telling how far it is. */
+/** Ends deletions whose time is over, removes what no version needs, reads a part again; tells how far it is. */
 export async function maintainFolder(
   repository: KeptRepository,
   task: Extract<WorkerTask, { kind: 'maintenance' }>,
@@ -46,5 +47,20 @@ export async function maintainFolder(
       { runs: waitingFor.length },
     );
   }
-  return { ...report, verification: null, damages: [] };
+  if (task.verify === null) return { ...report, verification: null, damages: [] };
+  const { part: verification, damages } = await repository.check({
+    depth: 'hashes',
+    part: task.verify,
+    noteDamage: true,
+    signal: context.signal,
+    progress: createCheckProgress(context, clock),
+  });
+  if (verification !== null) {
+    const { verifiedBytes, totalBytes } = verification;
+    say('MAINTENANCE_VERIFIED', `${formatBytes(verifiedBytes)} of ${formatBytes(totalBytes)} were read again.`, {
+      verifiedBytes,
+      totalBytes,
+    });
+  }
+  return { ...report, verification, damages };
 }

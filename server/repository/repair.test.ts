@@ -1,0 +1,173 @@
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { cp, mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { describe, it } from 'node:test';
+import { MemoryStorage } from '../../test/fakes/memory-storage.ts';
+import { CHUNK, commitDisk, readByStream, request, withRepository } from '../../test/fakes/small-repository.ts';
+import { openLocalStorage } from '../storage/index.ts';
+import { createRepository, openRepository, type CheckOptions } from './index.ts';
+
+const SIZE_BYTES = 10 * CHUNK + 5;
+const NOW = { patienceMs: 0 };
+const NOTED: CheckOptions = { depth: 'hashes', noteDamage: true };
+
+function noise(seed: string): Buffer {
+  return createHash('shake256', { outputLength: SIZE_BYTES }).update(seed).digest();
+}
+
+/** Changes one byte within the chunks of a data pack. */
+function rot(storage: MemoryStorage): string {
+  for (const [name, { data }] of storage.disk.files) {
+    if (!name.startsWith('packs/') || data.readUInt32LE(12) !== 0) continue;
+    data[64 + 3 * CHUNK] = (data[64 + 3 * CHUNK] ?? 0) ^ 1;
+    return name;
+  }
+  throw new Error('there is no data pack');
+}
+
+describe('a chunk that a check found damaged', () => {
+  it('is named to disk, range and version, stored again by the next backup, and gone after a collection', async () => {
+    await withRepository(async ({ storage }) => {
+      const open = () => openRepository({ storage: new MemoryStorage(storage.disk), threads: 0 });
+      const content = noise('one');
+      const writer = await open();
+      const { pointId } = await commitDisk(writer, 'one', content);
+      await writer.close();
+      rot(storage);
+
+      const checker = await open();
+      const [damage, ...others] = (await checker.check(NOTED)).damages;
+      assert.deepEqual(others, []);
+      assert.equal(damage?.code, 'REPOSITORY_CHUNK_DAMAGED');
+      assert.deepEqual(damage.affects, [
+        { pointId, machineName: 'web', diskKey: 'd0', extents: [{ offsetBytes: 3 * CHUNK, lengthBytes: CHUNK }] },
+      ]);
+      // Without reading anything again it is known, and noted once.
+      assert.equal((await checker.check({ depth: 'structure' })).damages.length, 1);
+      await checker.check(NOTED);
+      const notes = (): string[] => [...storage.disk.files.keys()].filter((name) => name.startsWith('damaged/'));
+      assert.equal(notes().length, 1);
+      await checker.close();
+
+      // The machine still has it: the next full read brings it, and both versions are whole.
+      const backup = await open();
+      const next = await commitDisk(backup, 'two', content, { createdAtMs: 1_800_000_000_000 });
+      assert.ok(next.disks[0]?.stats.newBytes === CHUNK, 'the damaged chunk alone is stored again');
+      for (const id of [pointId, next.pointId]) {
+        assert.ok((await readByStream(await (await backup.openPoint(id)).openDisk('d0'))).equals(content));
+      }
+      await backup.collect(NOW);
+      assert.deepEqual(notes(), []);
+      assert.deepEqual((await backup.check({ depth: 'hashes' })).damages, []);
+      await backup.close();
+    });
+  });
+
+  it('is not taken over from a base', async () => {
+    await withRepository(async ({ storage }) => {
+      const repository = await openRepository({ storage: new MemoryStorage(storage.disk), threads: 0 });
+      const { pointId } = await commitDisk(repository, 'one', noise('one'));
+      rot(storage);
+      await repository.check(NOTED);
+      const fresh = await openRepository({ storage: new MemoryStorage(storage.disk), threads: 0 });
+      const base = await (await fresh.openPoint(pointId)).openDisk('d0');
+      const session = await fresh.startWrite({ sessionId: 'two' });
+      await assert.rejects(session.openDisk({ key: 'd0', sizeBytes: SIZE_BYTES, base }), {
+        code: 'REPOSITORY_CHUNK_DAMAGED',
+      });
+      await session.abort();
+      await fresh.close();
+      await repository.close();
+    });
+  });
+});
+
+describe('a rotating check', () => {
+  it('reads all packs in portions, and finds damage in the portion that it is in', async () => {
+    await withRepository(async ({ storage }) => {
+      const repository = await openRepository({ storage: new MemoryStorage(storage.disk), threads: 0 });
+      for (const name of ['one', 'two', 'three']) await commitDisk(repository, name, noise(name));
+      const rotten = rot(storage);
+      const packs = [...storage.disk.files.keys()].filter((name) => name.startsWith('packs/'));
+      let after: string | null = null;
+      let rounds = 0;
+      let verifiedBytes = 0;
+      const found: string[] = [];
+      do {
+        const report = await repository.check({ ...NOTED, part: { after, bytesMax: 1, timeMs: 60_000 } });
+        assert.equal(report.packs, 1);
+        found.push(...report.damages.map(({ name }) => name));
+        verifiedBytes += report.part?.verifiedBytes ?? 0;
+        after = report.part?.nextAfter ?? null;
+        if (after === null) assert.equal(verifiedBytes, report.part?.totalBytes);
+        rounds += 1;
+      } while (after !== null);
+      assert.equal(rounds, packs.length);
+      assert.ok(found.includes(rotten));
+      await repository.close();
+    });
+  });
+
+  it('stops when its time is over and says where it goes on', async () => {
+    await withRepository(async ({ storage }) => {
+      const repository = await openRepository({ storage: new MemoryStorage(storage.disk), threads: 0 });
+      for (const name of ['one', 'two', 'three']) await commitDisk(repository, name, noise(name));
+      const { part } = await repository.check({ ...NOTED, part: { after: null, bytesMax: 1e12, timeMs: 0 } });
+      assert.notEqual(part?.nextAfter, null);
+      assert.ok((part?.verifiedBytes ?? 0) < (part?.totalBytes ?? 0));
+      await repository.close();
+    });
+  });
+});
+
+describe('a folder that was copied in the middle of a run', () => {
+  it('opens with all versions of before, and the run goes on in it', async () => {
+    const folder = await mkdtemp(path.join(tmpdir(), 'dozo-copied-'));
+    try {
+      const from = path.join(folder, 'from');
+      const to = path.join(folder, 'to');
+      await mkdir(from);
+      const repository = await createRepository({
+        storage: await openLocalStorage({ folder: from }),
+        chunkSizeBytes: CHUNK,
+        threads: 0,
+      });
+      const { pointId } = await commitDisk(repository, 'one', noise('one'));
+      const session = await repository.startWrite({ sessionId: 'two' });
+      const disk = await session.openDisk({ key: 'd0', sizeBytes: SIZE_BYTES, base: null });
+      await disk.write(0, noise('two').subarray(0, 5 * CHUNK));
+      await session.checkpoint({ delivered: 5 * CHUNK });
+      await disk.write(5 * CHUNK, noise('two').subarray(5 * CHUNK));
+
+      // As rsync does: folder by folder, while the run goes on and commits.
+      const copying = cp(from, to, { recursive: true, filter: (name) => path.basename(name) !== 'tmp' });
+      await disk.finish();
+      await copying;
+      const { pointId: second } = await session.commit(request({ createdAtMs: 1_800_000_000_000 }));
+      await repository.close();
+
+      const copy = await openRepository({ storage: await openLocalStorage({ folder: to }), threads: 0 });
+      assert.deepEqual(
+        (await copy.listPoints()).map((point) => point.pointId),
+        [pointId],
+      );
+      assert.ok((await readByStream(await (await copy.openPoint(pointId)).openDisk('d0'))).equals(noise('one')));
+      assert.deepEqual((await copy.check({ depth: 'hashes' })).damages, []);
+      const resumed = await copy.startWrite({ sessionId: 'two' });
+      const again = await resumed.openDisk({ key: 'd0', sizeBytes: SIZE_BYTES, base: null });
+      assert.equal(again.resumed, true);
+      await again.write(5 * CHUNK, noise('two').subarray(5 * CHUNK));
+      await again.finish();
+      const manifest = await resumed.commit(request({ createdAtMs: 1_800_000_000_000 }));
+      assert.equal(manifest.pointId, second);
+      assert.ok((await readByStream(await (await copy.openPoint(second)).openDisk('d0'))).equals(noise('two')));
+      assert.equal((await copy.collect({ patienceMs: 0 })).state, 'done');
+      assert.deepEqual((await copy.check({ depth: 'hashes' })).damages, []);
+      await copy.close();
+    } finally {
+      await rm(folder, { recursive: true });
+    }
+  });
+});
