@@ -229,6 +229,8 @@ export class RunKeeper {
   /** What workers are held to as of now. Said every time, since Redis may have forgotten it. */
   async #publishLimits(): Promise<void> {
     const { catalogue, queue, clock } = this.#context;
+    // Where there is nothing to hand over, nothing waits for a Redis that is away.
+    if (!queue.isUp()) return;
     const { throttle, tasksPerWorker } = await loadSettings(catalogue);
     const nowMs = clock.nowMs();
     const runBytesPerSecond: Record<string, number> = {};
