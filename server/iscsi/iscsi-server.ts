@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { AppError } from '../errors/index.ts';
-import { MIB, silentLogger, systemClock, type Clock, type Logger } from '../runtime/index.ts';
+import { KIB, MIB, silentLogger, systemClock, type Clock, type Logger } from '../runtime/index.ts';
 import type { BackingDisk } from './backing-disk.ts';
 import { identityOf, type UnitIdentity } from './device-pages.ts';
 import { LogicalUnit } from './logical-unit.ts';
@@ -15,6 +15,8 @@ const LOGIN_SEGMENT_BYTES_MAX = 8192;
 /** Bytes that wait for a peer that does not read; beyond it nothing more is read from it. */
 const UNSENT_BYTES_MAX = 8 * MIB;
 const SECRET_CHARACTERS_MIN = 12;
+/** Smaller chunks of the socket are left to the collector. */
+const FREED_BYTES_MIN = 16 * KIB;
 
 export interface IscsiLimits {
   /** Connections that have not logged in yet, of all peers. */
@@ -313,6 +315,9 @@ class Connection {
     } catch (error) {
       this.#fail(error);
     }
+    // Nobody looks at it any more. Given back at once, large chunks neither pile up nor call the collector.
+    const isOwn = chunk.length === chunk.buffer.byteLength && chunk.length >= FREED_BYTES_MIN;
+    if (isOwn && this.#reader.reusesData) (chunk.buffer as ArrayBuffer).transfer(0);
     if (this.#socket.writableLength > UNSENT_BYTES_MAX) this.#socket.pause();
   }
 

@@ -2,13 +2,14 @@
  * The iSCSI target against Debian's tgt on the same raw file, and the ingest disk against the chunker alone, in turns:
  * `node test/bench/iscsi.ts IMAGE [ROUNDS]`. IMAGE is read and written over; what it holds stays. The initiators are
  * libiscsi's `iscsi-perf` (reads) and QEMU's (`qemu-img bench -w`, `qemu-img convert`). Prints medians and the medians
- * of the rounds' ratios as Markdown. Needs root for tgt, and the packages of `scripts/setup test`.
+ * of the rounds' ratios as Markdown. Dozo's processes get the settings of its workers. Needs root for tgt, and the packages of `scripts/setup test`.
  */
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { existsSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { loadavg } from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
+import { SMALL_PROCESS } from '../../server/app/small-process.ts';
 import type { TargetOrder } from './iscsi-target.ts';
 
 const [image, roundsText = '3'] = process.argv.slice(2);
@@ -21,7 +22,7 @@ const OWN_INITIATOR = 'iqn.2020-01.test.dozo:own';
 const [USER, SECRET] = ['initiator', 'a-secret-of-a-run'];
 const TGT_PORT = 23_261;
 const TGT_CONTROL = '97';
-const READ_SECONDS = '4';
+const READ_SECONDS = '3';
 
 /** A target that answers, and what it is reached by. */
 interface Served {
@@ -32,8 +33,10 @@ interface Served {
 }
 
 async function serveByDozo(kind: TargetOrder['kind'], file: string): Promise<Served & { ended: Promise<void> }> {
-  const child = spawn(process.execPath, [path.join(import.meta.dirname, 'iscsi-target.ts')], {
+  const program = path.join(import.meta.dirname, 'iscsi-target.ts');
+  const child = spawn(process.execPath, [...SMALL_PROCESS.execArgv, program], {
     stdio: ['pipe', 'pipe', 'inherit'],
+    env: { ...process.env, ...SMALL_PROCESS.environment },
   });
   const initiators = [OWN_INITIATOR, 'iqn.2008-11.org.linux-kvm'];
   const order: TargetOrder = {
@@ -115,8 +118,15 @@ function writeRate(url: string): number {
   return (count * 2 ** 20) / 1e6 / seconds;
 }
 
+/** Several initiators that write at full speed: what each disk more costs. */
+async function writeAtOnce(url: string, sessions: number): Promise<void> {
+  const args = ['bench', '-w', '-c', '256', '-d', '8', '-s', '1M', '-t', 'none', '-f', 'raw', url];
+  const writers = Array.from({ length: sessions }, () => spawn('qemu-img', args, { stdio: 'ignore' }));
+  await Promise.all(writers.map(async (writer) => await new Promise((resolve) => writer.once('exit', resolve))));
+}
+
 const rates = new Map<string, { dozo: number[]; other: number[] }>();
-const peaks = { dozo: 0, tgt: 0, ingest: 0 };
+const peaks = { idle: 0, dozo: 0, four: 0, tgt: 0, ingestIdle: 0, ingest: 0 };
 
 function note(name: string, side: 'dozo' | 'other', value: number): void {
   const row = rates.get(name) ?? { dozo: [], other: [] };
@@ -124,11 +134,18 @@ function note(name: string, side: 'dozo' | 'other', value: number): void {
   rates.set(name, row);
 }
 
-function measure(served: Served, side: 'dozo' | 'other'): void {
-  note('sequential read, 1 MiB, 8 at a time', side, readRate(served.url, 2048, 8, 'sequential'));
-  note('random read, 4 KiB, 1 at a time', side, readRate(served.url, 8, 1, 'random'));
-  note('random read, 4 KiB, 32 at a time', side, readRate(served.url, 8, 32, 'random'));
-  note('sequential write, 1 MiB, 8 at a time', side, writeRate(served.url));
+/** Each of the two right after the other, so that both meet the same load of the machine. */
+function compare(dozo: Served, tgt: Served): void {
+  const steps: [name: string, rate: (url: string) => number][] = [
+    ['sequential read, 1 MiB, 8 at a time', (url) => readRate(url, 2048, 8, 'sequential')],
+    ['random read, 4 KiB, 1 at a time', (url) => readRate(url, 8, 1, 'random')],
+    ['random read, 4 KiB, 32 at a time', (url) => readRate(url, 8, 32, 'random')],
+    ['sequential write, 1 MiB, 8 at a time', writeRate],
+  ];
+  for (const [name, rate] of steps) {
+    note(name, 'dozo', rate(dozo.url));
+    note(name, 'other', rate(tgt.url));
+  }
 }
 
 const load = (loadavg()[0] ?? 0).toFixed(1);
@@ -136,11 +153,13 @@ const written = path.join(path.dirname(IMAGE), 'iscsi-bench.img');
 for (let round = 0; round < Number(roundsText); round += 1) {
   run('cp', [IMAGE, written]);
   const dozo = await serveByDozo('file', written);
-  measure(dozo, 'dozo');
-  peaks.dozo = Math.max(peaks.dozo, dozo.peakMemoryBytes());
-  await dozo.close();
   const tgt = await serveByTgt(written);
-  measure(tgt, 'other');
+  peaks.idle = Math.max(peaks.idle, dozo.peakMemoryBytes());
+  compare(dozo, tgt);
+  peaks.dozo = Math.max(peaks.dozo, dozo.peakMemoryBytes());
+  await writeAtOnce(dozo.url, 4);
+  peaks.four = Math.max(peaks.four, dozo.peakMemoryBytes());
+  await dozo.close();
   peaks.tgt = Math.max(peaks.tgt, tgt.peakMemoryBytes());
   await tgt.close();
 
@@ -148,6 +167,7 @@ for (let round = 0; round < Number(roundsText); round += 1) {
   const name = 'ingest of the image, to the commit';
   const startedMs = performance.now();
   const ingest = await serveByDozo('ingest', FOLDER);
+  peaks.ingestIdle = Math.max(peaks.ingestIdle, ingest.peakMemoryBytes());
   const convert = ['convert', '-n', '-W', '-m', '8', '-t', 'none', '-S', '0', '-f', 'raw', '-O', 'raw', IMAGE];
   const child = spawn('qemu-img', [...convert, ingest.url], { stdio: 'inherit' });
   const watch = setInterval(() => (peaks.ingest = Math.max(peaks.ingest, ingest.peakMemoryBytes())), 50);
@@ -172,5 +192,6 @@ for (const [name, { dozo, other }] of rates) {
 }
 const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(0);
 console.log(
-  `\nPeak memory: Dozo's target ${megabytes(peaks.dozo)} MB, tgt ${megabytes(peaks.tgt)} MB, the ingest process ${megabytes(peaks.ingest)} MB.`,
+  `\nPeak memory: Dozo's target ${megabytes(peaks.dozo)} MB (${megabytes(peaks.idle)} MB before the first login, ${megabytes(peaks.four)} MB with four sessions more), ` +
+    `tgt ${megabytes(peaks.tgt)} MB, the ingest process ${megabytes(peaks.ingest)} MB (${megabytes(peaks.ingestIdle)} MB before).`,
 );

@@ -96,14 +96,16 @@ export class IscsiClones {
   /** Takes back what the host was changed by. Idempotent. @throws HOST_COMMAND_FAILED */
   async dispose(): Promise<void> {
     const place = this.#place;
-    if (place !== null) {
+    try {
+      if (place === null) return;
       await removeHoldTargets(this.#context.shell, this.#hold);
       const undone = await takeBackChanges(this.#context.shell, this.#context.clock, place);
       this.#context.logger.debug({ undone }, 'iSCSI settings of the host are as before');
       this.#place = null;
+    } finally {
+      await this.#lease?.release();
+      this.#lease = null;
     }
-    await this.#lease?.release();
-    this.#lease = null;
   }
 
   /** The host's adapter and our portal, able to reach each other. */
