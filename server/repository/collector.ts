@@ -367,7 +367,9 @@ class Collector {
   async #waitForSessions(): Promise<boolean> {
     const { clock } = this.#context;
     const { namesLagMs = 0 } = this.#catalog.storage;
-    // Who began without seeing the announcement can be seen by then.
+    // Who began without seeing the announcement can be seen by then; who is seen now and gone by then has published
+    // a point, and is waited for until that can be seen.
+    if (namesLagMs > 0) await this.#readSessions();
     if (namesLagMs > 0) await clock.sleep(2 * namesLagMs, this.#options.signal);
     const awaited = new Set(await this.#running(null));
     for (;;) {

@@ -128,22 +128,37 @@ class Session implements WriteSession {
     assert(Number.isSafeInteger(sizeBytes) && sizeBytes >= 0, `disk ${key} has a whole size`);
     const baseRoot = await this.#baseRoot(base, sizeBytes);
     const baseRootHash = baseRoot.toString('hex');
-    const record = this.#resumed ? this.#start.disks.find((disk) => disk.key === key) : undefined;
-    // A checkpoint on another base would mix two versions wherever nothing is delivered any more.
-    const resumed = record !== undefined && record.sizeBytes === sizeBytes && record.baseRootHash === baseRootHash;
-    const rootId = resumed ? Buffer.from(record.rootHash, 'hex') : baseRoot;
-    if (resumed) await this.#storedDisk(key, sizeBytes, rootId).takeOver(this.#chunks);
+    const record = await this.#findCheckpoint(key, sizeBytes, baseRootHash);
     const writer = new ChunkingDiskWriter({
       key,
       sizeBytes,
       chunkSizeBytes: this.#context.chunkSizeBytes,
-      rootId,
-      resumed,
-      stats: resumed ? record.stats : emptyStats(sizeBytes),
+      rootId: record === null ? baseRoot : Buffer.from(record.rootHash, 'hex'),
+      resumed: record !== null,
+      stats: record === null ? emptyStats(sizeBytes) : record.stats,
       chunks: this.#chunks,
     });
     this.#disks.set(key, { writer, baseRootHash });
     return writer;
+  }
+
+  /** What the last checkpoint held of the disk; null: nothing that can be gone on from. */
+  async #findCheckpoint(
+    key: string,
+    sizeBytes: number,
+    baseRootHash: string,
+  ): Promise<SessionRecord['disks'][number] | null> {
+    const record = this.#resumed ? this.#start.disks.find((disk) => disk.key === key) : undefined;
+    // A checkpoint on another base would mix two versions wherever nothing is delivered any more.
+    if (record === undefined || record.sizeBytes !== sizeBytes || record.baseRootHash !== baseRootHash) return null;
+    try {
+      await this.#storedDisk(key, sizeBytes, Buffer.from(record.rootHash, 'hex')).takeOver(this.#chunks);
+      return record;
+    } catch (error) {
+      if (!isAppError(error) || !error.code.startsWith('REPOSITORY_CHUNK')) throw error;
+      this.#context.logger.warn({ session: this.sessionId, error: error.message }, 'a checkpoint cannot be used');
+      return null;
+    }
   }
 
   /** The root to begin with: the base's, as far as it has the same shape. */

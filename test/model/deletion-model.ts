@@ -268,8 +268,10 @@ class World {
     }
     const builtOn = new Set<string>();
     const base = yield* this.#chooseBase();
-    const takenOver = yield* this.#takeOver(base ?? [...needs], look, builtOn);
+    const takenOver = yield* this.#takeOver(base ?? [], look, builtOn);
     if (takenOver === null) return;
+    // A checkpoint that cannot be taken over is not gone on from.
+    if ((yield* this.#takeOver([...needs], look, builtOn)) === null) needs.clear();
     for (const chunk of takenOver) needs.add(chunk);
 
     for (let part = 0; part < 2; part += 1) {
@@ -546,6 +548,8 @@ class World {
       this.#put(`condemned/${String(this.#name())}`, { kind: 'list', packs: victims });
     }
     const settledAt = this.#outcome.steps + (this.#isSlowToShow ? 2 * LATE_STEPS : 0);
+    // What is seen now and gone after the pause has published its point, whenever that can be seen.
+    if (this.#rules.settle && this.#isSlowToShow) yield* this.#readSessions(seen);
     if (this.#rules.settle) while (this.#outcome.steps < settledAt) yield;
     yield;
     const lists = this.#list('condemned/');
