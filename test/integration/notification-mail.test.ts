@@ -3,8 +3,15 @@ import { once } from 'node:events';
 import { createServer, type AddressInfo } from 'node:net';
 import { after, before, describe, it } from 'node:test';
 import { isAppError } from '../../server/errors/index.ts';
-import { deliverMail, type MailServer } from '../../server/notification/index.ts';
+import {
+  composeMessage,
+  deliverMail,
+  renderHtml,
+  renderText,
+  type MailServer,
+} from '../../server/notification/index.ts';
 import { MAIL_PASSWORD, MAIL_USER, MailServerLab } from './notification-mail-server.ts';
+import { SAMPLE_END_MS, SAMPLES } from './notification-samples.ts';
 
 const lab = new MailServerLab();
 
@@ -55,6 +62,30 @@ describe('mail to a real mail server', { timeout: 180_000 }, () => {
       assert.equal(mail.headers['envelope-to'], 'anna@example.test');
       assert.equal(mail.headers['date'], 'Sat, 02 Jan 2027 03:04:05 +0000');
       assert.match(mail.raw, /with esmtpsa/i, 'encrypted and logged in, as the server saw it');
+    }
+  });
+
+  it('carries every kind of message in every language, word for word', async () => {
+    for (const language of ['en', 'de', 'ja'] as const) {
+      for (const [name, notice] of Object.entries(SAMPLES)) {
+        const reader = { language, timeZone: 'Asia/Tokyo', windowUrl: 'https://nas.example.test:5510', sender: 'nas' };
+        const message = composeMessage(notice, reader);
+        const [text, html] = [renderText(message), renderHtml(message)];
+        const id = `${name}-${language}`;
+        const mail = { to: 'anna@example.test', subject: message.subject, text, html, id, atMs: SAMPLE_END_MS };
+        await deliverMail(server(), mail);
+
+        const received = await lab.waitFor(({ headers }) => headers['message-id'] === `<${id}.dozo@example.test>`);
+        assert.equal(received.subject, message.subject);
+        assert.equal(received.text.replaceAll('\r', ''), text);
+        assert.equal(received.html.replaceAll('\r', ''), html);
+        assert.equal(received.headers['bcc'], undefined);
+        // Lines that a mail server need not take: RFC 5322, 2.1.1.
+        assert.ok(
+          received.raw.split('\n').every((line) => Buffer.byteLength(line) < 998),
+          id,
+        );
+      }
     }
   });
 
