@@ -69,8 +69,16 @@ for (const kind of ['plain', 'encrypted'] as const) {
         changed.write('changed', 10);
         const { manifest } = last;
         await session.commit({ ...manifest, createdAtMs: manifest.createdAtMs + 1, files: [], disks: [{ key: 'scsi0:1', changeToken: null, facts: null }] });
+        // One in the trash, one brought back from there.
+        const [trashed, restored] = listings;
+        for (const listing of [trashed, restored]) {
+          await repository.deletePoint(listing?.pointId ?? '', { keepUntilMs: Date.now() + 1e6, reason: 'test' });
+        }
+        await repository.restorePoint(restored?.pointId ?? '');
         await repository.close();
         const reader = new FormatReader(copy, unlock.passphrase);
+        assert.ok(reader.points.every(({ pointId }) => pointId !== trashed?.pointId));
+        assert.ok(reader.points.some(({ pointId }) => pointId === restored?.pointId));
         const written = reader.points.find((one) => one.disks.length === 1);
         assert.ok(written !== undefined);
         assert.equal(sha256(reader.disk(written, 'scsi0:1')), sha256(changed));

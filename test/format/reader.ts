@@ -3,7 +3,7 @@
  * nothing of the product and nothing but Node. Section numbers are the document's.
  */
 import { createDecipheriv, createHash, createHmac, hkdfSync, scryptSync } from 'node:crypto';
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { crc32, zstdDecompressSync } from 'node:zlib';
 
@@ -48,7 +48,11 @@ export class FormatReader {
     this.header = JSON.parse(this.#sealed('repository.dozo', 'DOZOHEAD', null).toString()) as Header;
     this.#master = this.header.encryption === null ? null : this.#unlock(passphrase ?? '');
     for (const pack of this.#files('packs', /^packs\/(..)\/\1[0-9a-f]{30}\.pack$/)) this.#loadPack(pack);
-    for (const name of this.#files('points', /\.point$/)) this.#loadPoint(name);
+    const hidden = this.#hiddenPoints();
+    for (const name of this.#files('points', /\.point$/)) {
+      const isFence = readFileSync(path.join(folder, name)).toString('latin1', 0, 8) === 'DOZOFENC';
+      if (!isFence && !hidden.has(path.basename(name, '.point'))) this.#loadPoint(name);
+    }
     this.points.sort((a, b) => (a.pointId < b.pointId ? -1 : 1));
   }
 
@@ -138,6 +142,17 @@ export class FormatReader {
   }
 
   /** Section 9. */
+  /** Section 14: in the trash, or gone for good. */
+  #hiddenPoints(): Set<string> {
+    const hidden = new Set<string>();
+    for (const name of this.#files('marks', /\/\d{8}\.mark$/).sort()) {
+      const { pointId, verb } = JSON.parse(this.#sealed(name, 'DOZOMARK', this.#master).toString()) as Record<string, string>;
+      if (verb === 'delete' || verb === 'purge') hidden.add(pointId ?? '');
+      if (verb === 'restore') hidden.delete(pointId ?? '');
+    }
+    return hidden;
+  }
+
   #loadPoint(name: string): void {
     const body = this.#sealed(name, 'DOZOPONT', this.#master);
     const rootHash = createHash('sha256').update('dozo point 1\n').update(body).digest('hex');
@@ -185,6 +200,7 @@ export class FormatReader {
   }
 
   #files(folder: string, name: RegExp): string[] {
+    if (!existsSync(path.join(this.#folder, folder))) return [];
     return readdirSync(path.join(this.#folder, folder), { recursive: true, withFileTypes: true })
       .filter((entry) => entry.isFile())
       .map((entry) => path.relative(this.#folder, path.join(entry.parentPath, entry.name)))
