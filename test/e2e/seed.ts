@@ -21,7 +21,8 @@ const WARNS_EVERY = 11;
 
 /**
  * Fills a catalogue that a server has made and left: hosts that nobody can reach, their machines, tasks, versions
- * and what ran in the last days. Schedules are due in months only, so that nothing begins by itself.
+ * and what ran in the last days. Schedules are due in days only and repeat nothing, so
+ * that nothing begins by itself.
  */
 export function seedCatalogue(path: string, sizes: SeedSizes, nowMs: number): void {
   const database = new DatabaseSync(path);
@@ -108,7 +109,7 @@ export function seedCatalogue(path: string, sizes: SeedSizes, nowMs: number): vo
       for (const [position, machine] of machinesOf(job).entries()) addJobMachine(id(4, job), id(2, machine), position);
       const time = `${String(job % 24).padStart(2, '0')}:${String(job % 60).padStart(2, '0')}`;
       const rule = { kind: 'monthly', on: { kind: 'day', day: Math.min(dueDay, 28) }, time };
-      const schedule = scheduleSchema.parse({ timeZone: 'UTC', rules: [{ rule }] });
+      const schedule = scheduleSchema.parse({ timeZone: 'UTC', rules: [{ rule }], retry: { times: 0 } });
       addSchedule(id(4, job), JSON.stringify(schedule), nowMs);
     }
 
