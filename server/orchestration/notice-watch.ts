@@ -47,29 +47,35 @@ export class NoticeWatch {
     this.#settings = settings;
   }
 
-  /** Looks once at everything. */
-  async look(): Promise<void> {
-    const { catalogue, logger } = this.#context;
-    const attempt = async (what: string, body: () => Promise<void>): Promise<void> => {
-      try {
-        await body();
-      } catch (error) {
-        // Of this one only: the others are not to wait for it.
-        logger.warn({ what, code: toAppError(error).code, reason: toAppError(error).message }, 'a notice waits');
-      }
-    };
-    for (const run of await catalogue.runs.listUnnoticed(RUNS_A_LOOK)) {
-      await attempt(`run ${run.id}`, () => this.#lookAtRun(run));
+  /** Ends of runs: cheap, since only those that were not told yet are looked at. */
+  async lookAtRuns(): Promise<void> {
+    for (const run of await this.#context.catalogue.runs.listUnnoticed(RUNS_A_LOOK)) {
+      await this.#attempt(`run ${run.id}`, () => this.#lookAtRun(run));
     }
+  }
+
+  /** What time brings: runs that were missed, tasks without success, digests. */
+  async lookAtClock(): Promise<void> {
+    const { catalogue } = this.#context;
     const jobs = new Map((await catalogue.jobs.list()).map((job) => [job.id, job]));
     for (const record of await catalogue.schedules.list()) {
       const job = jobs.get(record.jobId);
-      if (job !== undefined) await attempt(`job ${job.id}`, () => this.#lookAtJob(job, record));
+      if (job !== undefined) await this.#attempt(`job ${job.id}`, () => this.#lookAtJob(job, record));
     }
     for (const recipient of await catalogue.recipients.list()) {
-      await attempt(`recipient ${recipient.id}`, () => this.#lookAtDigest(recipient));
+      await this.#attempt(`recipient ${recipient.id}`, () => this.#lookAtDigest(recipient));
     }
-    await attempt('sizes', () => this.#keepSizes());
+    await this.#attempt('sizes', () => this.#keepSizes());
+  }
+
+  /** What fails is tried again at the next look, and nothing else waits for it. */
+  async #attempt(what: string, body: () => Promise<void>): Promise<void> {
+    try {
+      await body();
+    } catch (error) {
+      const { code, message: reason } = toAppError(error);
+      this.#context.logger.warn({ what, code, reason }, 'a notice waits');
+    }
   }
 
   async #lookAtRun(run: RunRecord): Promise<void> {

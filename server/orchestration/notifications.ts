@@ -15,8 +15,10 @@ import { NoticeSender, type SenderOptions } from './notice-sender.ts';
 import { NoticeWatch } from './notice-watch.ts';
 import { NotificationSettings } from './notification-settings.ts';
 
-/** How often is looked for what is to be told and what is to be sent. */
+/** How often is looked for runs that have ended and for what is to be sent. */
 const LOOK_EVERY_MS = 5_000;
+/** … and for what time brings: with hundreds of jobs it is some work. */
+const CLOCK_EVERY_MS = 60_000;
 const STOP_GRACE_MS = 5_000;
 const TROUBLE_SHOWN_MS = 7 * 86_400_000;
 
@@ -53,7 +55,8 @@ export class Notifications {
 
   /** Looks once; for tests with a clock that is moved by hand. */
   async look(): Promise<void> {
-    await this.#watch.look();
+    await this.#watch.lookAtRuns();
+    await this.#watch.lookAtClock();
     await this.#sender.look();
   }
 
@@ -129,9 +132,14 @@ export class Notifications {
     await this.settings.ensureDefaultRecipient().catch((error: unknown) => {
       logger.warn({ code: toAppError(error).code }, 'the NAS is not told by itself');
     });
+    let nextClockMs = 0;
     while (!this.#stopping.signal.aborted) {
       const woken = new Promise<void>((resolve) => (this.#wake = resolve));
-      await this.#lookSafely(() => this.#watch.look());
+      await this.#lookSafely(() => this.#watch.lookAtRuns());
+      if (clock.monotonicMs() >= nextClockMs) {
+        nextClockMs = clock.monotonicMs() + CLOCK_EVERY_MS;
+        await this.#lookSafely(() => this.#watch.lookAtClock());
+      }
       // Not waited for: a mail server that hangs holds up neither the watch nor the stop.
       const sending = this.#lookSafely(() => this.#sender.look()).finally(() => this.#sending.delete(sending));
       this.#sending.add(sending);
