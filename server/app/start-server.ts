@@ -112,7 +112,7 @@ async function start(
     await Promise.all(workers.map((worker) => worker.stop()));
   });
 
-  const people = createPeople({ catalogue, sealer, clock, logger });
+  const people = createPeople({ catalogue, nas, sealer, clock, logger });
   const adminPassword = await people.accounts.ensureAdministrator(configuration.adminPassword);
   const certificate = await loadTls(configuration, clock);
   const port = { wanted: configuration.port, actual: configuration.port };

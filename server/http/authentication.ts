@@ -158,11 +158,6 @@ export class Authentication {
     return found !== null;
   }
 
-  /** Slows down whoever shows sessions of the NAS that are none. @throws LOGIN_RATE_LIMITED */
-  beginNasLogin(request: Request): Attempt {
-    return this.#limiter.begin(`nas ${request.ip ?? 'unknown'}`, null);
-  }
-
   /** Slows down guessing of one-time codes. @throws LOGIN_RATE_LIMITED */
   beginCode(request: Request, userName: string): Attempt {
     return this.#limiter.beginCode(request.ip ?? 'unknown', userName);

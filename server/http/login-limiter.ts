@@ -49,10 +49,10 @@ export class LoginLimiter {
     this.#clock = clock;
   }
 
-  /** @param account null: none is named @throws LOGIN_RATE_LIMITED */
-  begin(from: string, account: string | null): Attempt {
+  /** @throws LOGIN_RATE_LIMITED */
+  begin(from: string, account: string): Attempt {
     const address = networkOf(from);
-    const isTrusted = account === null || this.#trusted.has(`${address} ${account}`);
+    const isTrusted = this.#trusted.has(`${address} ${account}`);
     const addressWaitMs = this.#waitMs(this.#addresses, address, PER_ADDRESS);
     const isFresh = this.#clock.monotonicMs() - (this.#failed.get(address) ?? -Infinity) > FRESH_AFTER_MS;
     const accountWaitMs = isTrusted || isFresh ? 0 : this.#waitMs(this.#accounts, account, PER_ACCOUNT);
@@ -72,7 +72,7 @@ export class LoginLimiter {
         undo();
         this.#addresses.delete(address);
         this.#failed.delete(address);
-        if (account !== null) this.#trusted.add(`${address} ${account}`);
+        this.#trusted.add(`${address} ${account}`);
         if (this.#trusted.size > BUCKETS_MAX) this.#trusted.clear();
       },
     };

@@ -16,24 +16,16 @@ export const nasRoutes = [
     summary: 'Log in with the session of the NAS; only in the window on its desktop, for its administrators',
     answer: sessionSchema,
     handle: async ({ services, request, response }) => {
-      const { nas, authentication, accounts } = services;
+      const { nasSignIn, authentication, accounts } = services;
       // Cookies of the NAS come to other ports of it as well, where anybody may have set them.
-      if (request.app.locals['isBehindNas'] !== true || !nas.hasSignIn) throw noSession();
-      const attempt = authentication.beginNasLogin(request);
-      const cookies = request.headers.cookie ?? '';
-      const name = await nas
-        .identify({
-          cookies,
-          csrfToken: request.get('x-syno-token') ?? '',
-          address: request.ip ?? '',
-          host: request.get('host') ?? '',
-        })
-        .catch((error: unknown) => {
-          attempt.undo();
-          throw error;
-        });
+      if (request.app.locals['isBehindNas'] !== true || !nasSignIn.isOffered) throw noSession();
+      const name = await nasSignIn.identify({
+        cookies: request.headers.cookie ?? '',
+        csrfToken: request.get('x-syno-token') ?? '',
+        address: request.ip ?? '',
+        host: request.get('host') ?? '',
+      });
       if (name === null) throw noSession();
-      attempt.succeeded();
       const user = await accounts.ensureNasUser(name);
       return viewSession(await authentication.loginNasUser(user, request, response));
     },
