@@ -26,8 +26,8 @@ describe('--throttle', () => {
   });
 
   it('sets everything free, or leaves it as it is', () => {
-    assert.equal(collectAll('10', 'off'), null);
-    assert.equal(toThrottle(null, undefined), null);
+    assert.equal(toThrottle(collectAll('10', 'off'), undefined), null);
+    assert.equal(toThrottle(collectAll('off', '10'), 'UTC')?.otherwise, 10);
     assert.equal(toThrottle(undefined, 'UTC'), undefined);
     assert.equal(describeThrottle(null), 'none');
   });

@@ -2,8 +2,8 @@ import { InvalidArgumentError } from 'commander';
 import type { Throttle } from '../contract/api/throttle.schema.ts';
 import { parseDays } from './parse-schedule.ts';
 
-/** What `--throttle` said so far; null: no limit. */
-export type ThrottleInput = Pick<Throttle, 'limits' | 'otherwise'> | null;
+/** What `--throttle` said so far. No limit is not null, which commander takes for an option without a value. */
+export type ThrottleInput = Pick<Throttle, 'limits' | 'otherwise'> | 'off';
 
 const TIME = '(?:[01]\\d|2[0-3]):[0-5]\\d';
 const LIMIT = new RegExp(`^(?:([a-z,-]+) )?(${TIME})-(${TIME}) (\\d+(?:\\.\\d+)?)$`, 'i');
@@ -11,8 +11,8 @@ const LIMIT = new RegExp(`^(?:([a-z,-]+) )?(${TIME})-(${TIME}) (\\d+(?:\\.\\d+)?
 /** `mon-fri 08:00-18:00 10`, `22:00-06:00 80`, `10` for all other times, `off`; MB/s, several times. */
 export function collectThrottle(value: string, before: ThrottleInput | undefined): ThrottleInput {
   const text = value.trim().replaceAll(/\s+/g, ' ');
-  if (text === 'off') return null;
-  const { limits, otherwise } = before ?? { limits: [], otherwise: null };
+  if (text === 'off') return text;
+  const { limits, otherwise } = before === undefined || before === 'off' ? { limits: [], otherwise: null } : before;
   if (/^\d+(\.\d+)?$/.test(text)) return { limits, otherwise: Number(text) };
   const [, days, from, until, megabytes] = LIMIT.exec(text) ?? [];
   if (from === undefined || until === undefined) {
@@ -24,7 +24,8 @@ export function collectThrottle(value: string, before: ThrottleInput | undefined
 
 /** @returns undefined when nothing was said: it stays as it is */
 export function toThrottle(input: ThrottleInput | undefined, zone: string | undefined): Throttle | null | undefined {
-  if (input === undefined || input === null) return input;
+  if (input === undefined) return undefined;
+  if (input === 'off') return null;
   return { timeZone: zone ?? Intl.DateTimeFormat().resolvedOptions().timeZone, ...input };
 }
 
