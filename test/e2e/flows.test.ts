@@ -5,6 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { TOTP } from 'otpauth';
 import { firstDifference } from '../../scripts/demo-run/compare.ts';
 import { GIB, MIB } from '../../server/runtime/index.ts';
 import { startLabHost, type LabHost } from '../lab/lab-host.ts';
@@ -30,6 +31,8 @@ let folder: string;
 let lab: LabHost;
 let product: Product;
 let window: Window;
+/** Of `admin`, as it is now. */
+let password: string;
 let machineId: string;
 let repositoryId: string;
 let jobId: string;
@@ -55,6 +58,7 @@ before(async () => {
   });
   original = (await lab.captureTruth(await lab.vmId(MACHINE), 'before'))['scsi0:0'] ?? '';
   product = await startProduct(join(folder, 'dozo'));
+  password = product.password;
   const { api } = product;
   ({ id: repositoryId } = await api.post<Named>('/repositories', { name: 'main', path: join(folder, 'repository') }));
   const host = await api.post<Named>('/hosts', {
@@ -352,5 +356,58 @@ test('a token, a new user, a new password', async () => {
   await open('/');
   await fill('User name', 'admin');
   await logIn(fresh);
+  password = fresh;
   await page.getByRole('heading', { name: 'Overview', exact: true }).waitFor();
+});
+
+test('an encrypted storage hands out its recovery key once, and the words open it', async () => {
+  const { page } = window;
+  await open('/storage');
+  await button('Add storage').click();
+  await fill('Folder on the NAS', join(folder, 'sealed'));
+  await page.getByRole('checkbox', { name: 'Encrypt', exact: true }).click();
+  await fill('Passphrase', 'correct horse battery');
+  await button('Make storage').click();
+  await page.getByText('shown this once only').waitFor({ timeout: 60_000 });
+  await window.picture('recovery-key');
+  const words = await page.locator('ol.words li').allInnerTexts();
+  assert.equal(words.length, 24);
+  assert.equal(await button('Next').isDisabled(), true, 'the words must be put away first');
+  await page.getByRole('checkbox', { name: /I have printed/ }).click();
+  await next();
+  const card = page.locator('article', { hasText: 'sealed' });
+  await card.getByRole('button', { name: 'Keys', exact: true }).click();
+  await fill('Passphrase or recovery key', 'these are not the words');
+  await button('Try').click();
+  await page.getByRole('dialog').getByRole('alert').waitFor({ timeout: 60_000 });
+  await fill('Passphrase or recovery key', words.join(' '));
+  await button('Try').click();
+  await page.getByText('The key opens the storage').waitFor({ timeout: 60_000 });
+  await window.picture('keys');
+  window.complaints.length = 0;
+});
+
+test('two-step sign-in is set up, and a recovery code lets in without the app', async () => {
+  const { page } = window;
+  await open('/settings');
+  await page.getByLabel('Your password', { exact: true }).first().fill(password);
+  await button('Set up').click();
+  await page.getByRole('img', { name: 'QR code for the authenticator app' }).waitFor();
+  await window.picture('second-factor');
+  const secret = await page.locator('.panel .mono').first().innerText();
+  await page.getByLabel('One-time code', { exact: true }).first().fill(new TOTP({ secret }).generate());
+  await button('Switch on').click();
+  await page.getByText('Keep these recovery codes').waitFor();
+  const code = (await page.locator('ul.codes li').allInnerTexts())[0] ?? '';
+  await button('I have kept them').click();
+  await page.getByText('Two-step sign-in is on.').waitFor();
+
+  await window.context.clearCookies();
+  await open('/settings');
+  await fill('Password', password);
+  await button('Sign in').click();
+  await fill('One-time code', code);
+  await button('Sign in').click();
+  await page.getByText('Two-step sign-in is on.').waitFor();
+  window.complaints.length = 0;
 });
