@@ -55,7 +55,7 @@ export function composeTest(reader: Reader): Message {
     reader,
   };
   const { testHeading, testLead } = words.texts;
-  return frame(words, { tone: 'good', heading: testHeading, lead: testLead, link: '' });
+  return frame(words, { tone: 'good', heading: testHeading, lead: [testLead], link: '' });
 }
 
 interface Words {
@@ -69,7 +69,8 @@ function frame(
   content: {
     tone: Tone;
     heading: string;
-    lead: string;
+    /** Sentences. */
+    lead: readonly string[];
     facts?: Fact[];
     blocks?: Block[];
     /** Of the window, behind its address. */
@@ -82,7 +83,8 @@ function frame(
     tone: content.tone,
     subject: `Dozo: ${content.heading}`,
     heading: content.heading,
-    lead: content.lead,
+    // Japanese puts nothing between sentences.
+    lead: content.lead.join(reader.language === 'ja' ? '' : ' '),
     facts: content.facts ?? [],
     blocks: content.blocks ?? [],
     link: windowUrl === null ? null : { label: texts.openWindow, url: `${windowUrl}/${content.link}` },
@@ -112,10 +114,7 @@ function composeRun(notice: RunNotice, words: Words): Message {
       hasRecovered && notice.state === 'success'
         ? texts.recoveredHeading(kind, title)
         : texts.runHeading(kind, title, endState(notice.state)),
-    lead: [
-      ...(isOwnError && notice.error !== null ? describeError(notice.error, words.reader.language) : []),
-      ...lead,
-    ].join(' '),
+    lead: [...(isOwnError && notice.error !== null ? describeError(notice.error, words.reader.language) : []), ...lead],
     facts: [
       { label: texts.labels.result, value: texts.states[notice.state] },
       { label: texts.labels.startedBy, value: texts.startedBy[notice.startedBy] ?? notice.startedBy },
@@ -193,7 +192,7 @@ function composeMissed(notice: MissedNotice, words: Words): Message {
   return frame(words, {
     tone: 'warning',
     heading: texts.missedHeading(title),
-    lead: `${texts.missedLead(dueAt)} ${notice.isCaughtUp ? texts.missedCaughtUp : texts.missedLeftOut}`,
+    lead: [texts.missedLead(dueAt), notice.isCaughtUp ? texts.missedCaughtUp : texts.missedLeftOut],
     facts: [
       { label: texts.labels.task, value: title },
       { label: texts.labels.dueAt, value: dueAt },
@@ -209,7 +208,7 @@ function composeOverdue(notice: OverdueNotice, words: Words): Message {
   return frame(words, {
     tone: 'bad',
     heading: texts.overdueHeading(title, days),
-    lead: `${texts.overdueLead(formats.time(dueSinceMs))} ${texts.overdueRemedy}`,
+    lead: [texts.overdueLead(formats.time(dueSinceMs)), texts.overdueRemedy],
     facts: [
       { label: texts.labels.task, value: title },
       {
@@ -246,7 +245,7 @@ function composeDigest(notice: DigestNotice, words: Words): Message {
     lead: [
       ran === 0 ? texts.digestNothing : texts.digestLead(runs),
       ...(undelivered > 0 ? [texts.undelivered(undelivered)] : []),
-    ].join(' '),
+    ],
     facts: [{ label: texts.labels.period, value: `${formats.time(notice.fromMs)} – ${formats.time(notice.toMs)}` }],
     blocks: [
       ...notice.jobs.map((job) => blockOfJob(job, words)),
