@@ -177,6 +177,44 @@ describe('the command line', { timeout: 180_000 }, () => {
     assert.equal((await watching).status, 1);
   });
 
+  it('sets windows, followers, speeds, limits and rules', async () => {
+    const rules = ['--include', 'name=o* & host=lab', '--exclude', 'note=no backup', '--exclude-disks', 'key=scsi0:1'];
+    const preview = await json(['jobs', 'preview', ...rules]);
+    assert.deepEqual(
+      preview.document.machines.map((machine: Answer) => [machine.name, machine.selected]),
+      [['one', true]],
+    );
+    assert.match((await dozo(['jobs', 'preview', ...rules])).out, /one +yes/);
+    assert.equal((await dozo(['jobs', 'preview', '--include', 'colour=red'])).status, 2);
+    const job = await json([
+      ...['jobs', 'add', 'copy', '--repository', 'store', ...rules, '--priority', 'low'],
+      ...['--throttle', 'mon-fri 08:00-18:00 2.5', '--throttle-zone', 'Asia/Tokyo'],
+    ]);
+    assert.equal(job.document.machineIds.length, 1);
+    assert.equal(job.document.options.priority, 'low');
+    assert.equal(job.document.options.throttle.limits[0].megabytesPerSecond, 2.5);
+    const kept = await json(['jobs', 'change', 'copy', '--throttle', 'off']);
+    assert.equal(kept.document.options.throttle, null);
+    assert.equal(kept.document.selection.include[0].name, 'o*');
+    assert.equal((await json(['jobs', 'change', 'copy', '--vm', 'two'])).document.selection, null);
+
+    const set = ['schedules', 'set', 'copy', '--after', 'nightly', '--window', 'sat 0:30-8', '--at-close', 'pause'];
+    const { schedule, follows } = (await json(set)).document;
+    assert.deepEqual([schedule.after.on, schedule.window.atClose, follows.name], ['success', 'pause', 'nightly']);
+    assert.match((await dozo(['schedules', 'show', 'copy'])).out, /after a success of nightly/);
+    const circle = await json(['schedules', 'set', 'nightly', '--after', 'copy', '--after-any']);
+    assert.deepEqual([circle.status, circle.document.error.code], [1, 'SCHEDULE_CIRCLE']);
+    assert.equal((await dozo(['schedules', 'set', 'copy', '--after-any'])).status, 2);
+    await json(['jobs', 'remove', 'copy']);
+
+    const limits = ['--tasks-per-datastore', '3', '--tasks-in-total', '5', '--tasks-per-worker', '2'];
+    const changed = await json(['settings', 'set', ...limits, '--throttle', '22:00-06:00 80', '--throttle', '10']);
+    const { tasksPerDatastore, tasksPerHost, tasksPerWorker, throttle } = changed.document;
+    assert.deepEqual([tasksPerDatastore, tasksPerHost, tasksPerWorker, throttle.otherwise], [3, 2, 2, 10]);
+    const free = await json(['settings', 'set', '--throttle', 'off', '--tasks-per-worker', 'auto']);
+    assert.deepEqual([free.document.throttle, free.document.tasksPerWorker], [null, null]);
+  });
+
   it('has a verb for every function of the API', async () => {
     const { document } = await (async () => ({
       document: JSON.parse((await dozo(['system', 'openapi'])).out) as { paths: Record<string, object> },

@@ -33,11 +33,17 @@ export function addSettingsCommands(program: Command, context: CommandContext): 
     .option('--keep-runs-days <number>', 'how long ended runs are kept', parseInteger(1, 3660))
     .option('--trash-days <number>', 'how long a deleted version can be brought back', parseInteger(0, 3660));
   context.handle<SettingsOptions>(change, async ({ api, options }) => {
-    const { throttle, throttleZone, tasksPerWorker, ...others } = options;
+    const { tasksPerHost, tasksPerDatastore, tasksPerRepository, tasksInTotal, keepRunsDays, trashDays } = options;
+    const { throttle, throttleZone, tasksPerWorker } = options;
     const changed = await api.patch<Settings>('/settings', {
-      ...others,
-      ...(tasksPerWorker === undefined ? {} : { tasksPerWorker: tasksPerWorker === 'auto' ? null : tasksPerWorker }),
+      tasksPerHost,
+      tasksPerDatastore,
+      tasksPerRepository,
+      tasksPerWorker: tasksPerWorker === 'auto' ? null : tasksPerWorker,
+      tasksInTotal,
       throttle: toThrottle(throttle, throttleZone),
+      keepRunsDays,
+      trashDays,
     });
     return describe(changed);
   });
