@@ -179,7 +179,9 @@ async function answer(route: Route, input: Answering): Promise<void> {
   try {
     value = await handle(route, input, notes);
   } catch (error) {
-    if (isAudited(route)) await services.audit.record(describeDeed(route, { caller, request, error, notes }));
+    // What strangers are refused would fill the log.
+    const isTold = isAudited(route) && caller !== null;
+    if (isTold) await services.audit.record(describeDeed(route, { caller, request, error, notes }));
     throw error;
   }
   // Before the answer: who was told that something is done finds it in the log.

@@ -117,7 +117,9 @@ export function known(caller: Caller | null): Caller {
 
 /** Whether the audit log tells of it: what changes something, and versions that leave. */
 export function isAudited({ method, permission, path }: Route): boolean {
-  // A login tells of itself; the rest of these only looks, whatever its method.
-  if (['open', 'monitor', 'view', 'browse'].includes(permission)) return false;
+  // These only look, whatever their method.
+  if (['monitor', 'view', 'browse'].includes(permission)) return false;
+  // A login tells of itself.
+  if (permission === 'open') return path.startsWith('/triggers/');
   return method !== 'get' || permission === 'restore' || path === '/audit/export';
 }
