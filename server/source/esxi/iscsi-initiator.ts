@@ -134,7 +134,9 @@ export async function forgetDetached(host: HostShell, device: string): Promise<v
 }
 
 export async function removeSession(host: HostShell, adapter: string, target: string): Promise<void> {
-  await host.run(shell`esxcli iscsi session remove -A ${adapter} -n ${target}`, 'end an iSCSI session');
+  // A device whose path is dead is not detached first, so its last commands may be under way here too.
+  const command = shell`n=0; until esxcli iscsi session remove -A ${adapter} -n ${target}; do n=$((n+1)); [ $n -lt 15 ] || exit 1; sleep 1; done`;
+  await host.run(command, 'end an iSCSI session');
 }
 
 /** Rows of a listing: CSV first, the table where a version knows no CSV for it. */

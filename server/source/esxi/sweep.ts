@@ -81,6 +81,8 @@ export async function sweepHolds(
     }
     for (const machine of machines) {
       if (!machine.snapshots.some((snapshot) => snapshot.name === hold)) continue;
+      // A copy onto the target may read its layers still; a removal now would end half done.
+      if (report.failed.some((failure) => failure.hold === hold && failure.what === 'iSCSI target')) continue;
       await attempt(`snapshot of ${machine.identity.name}`, async () =>
         removeHoldSnapshot(context, datastores, { machine, hold, deltas: [], ...(signal && { signal }) }),
       );
