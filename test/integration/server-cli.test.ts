@@ -40,6 +40,9 @@ async function json(
 
 /** Functions that are not called by a plain line of the form `api.get('/path')`. */
 const CALLED_OTHERWISE = new Set([
+  'POST /points/delete',
+  'POST /points/undelete',
+  'POST /points/lock',
   'POST /triggers/{id}',
   'GET /runs/{id}/log',
   'GET /events',
