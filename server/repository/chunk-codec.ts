@@ -1,5 +1,6 @@
 import { createCipheriv, createDecipheriv } from 'node:crypto';
 import zlib from 'node:zlib';
+import { releaseMemory } from '../runtime/index.ts';
 import { identify, type IdentityAlgorithm } from './keys.ts';
 
 /**
@@ -38,8 +39,11 @@ export function encodeChunk(content: Buffer, id: Buffer, packKey: Buffer | null,
   if (packKey !== null) {
     const cipher = createCipheriv('aes-256-gcm', packKey, nonceOf(row));
     cipher.setAAD(id);
-    stored = Buffer.concat([cipher.update(stored), cipher.final(), cipher.getAuthTag()]);
+    const sealed = cipher.update(stored);
+    stored = Buffer.concat([sealed, cipher.final(), cipher.getAuthTag()]);
+    releaseMemory(sealed);
   }
+  if (stored !== packed) releaseMemory(packed);
   return { codec: helps ? CODEC_ZSTD : CODEC_PLAIN, stored, crc: zlib.crc32(stored) };
 }
 
@@ -84,6 +88,7 @@ export function decodeChunk(
     } catch {
       return 'it does not decompress';
     }
+    if (packed !== stored) releaseMemory(packed);
   } else if (form.codec !== CODEC_PLAIN) return `it is stored in an unknown way (${form.codec})`;
   if (content.length !== form.plainLength) return `it is ${content.length} bytes long instead of ${form.plainLength}`;
   if (!identify(content, identity.algorithm, identity.identityKey).equals(form.id))

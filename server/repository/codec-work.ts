@@ -1,4 +1,5 @@
 import { decodeChunk, encodeChunk, type ChunkIdentity } from './chunk-codec.ts';
+import { releaseMemory } from '../runtime/index.ts';
 import type { CodecAnswer, CodecRequest, CodecThreadData, EncodedPart } from './codec-message.ts';
 import { identify } from './keys.ts';
 import { ID_BYTES } from './layout.ts';
@@ -10,9 +11,9 @@ const EMPTY = new Uint8Array(0);
 
 /**
  * What a codec thread does for a request; a pool without threads does it itself.
- * @param noteGarbage told of every buffer that is of no use after its request
+ * @param release gets what came with a request and is of no use after it
  */
-export function createCodecWork(data: CodecThreadData, noteGarbage: (bytes: number) => void): CodecWork {
+export function createCodecWork(data: CodecThreadData, release: (buffer: Uint8Array) => void): CodecWork {
   const identity: ChunkIdentity = {
     algorithm: data.algorithm,
     identityKey: data.identityKey === null ? null : Buffer.from(data.identityKey),
@@ -44,7 +45,6 @@ export function createCodecWork(data: CodecThreadData, noteGarbage: (bytes: numb
         let end = 0;
         for (const { offset, length, id, row } of request.parts) {
           const content = input.subarray(offset, offset + length);
-          noteGarbage(length);
           const { codec, stored, crc } = encodeChunk(content, Buffer.from(id), packKey, row);
           if (stored === content) {
             parts.push({ codec, crc, area: 'input', offset, length });
@@ -52,21 +52,21 @@ export function createCodecWork(data: CodecThreadData, noteGarbage: (bytes: numb
             stored.copy(output, end);
             parts.push({ codec, crc, area: 'output', offset: end, length: stored.length });
             end += stored.length;
+            releaseMemory(stored);
           }
         }
         return parts;
       }
       case 'decode': {
         const range = Buffer.from(request.range.buffer, request.range.byteOffset, request.range.byteLength);
-        noteGarbage(range.length);
         const packKey = request.packKey === null ? null : Buffer.from(request.packKey);
-        return request.parts.map((part) => {
+        const contents = request.parts.map((part) => {
           const stored = range.subarray(part.offset, part.offset + part.storedLength);
           const form = { ...part, id: Buffer.from(part.id) };
           const content = decodeChunk(stored, form, packKey, identity);
           if (typeof content === 'string') return content;
           if (!request.keep) {
-            noteGarbage(content.length);
+            if (content.buffer !== range.buffer) releaseMemory(content);
             return EMPTY;
           }
           // Only a buffer of its own can change hands: several chunks may lie in one range.
@@ -74,6 +74,8 @@ export function createCodecWork(data: CodecThreadData, noteGarbage: (bytes: numb
           transfer.push(own.buffer as ArrayBuffer);
           return own;
         });
+        if (!transfer.some((memory) => memory === range.buffer)) release(range);
+        return contents;
       }
     }
   };

@@ -14,7 +14,7 @@ const HASHED_AT_ONCE_BYTES = 256 * MIB;
 
 /** Where a disk is written: on a host, or into a file. */
 export interface WritableDisk {
-  /** What is never written reads as zero. Calls may overlap. */
+  /** What is never written reads as zero. Calls may overlap. The bytes are given away: they may be empty after. */
   write(offsetBytes: number, data: Buffer, signal?: AbortSignal): Promise<void>;
   flush(signal?: AbortSignal): Promise<void>;
   /** Ranges with `chunkBytes` may be asked for. */
@@ -56,16 +56,17 @@ export async function writeDisk(options: {
   let underWayBytes = 0;
   let failure: { cause: unknown } | null = null;
   const start = (offsetBytes: number, data: Buffer): void => {
-    underWayBytes += data.length;
+    const lengthBytes = data.length;
+    underWayBytes += lengthBytes;
     const work = target
       .write(offsetBytes, data, signal)
-      .then(() => wrote(data.length))
+      .then(() => wrote(lengthBytes))
       .catch((error: unknown) => {
         failure ??= { cause: error };
         stop.abort(error);
       })
       .finally(() => {
-        underWayBytes -= data.length;
+        underWayBytes -= lengthBytes;
         running.delete(work);
       });
     running.add(work);

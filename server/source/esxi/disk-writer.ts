@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { AppError, isAbort, isAppError, toAppError } from '../../errors/index.ts';
-import { MIB, randomHex, SECTOR_BYTES, type Clock } from '../../runtime/index.ts';
+import { MIB, randomHex, releaseMemory, SECTOR_BYTES, type Clock } from '../../runtime/index.ts';
 import { shell, type SshConnection } from '../../ssh/index.ts';
 import type { HashedExtent } from '../source.ts';
 import { announceRun, blocksOf, serveRuns } from './host-programs.ts';
@@ -75,6 +75,7 @@ export class DiskWriter {
     this.#by = parts.by;
   }
 
+  /** @param data given away: memory that is all its own is released when the host has it */
   async write(offsetBytes: number, data: Buffer, signal?: AbortSignal): Promise<void> {
     if (data.length === 0) return;
     await this.#until(() => !this.#overlaps(offsetBytes, data.length), signal);
@@ -195,6 +196,8 @@ export class DiskWriter {
     taken.splice(taken.indexOf(run), 1);
     this.#underWay.delete(run);
     this.#pendingBytes -= run.lengthBytes;
+    // A part of something larger may be somebody's.
+    for (const data of run.data) if (data.length === data.buffer.byteLength) releaseMemory(data);
     this.#failuresInRow = 0;
     this.#wake();
   }

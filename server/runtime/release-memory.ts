@@ -1,0 +1,13 @@
+/**
+ * Gives the memory of a buffer back now. V8 sees only its own small heap, lets dead buffers pile up outside
+ * of it, and then collects everything to be rid of them: measured in a backup and a restore, 60 to 100 MB and
+ * a tenth of the processor time.
+ *
+ * Only for a buffer that nobody looks at any more, and whose memory is nobody else's: afterwards it is empty,
+ * and so is every other view of it. Small ones, which may lie in Node's shared pool, are left alone. Node 20, on
+ * which the restore tool may run, cannot do it, and collects.
+ */
+export function releaseMemory(buffer: Uint8Array): void {
+  const memory = buffer.buffer;
+  if (memory instanceof ArrayBuffer && memory.byteLength > Buffer.poolSize && 'transfer' in memory) memory.transfer(0);
+}
