@@ -355,7 +355,7 @@ describe('the shell of a host', { skip }, () => {
     await lab.host.set({ killSessionAfterBytes: null, killSessionsMax: null });
 
     const frozen = await connectSsh(lab.ssh({ stallTimeoutMs: 800 }));
-    const command = frozen.exec(shell`sleep 4`);
+    const command = frozen.exec(shell`sleep 600`);
     await lab.host.set({ ssh: 'stall' });
     await assert.rejects(command, hasCode('HOST_STALLED'));
     await lab.host.set({ ssh: 'on' });
