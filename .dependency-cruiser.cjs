@@ -9,6 +9,7 @@ const ARROWS = {
   runtime: ['errors'],
   policy: ['contract', 'errors'],
   disk: ['contract', 'errors', 'runtime'],
+  filesystem: ['disk', 'contract', 'errors', 'runtime'],
   storage: ['contract', 'errors', 'runtime'],
   ssh: ['contract', 'errors', 'runtime'],
   vsphere: ['contract', 'errors', 'runtime'],

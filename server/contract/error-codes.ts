@@ -80,6 +80,11 @@ export const ERROR_CODES = {
   DISK_VERIFY_FAILED: { http: 502, retry: 'permanent' },
   CHANGE_MAP_INVALID: { http: 502, retry: 'permanent' },
 
+  // File systems of guests
+  FILESYSTEM_DAMAGED: { http: 422, retry: 'permanent' },
+  FILESYSTEM_UNSUPPORTED: { http: 422, retry: 'permanent' },
+  FILESYSTEM_PATH_NOT_FOUND: { http: 404, retry: 'permanent' },
+
   // The repository
   STORAGE_FAILED: { http: 500, retry: 'transient' },
   STORAGE_FULL: { http: 507, retry: 'permanent' },

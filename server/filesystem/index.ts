@@ -1,0 +1,1 @@
+export type { FileSystemKind, GuestEntry, GuestFile, GuestFileSystem, Volume } from './filesystem.ts';
