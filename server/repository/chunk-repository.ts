@@ -361,18 +361,20 @@ class StoredPoint implements Point {
     for (const chunk of file.chunks) {
       const id = Buffer.from(chunk, 'hex');
       const length = Math.min(left, this.#content.chunkSizeBytes);
-      pieces.push(isZeroId(id) ? Buffer.alloc(length) : await this.#parts.catalog.readChunk(id));
+      const piece = isZeroId(id) ? Buffer.alloc(length) : await this.#parts.catalog.readChunk(id);
+      if (piece.length !== length) throw this.#otherLength(name);
+      pieces.push(piece);
       left -= length;
     }
-    const content = Buffer.concat(pieces);
-    if (content.length === file.sizeBytes) return content;
-    throw new AppError(
+    return Buffer.concat(pieces);
+  }
+
+  #otherLength(name: string): AppError {
+    const { pointId } = this.manifest;
+    return new AppError(
       'REPOSITORY_MANIFEST_DAMAGED',
-      `File ${name} of version ${this.manifest.pointId} has another length than noted.`,
-      {
-        hint: 'Run a check of the repository.',
-        details: { name, pointId: this.manifest.pointId },
-      },
+      `File ${name} of version ${pointId} has another length than noted.`,
+      { hint: 'Run a check of the repository.', details: { name, pointId } },
     );
   }
 

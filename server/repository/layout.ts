@@ -38,6 +38,9 @@ export const CHUNK_SIZE_BYTES_MAX = 4 * 1024 * 1024;
 export const PACK_TARGET_BYTES = 32 * 1024 * 1024;
 export const PACK_ROWS_MAX = 65_535;
 
+/** A machine's file beside its disks: read into memory as a whole. Hosts give at most 16 MiB. */
+export const FILE_BYTES_MAX = 64 * 1024 * 1024;
+
 /** The identity of all content that is zero throughout: never stored. */
 export const ZERO_ID: Buffer = Buffer.alloc(ID_BYTES);
 

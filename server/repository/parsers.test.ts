@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { describe, it } from 'node:test';
+import { zstdCompressSync } from 'node:zlib';
 import fc from 'fast-check';
 import { isAppError } from '../errors/index.ts';
 import { encodeHeader, parseHeader } from './header.ts';
 import { encodeSegment, parseSegment } from './index-segment.ts';
 import { parseSlot } from './key-slot.ts';
+import { deriveKeys } from './keys.ts';
 import {
   encodePackRow,
   encodePackTrailer,
@@ -79,15 +82,80 @@ describe('every parser', () => {
     assert.throws(() => parseHeader(file), { code: 'REPOSITORY_FORMAT_UNKNOWN', hint: /Update/ });
   });
 
-  it('does not let a file unpack into more than its header names', () => {
-    const bomb = encodeSealed('DOZOPONT', Buffer.alloc(50_000_000), { compress: true, keys: null });
-    assert.ok(bomb.length < 10_000);
-    assert.equal(
-      tame(() => parsePoint(bomb, NAME, null)),
-      null,
-    );
+  it('does not let a small file unpack into much, whatever its header names', () => {
+    for (const lengthBytes of [50_000_000, 200_000_000]) {
+      const bomb = packedByHand(Buffer.alloc(lengthBytes));
+      assert.ok(bomb.length < 200_000);
+      const before = process.memoryUsage().rss;
+      assert.throws(() => parsePoint(bomb, NAME, null), {
+        code: 'REPOSITORY_MANIFEST_DAMAGED',
+        message: /would unpack to many times its length/,
+      });
+      assert.ok(process.memoryUsage().rss - before < 32 * 2 ** 20, 'nothing of it was unpacked');
+    }
+    // One that lies about what it unpacks to gets no more room than it asked for.
+    assert.throws(() => parsePoint(packedByHand(Buffer.alloc(50_000_000), 1_000_000), NAME, null), {
+      code: 'REPOSITORY_MANIFEST_DAMAGED',
+      message: /does not decompress/,
+    });
+  });
+
+  it('reads all that is written, however well it would compress', () => {
+    const source = { name: NAME, code: 'REPOSITORY_MANIFEST_DAMAGED' as const, hint: '' };
+    const kilobyte = Buffer.from('{"offsetBytes":0,"lengthBytes":65536},'.repeat(27));
+    for (const repeats of [1, 900, 1_100, 20_000]) {
+      const body = Buffer.concat(Array.from({ length: repeats }, () => kilobyte));
+      for (const keys of [null, deriveKeys(Buffer.alloc(32, 1), 'cd'.repeat(16))]) {
+        const file = encodeSealed('DOZOPONT', body, { compress: true, keys });
+        assert.ok(decodeSealed('DOZOPONT', file, source, keys).equals(body), `${repeats} KiB`);
+      }
+    }
+  });
+
+  it('does not let a version name one chunk again and again as a file', () => {
+    const point = {
+      ...{ pointId: NAME.slice(7, -6), kind: 'disk-image', createdAtMs: 1, machineId: 'm', machineName: 'm' },
+      ...{ state: 'complete', stateReasons: [], disks: [], machine: null, evidence: null, sessionId: 's' },
+      ...{ previousPointId: null, previousRootHash: null, chunkSizeBytes: 65_536 },
+    };
+    const parse = (file: object): unknown =>
+      parsePoint(
+        encodeSealed(
+          'DOZOPONT',
+          Buffer.from(JSON.stringify({ ...point, files: [{ name: 'a', kind: 'vmx', ...file }] })),
+          {
+            compress: true,
+            keys: null,
+          },
+        ),
+        NAME,
+        null,
+      );
+    const id = 'ab'.repeat(32);
+    parse({ sizeBytes: 65_537, chunks: [id, id] });
+    for (const file of [
+      { sizeBytes: 65_537, chunks: [id, id, id] },
+      { sizeBytes: 65_537, chunks: [id] },
+      { sizeBytes: 2 ** 40, chunks: [id] },
+      { sizeBytes: 2 ** 27, chunks: Array.from({ length: 2 ** 11 }, () => id) },
+    ]) {
+      assert.throws(() => parse(file), { code: 'REPOSITORY_MANIFEST_DAMAGED' }, JSON.stringify(file.sizeBytes));
+    }
   });
 });
+
+/** A sealed file as somebody else would make it: compressed whatever it unpacks to. */
+function packedByHand(body: Buffer, namedBytes = body.length): Buffer {
+  const packed = zstdCompressSync(body);
+  const header = Buffer.alloc(64);
+  header.write('DOZOPONT', 0, 'latin1');
+  header.writeUInt16LE(1, 8);
+  header.writeUInt16LE(1, 10);
+  header.writeBigUInt64LE(BigInt(packed.length), 16);
+  header.writeBigUInt64LE(BigInt(namedBytes), 24);
+  const hash = createHash('sha256').update(header).update(packed).digest();
+  return Buffer.concat([header, packed, hash]);
+}
 
 describe('encoding and parsing', () => {
   it('are each other’s reverse for a header', () => {

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { AppError } from '../errors/index.ts';
 import type { JsonFileKind } from './json-file.ts';
 import type { RepositoryKeys } from './keys.ts';
-import { pointIdOfName } from './layout.ts';
+import { CHUNK_SIZE_BYTES_MAX, CHUNK_SIZE_BYTES_MIN, FILE_BYTES_MAX, pointIdOfName } from './layout.ts';
 import type { PointManifest, WriteStats } from './repository.ts';
 import { decodeSealed, encodeSealed, type SealedSource } from './sealed-file.ts';
 
@@ -70,13 +70,15 @@ const schema = z.object({
       stats: statsSchema,
     }),
   ),
-  files: z.array(z.object({ name: z.string(), kind: z.string(), sizeBytes: count, chunks: z.array(hash) })),
+  files: z.array(
+    z.object({ name: z.string(), kind: z.string(), sizeBytes: count.max(FILE_BYTES_MAX), chunks: z.array(hash) }),
+  ),
   machine: z.unknown(),
   evidence: z.unknown(),
   previousPointId: z.string().nullable(),
   previousRootHash: hash.nullable(),
   sessionId: z.string(),
-  chunkSizeBytes: count,
+  chunkSizeBytes: count.min(CHUNK_SIZE_BYTES_MIN).max(CHUNK_SIZE_BYTES_MAX),
 });
 
 /** @returns the file, and the root hash that names its content */
@@ -107,6 +109,11 @@ export function parsePoint(bytes: Buffer, name: string, keys: RepositoryKeys | n
   if (!parsed.success) throw damaged('a field is missing or of another kind', parsed.error);
   const { files, sessionId, chunkSizeBytes, ...manifest } = parsed.data;
   if (manifest.pointId !== pointIdOfName(name)) throw damaged('it is the file of another version');
+  // A short list that names one large chunk many times would be read into memory as a whole.
+  for (const { sizeBytes, chunks } of files) {
+    if (chunks.length !== Math.ceil(sizeBytes / chunkSizeBytes))
+      throw damaged('a file has not the chunks of its length');
+  }
   return { manifest: { ...manifest, rootHash: rootHashOf(body) }, files, sessionId, chunkSizeBytes };
 }
 

@@ -29,6 +29,12 @@ const FLAG_ZSTD = 1;
 const FLAG_ENCRYPTED = 2;
 /** No such file is larger; a length beyond it is damage, not a reason to allocate. */
 const BODY_BYTES_MAX = 1024 * 1024 * 1024;
+/**
+ * What a compressed body may unpack to: so much whatever its length, and so many times its length. JSON of hashes and
+ * lists of areas stay far below; beyond it a body is stored as it is, so that a small file never costs much memory.
+ */
+const UNPACKED_BYTES_FREE = 1024 * 1024;
+const UNPACKED_RATIO_MAX = 64;
 const NONCE = Buffer.alloc(12);
 
 export interface SealOptions {
@@ -39,7 +45,7 @@ export interface SealOptions {
 
 export function encodeSealed(kind: SealedKind, body: Buffer, options: SealOptions): Buffer {
   const packed = options.compress ? zlib.zstdCompressSync(body) : body;
-  const compressed = packed.length < body.length;
+  const compressed = packed.length < body.length && body.length <= unpackedBytesMax(packed.length);
   let stored = compressed ? packed : body;
   const header = Buffer.alloc(SEALED_HEADER_BYTES);
   header.write(kind, 0, 'latin1');
@@ -93,6 +99,7 @@ export function decodeSealed(
   if (keys !== null && (flags & FLAG_ENCRYPTED) === 0) throw damaged('it is not encrypted, as all others here are');
   if ((flags & FLAG_ENCRYPTED) !== 0) body = decrypt(bytes.subarray(0, SEALED_HEADER_BYTES), body, name, keys, damaged);
   if ((flags & FLAG_ZSTD) !== 0) {
+    if (plainLength > unpackedBytesMax(body.length)) throw damaged('it would unpack to many times its length');
     try {
       body = zlib.zstdDecompressSync(body, { maxOutputLength: Math.max(1, plainLength) });
     } catch (error) {
@@ -101,6 +108,10 @@ export function decodeSealed(
   }
   if (body.length !== plainLength) throw damaged('its content has not the length that its header names');
   return body;
+}
+
+function unpackedBytesMax(packedBytes: number): number {
+  return UNPACKED_BYTES_FREE + UNPACKED_RATIO_MAX * packedBytes;
 }
 
 export interface SealedSource {

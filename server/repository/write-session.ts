@@ -2,7 +2,7 @@ import { AppError, assert, isAppError } from '../errors/index.ts';
 import type { Clock, Logger } from '../runtime/index.ts';
 import { ChunkWriter } from './chunk-writer.ts';
 import { ChunkingDiskWriter } from './disk-writer.ts';
-import { isZeroId, makePointId, pointName, ZERO_ID } from './layout.ts';
+import { FILE_BYTES_MAX, isZeroId, makePointId, pointName, ZERO_ID } from './layout.ts';
 import { listName, settleVerdict } from './condemned.ts';
 import type { CodecPool } from './codec-pool.ts';
 import type { PackCatalog } from './pack-catalog.ts';
@@ -310,6 +310,7 @@ class Session implements WriteSession {
   }
 
   async #storeFile(file: CommitRequest['files'][number]): Promise<PointFile> {
+    assert(file.content.length <= FILE_BYTES_MAX, `file ${file.name} of ${file.content.length} bytes`);
     const chunks: string[] = [];
     for (let at = 0; at < file.content.length; at += this.#context.chunkSizeBytes) {
       const piece = file.content.subarray(at, at + this.#context.chunkSizeBytes);

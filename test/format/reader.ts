@@ -171,7 +171,11 @@ export class FormatReader {
       if (master === null) throw new Error('the key is needed');
       body = gcm(hkdf(master, file.subarray(48, 64), `dozo file 1 ${kind}`, 32), Buffer.alloc(12), file.subarray(0, 64), body);
     }
-    if ((flags & 1) !== 0) body = zstdDecompressSync(body);
+    if ((flags & 1) !== 0) {
+      const unpackedMax = 2 ** 20 + 64 * body.length;
+      if (Number(file.readBigUInt64LE(24)) > unpackedMax) throw new Error(`${name} would unpack to too much`);
+      body = zstdDecompressSync(body, { maxOutputLength: unpackedMax });
+    }
     if (body.length !== Number(file.readBigUInt64LE(24))) throw new Error(`${name} has the wrong length`);
     return body;
   }
