@@ -1,3 +1,4 @@
+export { crc32c } from './crc32c.ts';
 export type { DiskReader, DiskSink } from './disk.ts';
 export { alignExtents, normalizeExtents, subtractExtents, totalBytes, type Extent } from './extent.ts';
 export {

@@ -1,10 +1,9 @@
 import { constants } from 'node:fs';
 import { open, readFile, type FileHandle } from 'node:fs/promises';
-import type { DiskReader } from '../disk/index.ts';
+import { crc32c, type DiskReader } from '../disk/index.ts';
 import { AppError } from '../errors/index.ts';
 import { KIB } from '../runtime/index.ts';
 import type { BackingDisk } from './backing-disk.ts';
-import { crc32c } from './crc32c.ts';
 import { readFully, writeFully } from './file-disk.ts';
 import { ReadAheadReader } from './read-ahead-disk.ts';
 

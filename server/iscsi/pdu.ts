@@ -1,5 +1,3 @@
-import { crc32c } from './crc32c.ts';
-
 /** Protocol data units as bytes: RFC 7143 section 11. Numbers on the wire are big endian, digests little endian. */
 
 export const BHS_BYTES = 48;
