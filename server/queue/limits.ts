@@ -4,7 +4,7 @@ import { z } from 'zod';
 export const workerLimitsSchema = z.object({
   /** Tasks of one worker; null: as it was started. */
   tasksPerWorker: z.number().int().positive().nullable(),
-  /** Of all backups together, as of now; null: as many as there are. */
+  /** Of all backups and restores together, as of now; null: as many as there are. */
   bytesPerSecond: z.number().positive().nullable(),
   /** Of the tasks of single runs together, by the run's id. */
   runBytesPerSecond: z.record(z.string(), z.number().positive()),

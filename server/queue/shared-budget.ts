@@ -41,7 +41,7 @@ interface Limit {
 }
 
 /**
- * Holds what backups read to the limits, over all workers together: a piece at a time is taken from an
+ * Holds what backups read and restores write to the limits, over all workers together: a piece at a time is taken from an
  * account in Redis. While Redis is away, each worker takes its share of the last known limits by itself.
  */
 export class SharedBudget {
@@ -66,13 +66,13 @@ export class SharedBudget {
     for (const [key, untilMs] of this.#own) if (untilMs < this.#clock.monotonicMs()) this.#own.delete(key);
   }
 
-  /** Bytes a second that the tasks of a run may read as of now; null: as many as there are. */
+  /** Bytes a second that the tasks of a run may move as of now; null: as many as there are. */
   allowedBytesPerSecond(runId: string): number | null {
     const limits = this.#limitsOf(runId);
     return limits.length === 0 ? null : Math.min(...limits.map(({ bytesPerSecond }) => bytesPerSecond));
   }
 
-  /** Resolves when so many bytes may be read. @throws CANCELLED */
+  /** Resolves when so many bytes may be moved. @throws CANCELLED */
   async take(runId: string, bytes: number, signal: AbortSignal): Promise<void> {
     for (let left = bytes; left > 0;) {
       if (signal.aborted) throw cancelled();

@@ -31,8 +31,8 @@ export interface TaskContext {
   signal: AbortSignal;
   report(event: WorkerEvent): void;
   /**
-   * To be called before so many bytes are read from a host, and waited for: holds all backups together, and
-   * those of one run, to their speed. Null: nothing to wait for.
+   * To be called before so many bytes are read from a host or written to one, and waited for: holds all backups
+   * and restores together, and those of one run, to their speed. Null: nothing to wait for.
    */
   budget(bytes: number): Promise<void> | null;
 }
@@ -388,8 +388,8 @@ class Execution {
       this.#say({
         atMs: this.#options.clock.nowMs(),
         level: 'info',
-        code: 'READ_THROTTLED',
-        text: `Reading is held to ${megabytesPerSecond} MB/s for now, together with what else is limited.`,
+        code: 'SPEED_LIMITED',
+        text: `The speed is held to ${megabytesPerSecond} MB/s for now, together with what else is limited.`,
         details: { megabytesPerSecond },
       });
     }

@@ -4,6 +4,7 @@ import { AppError, cancelled, toAppError } from '../errors/index.ts';
 import type { Point, Repository } from '../repository/index.ts';
 import { formatBytes, type Clock, type Logger } from '../runtime/index.ts';
 import type {
+  Budget,
   MachineIdentity,
   MachineSummary,
   MachineTarget,
@@ -30,6 +31,8 @@ export interface RestoreHooks {
   log(line: LogLine): void;
   /** Cancels: what was written is removed, the original is as it was. No effect once `finish` began. */
   signal: AbortSignal;
+  /** Waited for before so much is written to the host. */
+  budget?: Budget;
   /** Called after each step; what it throws cuts the restore there. For tests. */
   arrow?(name: RestoreArrow): void | Promise<void>;
 }
@@ -174,7 +177,7 @@ class RestoreRun {
   }
 
   async #write(point: Point, target: MachineTarget): Promise<void> {
-    const { signal } = this.#hooks;
+    const { signal, budget } = this.#hooks;
     const disks = [];
     for (const { key } of target.disks) disks.push({ key, disk: await point.openDisk(key) });
     for (const { key, disk } of disks) this.#progress.addDisk(key, key, await countDataBytes(disk));
@@ -192,7 +195,7 @@ class RestoreRun {
         this.#progress.done(key, bytes);
         this.#result.writtenBytes += bytes;
       };
-      written.push({ key, targetDisk, pieces: await writeDisk({ disk, target: targetDisk, signal, wrote }) });
+      written.push({ key, targetDisk, pieces: await writeDisk({ disk, target: targetDisk, signal, budget, wrote }) });
     }
     await this.#hooks.arrow?.('written');
     this.#progress.enter('verifying');

@@ -3,7 +3,7 @@ import { createHash, type Hash } from 'node:crypto';
 import { AppError } from '../errors/index.ts';
 import type { PointDisk } from '../repository/index.ts';
 import { MIB, formatBytes } from '../runtime/index.ts';
-import type { HashedExtent } from '../source/index.ts';
+import type { Budget, HashedExtent } from '../source/index.ts';
 
 /** Bytes that follow each other and are proven by one hash, asked of the host. */
 const PIECE_BYTES_MAX = 4 * MIB;
@@ -45,9 +45,11 @@ export async function writeDisk(options: {
   disk: PointDisk;
   target: WritableDisk;
   signal: AbortSignal;
+  /** Waited for before so much is given to the target. */
+  budget?: Budget | undefined;
   wrote(bytes: number): void;
 }): Promise<WrittenDisk> {
-  const { disk, target, wrote } = options;
+  const { disk, target, budget, wrote } = options;
   // A failed write also ends the reading and the other writes.
   const stop = new AbortController();
   const signal = AbortSignal.any([options.signal, stop.signal]);
@@ -74,6 +76,7 @@ export async function writeDisk(options: {
   try {
     for await (const { offsetBytes, data, sha256 } of disk.stream({ signal })) {
       while (underWayBytes > UNDER_WAY_BYTES_MAX) await Promise.race(running);
+      await budget?.(data.length);
       signal.throwIfAborted();
       pieces.add(offsetBytes, data, target.hashesChunks ? sha256 : null);
       start(offsetBytes, data);

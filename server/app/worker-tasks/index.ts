@@ -60,7 +60,8 @@ export function createProcessors(parts: Parts): Processors {
     restore: ({ kind: _kind, address, facts, ...task }, context) =>
       repositories.use(task.repository, (repository) =>
         withHost(parts, { address, facts }, context, async (source) => {
-          const result = await runRestore({ repository, source, clock, logger }, task, hooksOf(context));
+          const hooks = { ...hooksOf(context), budget: context.budget };
+          const result = await runRestore({ repository, source, clock, logger }, task, hooks);
           return { ...result, facts: source.facts };
         }),
       ),
