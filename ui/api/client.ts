@@ -1,7 +1,14 @@
 import type {
   ConfigurationDocument,
   FolderView,
+  GhettoImportInput,
+  GhettoImportReport,
   ImportReport,
+  JobHooksView,
+  NewTrigger,
+  Scripts,
+  Selection,
+  SelectionPreview,
   NasView,
   AuditPage,
   AuditVerdict,
@@ -216,7 +223,13 @@ export const api = {
     call<RetentionSimulation>('POST', '/retention/simulate', { retention, schedule }),
   addJob: (input: JobInput) => call<JobView>('POST', '/jobs', input),
   changeJob: (jobId: string, change: JobChange) => call<JobView>('PUT', `/jobs/${id(jobId)}`, change),
-  removeJob: (jobId: string) => call<void>('DELETE', `/jobs/${id(jobId)}`),
+  removeJob: (jobId: string, versions: 'keep' | 'trash') =>
+    call<void>('DELETE', `/jobs/${id(jobId)}${query({ versions })}`),
+  previewSelection: (selection: Selection) => call<SelectionPreview>('POST', '/selections/preview', { selection }),
+  hooks: (jobId: string) => call<JobHooksView>('GET', `/jobs/${id(jobId)}/hooks`),
+  setScripts: (jobId: string, scripts: Scripts) => call<JobHooksView>('PUT', `/jobs/${id(jobId)}/scripts`, scripts),
+  renewTrigger: (jobId: string) => call<NewTrigger>('POST', `/jobs/${id(jobId)}/trigger`, {}),
+  removeTrigger: (jobId: string) => call<void>('DELETE', `/jobs/${id(jobId)}/trigger`),
   delegates: (jobId: string) => call<{ users: string[] }>('GET', `/jobs/${id(jobId)}/delegates`),
   setDelegates: (jobId: string, users: string[]) =>
     call<{ users: string[] }>('PUT', `/jobs/${id(jobId)}/delegates`, { users }),
@@ -308,6 +321,9 @@ export const api = {
     call<void>('DELETE', `/repositories/${id(repositoryId)}/keys/${id(slotId)}`),
   drillKey: (repositoryId: string, key: string) =>
     call<RepositoryKeyDrill>('POST', `/repositories/${id(repositoryId)}/keys/drill`, { key }),
+  /** @param pointIds all versions when absent */
+  copyPoints: (repositoryId: string, input: { targetId: string; pointIds?: string[] }) =>
+    call<RunView>('POST', `/repositories/${id(repositoryId)}/copies`, input),
   checkRepository: (repositoryId: string, depth: 'structure' | 'hashes') =>
     call<RunView>('POST', `/repositories/${id(repositoryId)}/check`, { depth }),
 
@@ -317,6 +333,8 @@ export const api = {
     call<ConfigurationDocument>('POST', '/configuration/export', { passphrase }),
   importConfiguration: (input: { document: ConfigurationDocument; passphrase: string | null; dryRun: boolean }) =>
     call<ImportReport>('POST', '/configuration/import', input),
+  importGhetto: (input: GhettoImportInput) =>
+    call<GhettoImportReport>('POST', '/configuration/import/ghettovcb', input),
 
   settings: () => call<Settings>('GET', '/settings'),
   changeSettings: (change: SettingsChange) => call<Settings>('PATCH', '/settings', change),

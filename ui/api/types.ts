@@ -7,6 +7,7 @@ import type {
 } from '../../server/contract/api/host.schema.ts';
 import type { errorBodySchema, logLineSchema } from '../../server/contract/api/common.schema.ts';
 import type { jobChangeSchema, jobInputSchema } from '../../server/contract/api/job.schema.ts';
+import type { ghettoImportInputSchema } from '../../server/contract/api/configuration.schema.ts';
 import type { jobListQuerySchema, machineListQuerySchema } from '../../server/contract/api/list.schema.ts';
 import type {
   deliveryPageSchema,
@@ -22,6 +23,7 @@ import type { exportInputSchema, restoreInputSchema } from '../../server/contrac
 import type {
   backupResultSchema,
   checkResultSchema,
+  copyResultSchema,
   maintenanceResultSchema,
   restoreResultSchema,
   runDetailSchema,
@@ -46,7 +48,13 @@ export type {
   RecipientView,
 } from '../../server/contract/api/notification.schema.ts';
 export type { FolderView, NasView } from '../../server/contract/api/nas.schema.ts';
-export type { ConfigurationDocument, ImportReport } from '../../server/contract/api/configuration.schema.ts';
+export type { JobHooksView, NewTrigger, Scripts } from '../../server/contract/api/hook.schema.ts';
+export type { Selection, SelectionPreview } from '../../server/contract/api/selection.schema.ts';
+export type {
+  ConfigurationDocument,
+  GhettoImportReport,
+  ImportReport,
+} from '../../server/contract/api/configuration.schema.ts';
 export type { PointsChanged, PointView } from '../../server/contract/api/point.schema.ts';
 export type { RepositoryKeyView } from '../../server/contract/api/repository-key.schema.ts';
 export type { RepositoryMaintenanceView, RepositoryView } from '../../server/contract/api/repository.schema.ts';
@@ -65,6 +73,7 @@ export type HostInput = z.input<typeof hostInputSchema>;
 export type HostProbeInput = z.input<typeof hostProbeSchema>;
 export type ProbeResult = z.infer<typeof probeResultSchema>;
 export type Datastore = z.infer<typeof datastoreSchema>;
+export type GhettoImportInput = z.input<typeof ghettoImportInputSchema>;
 export type JobInput = z.input<typeof jobInputSchema>;
 export type JobChange = z.input<typeof jobChangeSchema>;
 export type PointPage = z.infer<typeof pointPageSchema>;
@@ -76,6 +85,7 @@ export type RunPage = z.infer<typeof runPageSchema>;
 export type BackupResult = z.infer<typeof backupResultSchema>;
 export type RestoreResult = z.infer<typeof restoreResultSchema>;
 export type CheckResult = z.infer<typeof checkResultSchema>;
+export type CopyResult = z.infer<typeof copyResultSchema>;
 export type MaintenanceResult = z.infer<typeof maintenanceResultSchema>;
 export type NewToken = z.infer<typeof newTokenSchema>;
 export type MachineListQuery = Partial<z.output<typeof machineListQuerySchema>>;

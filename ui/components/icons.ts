@@ -7,6 +7,7 @@ export {
   matCheckCircle as iconOk,
   matClose as iconClose,
   matComputer as iconMachine,
+  matContentCopy as iconCopy,
   matDelete as iconDelete,
   matDns as iconHost,
   matDownload as iconDownload,
