@@ -1,5 +1,7 @@
 /** Protocol data units as bytes: RFC 7143 section 11. Numbers on the wire are big endian, digests little endian. */
 
+import { crc32c } from '../disk/index.ts';
+
 export const BHS_BYTES = 48;
 const DIGEST_BYTES = 4;
 /** A tag that stands for "none". */
