@@ -62,6 +62,11 @@ export class LocalShellConnection implements SshConnection {
     }
   }
 
+  /** What becomes of running commands when the client's process is gone: they find the end of their input. */
+  endInputs(): void {
+    for (const child of this.#running) child.stdin?.end();
+  }
+
   async close(): Promise<void> {
     this.cut();
     await Promise.resolve();

@@ -18,7 +18,8 @@ const ALIVE_TIMEOUT_MS = 10_000;
  * repeated say so; the others report the loss and their caller looks at the state first.
  */
 export class HostShell {
-  readonly #connect: (signal?: AbortSignal) => Promise<SshConnection>;
+  /** Null: this shell ends with its connection. */
+  readonly #connect: ((signal?: AbortSignal) => Promise<SshConnection>) | null;
   readonly #clock: Clock;
   readonly #logger: Logger;
   #connection: SshConnection;
@@ -29,7 +30,7 @@ export class HostShell {
 
   constructor(parts: {
     connection: SshConnection;
-    connect: (signal?: AbortSignal) => Promise<SshConnection>;
+    connect: ((signal?: AbortSignal) => Promise<SshConnection>) | null;
     clock: Clock;
     logger: Logger;
   }) {
@@ -43,6 +44,14 @@ export class HostShell {
   async usable(signal?: AbortSignal): Promise<SshConnection> {
     if (!this.#isDead) return this.#connection;
     return await this.renew(this.#connection, signal);
+  }
+
+  /**
+   * The same shell over one connection alone, which is not made anew: for commands that are right only as long as
+   * something else lives on that connection. Not to be closed.
+   */
+  over(connection: SshConnection): HostShell {
+    return new HostShell({ connection, connect: null, clock: this.#clock, logger: this.#logger });
   }
 
   get hostKey(): string {
@@ -138,6 +147,7 @@ export class HostShell {
       this.#isDead = true;
       await broken.close().catch(() => undefined);
     }
+    if (this.#connect === null) throw lost();
     let last: unknown;
     for (const delayMs of RECONNECT_DELAYS_MS) {
       await this.#clock.sleep(delayMs, this.#closing.signal).catch(() => undefined);

@@ -118,7 +118,7 @@ export class IscsiClones {
       const adapter = await useInitiator(host, clock, this.#place, signal);
       await removeHoldTargets(host, this.#hold);
       const { port } = this.#lease.server;
-      const opened = await openWay(host, this.#place, { address: this.#address(), port });
+      const opened = await openWay(host, this.#place, { address: this.#address(), port }, signal);
       if (opened !== null) {
         const text = `The host's firewall lets connections to port ${String(port)} of this NAS through for the time of the backup (${opened}).`;
         this.#note({ level: 'info', code: 'ISCSI_FIREWALL_OPENED', text, details: { port, ruleset: opened } });

@@ -75,12 +75,13 @@ function letsThrough({ addresses }: Ruleset, address: string): boolean {
   return addresses === null || addresses.includes(address);
 }
 
-/** @throws HOST_COMMAND_FAILED */
+/** Goes on from whatever an interruption left. @throws HOST_COMMAND_FAILED */
 export async function openRuleset(host: HostShell, { ruleset, address, wasEnabled }: RulesetChange): Promise<void> {
   const what = `open the firewall for ${address}`;
   // Restricted before it is enabled, so that it never stands open to all.
   await host.run(shell`esxcli network firewall ruleset set -r ${ruleset} --allowed-all false`, what);
-  await host.run(shell`esxcli network firewall ruleset allowedip add -r ${ruleset} -i ${address}`, what);
+  if (!(await isListed(host, ruleset, address)))
+    await host.run(shell`esxcli network firewall ruleset allowedip add -r ${ruleset} -i ${address}`, what);
   if (!wasEnabled) await host.run(shell`esxcli network firewall ruleset set -r ${ruleset} -e true`, what);
 }
 
@@ -89,13 +90,16 @@ export async function restoreRuleset(host: HostShell, change: RulesetChange): Pr
   const { ruleset, address, wasEnabled, wasOpenToAll } = change;
   const what = 'restore the firewall';
   if (!wasEnabled) await host.run(shell`esxcli network firewall ruleset set -r ${ruleset} -e false`, what);
+  if (await isListed(host, ruleset, address))
+    await host.run(shell`esxcli network firewall ruleset allowedip remove -r ${ruleset} -i ${address}`, what);
+  if (wasOpenToAll) await host.run(shell`esxcli network firewall ruleset set -r ${ruleset} --allowed-all true`, what);
+}
+
+async function isListed(host: HostShell, ruleset: string, address: string): Promise<boolean> {
   const rows = await listRows(host, ['network', 'firewall', 'ruleset', 'allowedip', 'list', '-r', ruleset]);
-  const isListed = rows.some((row) =>
+  return rows.some((row) =>
     pick(row, 'Allowed IP Addresses')
       .split(/[,\s]+/)
       .includes(address),
   );
-  if (isListed)
-    await host.run(shell`esxcli network firewall ruleset allowedip remove -r ${ruleset} -i ${address}`, what);
-  if (wasOpenToAll) await host.run(shell`esxcli network firewall ruleset set -r ${ruleset} --allowed-all true`, what);
 }

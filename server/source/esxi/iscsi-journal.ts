@@ -1,6 +1,7 @@
 import { AppError } from '../../errors/index.ts';
 import type { Clock } from '../../runtime/index.ts';
 import { shell } from '../../ssh/index.ts';
+import { holdingLock } from './host-lock.ts';
 import type { HostShell } from './host-shell.ts';
 import { openRuleset, planOpening, restoreRuleset, type RulesetChange } from './iscsi-firewall.ts';
 import {
@@ -18,14 +19,11 @@ import {
  * each, and the last one of them takes it back.
  */
 
+/** One hold at a time changes a host. */
+const LOCK = 'dozo-iscsi';
 const ENABLED = 'iscsi-enabled';
 const OPENED = 'iscsi-opened';
 
-/** One hold at a time changes a host. In the RAM disk of the host: gone after a restart. */
-const LOCK = '/tmp/.dozo-iscsi.lock';
-const TAKE_LOCK =
-  'n=0; until mkdir "$1" 2>/dev/null; do now=$(date +%s); [ $((now - $(stat -c %Y "$1" 2>/dev/null || echo $now))) -gt 120 ] && ' +
-  'rmdir "$1" 2>/dev/null; n=$((n+1)); [ $n -lt 180 ] || exit 1; sleep 1; done';
 const ADAPTER_ATTEMPTS = 20;
 const ADAPTER_POLL_MS = 500;
 const DISABLE_ATTEMPTS = 5;
@@ -54,10 +52,10 @@ export async function useInitiator(
   place: JournalPlace,
   signal: AbortSignal,
 ): Promise<HostAdapter> {
-  await exclusively(host, async () => {
-    const isEnabled = await isInitiatorEnabled(host, signal);
-    if (!isEnabled || (await others(host, place, ENABLED)).length > 0) await note(host, place, ENABLED, '');
-    if (!isEnabled) await setInitiatorEnabled(host, true);
+  await holdingLock(host, LOCK, signal, async (held) => {
+    const isEnabled = await isInitiatorEnabled(held, signal);
+    if (!isEnabled || (await others(held, place, ENABLED)).length > 0) await note(held, place, ENABLED, '');
+    if (!isEnabled) await setInitiatorEnabled(held, true);
   });
   for (let attempt = 0; attempt < ADAPTER_ATTEMPTS; attempt += 1) {
     const adapter = await findAdapter(host, signal);
@@ -74,17 +72,21 @@ export async function openWay(
   host: HostShell,
   place: JournalPlace,
   portal: { address: string; port: number },
+  signal: AbortSignal,
 ): Promise<string | null> {
-  return await exclusively(host, async () => {
-    const earlier = (await others(host, place, OPENED)).find(
-      ({ content }) => parseChange(content)?.address === portal.address,
-    );
-    if (earlier !== undefined) await note(host, place, OPENED, earlier.content);
-    const plan = await planOpening(host, portal.address, portal.port);
+  return await holdingLock(host, LOCK, signal, async (held) => {
+    const isForUs = ({ content }: { content: string }): boolean => parseChange(content)?.address === portal.address;
+    const earlier = (await others(held, place, OPENED)).find(isForUs);
+    if (earlier !== undefined) await note(held, place, OPENED, earlier.content);
+    const plan = await planOpening(held, portal.address, portal.port);
     if (plan === null) return null;
-    await note(host, place, OPENED, encodeChange(plan));
-    await openRuleset(host, plan);
-    return plan.ruleset;
+    // Half opened by an attempt that was interrupted: what was there before it stands in its note alone.
+    const content = earlier?.content ?? (await own(held, place, OPENED));
+    const begun = content === null || !isForUs({ content }) ? null : parseChange(content);
+    const change = begun?.ruleset === plan.ruleset ? begun : plan;
+    await note(held, place, OPENED, encodeChange(change));
+    await openRuleset(held, change);
+    return change.ruleset;
   });
 }
 
@@ -94,25 +96,30 @@ export async function openWay(
  * @returns what was taken back, in words
  * @throws HOST_COMMAND_FAILED
  */
-export async function takeBackChanges(host: HostShell, clock: Clock, place: JournalPlace): Promise<string[]> {
+export async function takeBackChanges(
+  host: HostShell,
+  clock: Clock,
+  place: JournalPlace,
+  signal?: AbortSignal,
+): Promise<string[]> {
   const enabled = await own(host, place, ENABLED);
   const opened = await own(host, place, OPENED);
   if (enabled === null && opened === null) return [];
-  return await exclusively(host, async () => {
+  return await holdingLock(host, LOCK, signal, async (held) => {
     const done: string[] = [];
     if (opened !== null) {
       const change = parseChange(opened);
-      const isShared = (await others(host, place, OPENED)).some(({ content }) => content === opened);
+      const isShared = (await others(held, place, OPENED)).some(({ content }) => content === opened);
       if (change !== null && !isShared) {
-        await restoreRuleset(host, change);
+        await restoreRuleset(held, change);
         done.push(`firewall rule ${change.ruleset}`);
       }
-      await forget(host, place, OPENED);
+      await forget(held, place, OPENED);
     }
     if (enabled !== null) {
-      const isShared = (await others(host, place, ENABLED)).length > 0;
-      if (!isShared && (await disableUnused(host, clock))) done.push('software iSCSI');
-      await forget(host, place, ENABLED);
+      const isShared = (await others(held, place, ENABLED)).length > 0;
+      if (!isShared && (await disableUnused(held, clock))) done.push('software iSCSI');
+      await forget(held, place, ENABLED);
     }
     return done;
   });
@@ -132,15 +139,6 @@ async function disableUnused(host: HostShell, clock: Clock): Promise<boolean> {
       if (attempt >= DISABLE_ATTEMPTS) throw error;
       await clock.sleep(DISABLE_POLL_MS);
     }
-  }
-}
-
-async function exclusively<T>(host: HostShell, work: () => Promise<T>): Promise<T> {
-  await host.run(shell`sh -c ${TAKE_LOCK} dozo ${LOCK}`, 'let Dozo change its iSCSI settings');
-  try {
-    return await work();
-  } finally {
-    await host.exec(shell`rmdir -- ${LOCK}`, { isRepeatable: true });
   }
 }
 

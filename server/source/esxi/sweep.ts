@@ -59,7 +59,7 @@ export async function sweepHolds(
     for (const folder of folders) {
       await attempt('iSCSI settings', async () => {
         const place = { folder, hostUuid: await readHostUuid(context.shell, signal) };
-        return (await takeBackChanges(context.shell, context.clock, place)).length > 0;
+        return (await takeBackChanges(context.shell, context.clock, place, signal)).length > 0;
       });
     }
     for (const root of roots) {
