@@ -84,6 +84,17 @@ export class RunParts {
     }));
   }
 
+  /** What became of a machine in the backups of a job, newest first. */
+  async listOfMachine(of: { jobId: string; machineId: string; limit: number }): Promise<RunPartRecord[]> {
+    const rows = await this.#sql.all(
+      `SELECT run_parts.* FROM run_parts JOIN runs ON runs.id = run_parts.run_id
+       WHERE runs.job_id = ? AND runs.kind = 'backup' AND run_parts.machine_id = ?
+       ORDER BY runs.number DESC LIMIT ?`,
+      [of.jobId, of.machineId, of.limit],
+    );
+    return rows.map(toPart);
+  }
+
   /** The task as it is handed to the queue: kept, so that it can be handed over again unchanged. */
   async saveEnqueued(id: string, task: WorkerTask, atMs: number): Promise<void> {
     await this.#sql.run('UPDATE run_parts SET task = ?, enqueued_at_ms = ? WHERE id = ?', [

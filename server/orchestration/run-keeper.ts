@@ -16,6 +16,7 @@ import type { MaintenanceService } from './maintenance.ts';
 import { judgeOutcome, worstState } from './run-end.ts';
 import { RunLog } from './run-log.ts';
 import { viewPart, viewRun } from './views.ts';
+import { explainShortage } from './window-shortage.ts';
 
 const RECONCILE_EVERY_MS = 2_000;
 /**
@@ -315,6 +316,11 @@ export class RunKeeper {
     const { catalogue, queue, clock } = this.#context;
     await this.#log.take(run.id, part.id, outcome.source, outcome.log);
     const verdict = judgeOutcome(run.kind, outcome);
+    if (verdict.state === 'cancelled' && run.stoppedBy === 'window') {
+      const ended = { run, part, progress: this.progressOf(part.id), nowMs: clock.nowMs() };
+      const line = await explainShortage(catalogue, ended);
+      if (line !== null) await this.#log.write(run.id, part.id, line);
+    }
     await catalogue.transaction(async (tables) => {
       const atMs = clock.nowMs();
       const { state, result } = verdict;

@@ -391,9 +391,9 @@ async function assertDealtWith(tables: Tables, jobId: string, done: NonNullable<
   throw new AppError('CONFLICT', 'The schedule of the job was changed meanwhile.', { details: { jobId } });
 }
 
-/** The given ones in front, in the order of the list. */
+/** The given ones in front, in their own order, as far as they are in the list. */
 function putFirst(ids: readonly string[], first: readonly string[]): string[] {
-  return [...ids.filter((id) => first.includes(id)), ...ids.filter((id) => !first.includes(id))];
+  return [...first.filter((id) => ids.includes(id)), ...ids.filter((id) => !first.includes(id))];
 }
 
 function newHold(): string {

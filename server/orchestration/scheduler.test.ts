@@ -9,7 +9,7 @@ import { scheduleSchema } from '../contract/api/schedule.schema.ts';
 import { selectionSchema } from '../contract/api/selection.schema.ts';
 import { jobOptionsSchema } from '../contract/api/job.schema.ts';
 import type { ErrorBody } from '../contract/error-codes.ts';
-import type { RunState } from '../contract/run.ts';
+import type { LogLine, RunState } from '../contract/run.ts';
 import { openCatalogue, type Catalogue, type RunRecord } from '../database/index.ts';
 import { judgePoints, type RetainedPoint } from '../policy/index.ts';
 import { createSealer, type TaskQueue } from '../queue/index.ts';
@@ -21,6 +21,7 @@ import { JobService } from './jobs.ts';
 import { RunStarter } from './run-starter.ts';
 import { Scheduler } from './scheduler.ts';
 import { ScheduleService } from './schedules.ts';
+import { explainShortage } from './window-shortage.ts';
 
 const MINUTE_MS = 60_000;
 const HOST_ID = '00000000000000aa';
@@ -473,6 +474,61 @@ describe('a window that pauses', () => {
       parts.map(({ machineId }) => machineId),
       [...MACHINES].reverse(),
     );
+  });
+
+  /** A window in which the first machine never ends and, so told, the second one has no turn. */
+  async function cutShort(hasSecondTurn: boolean): Promise<Omit<LogLine, 'atMs'> | null> {
+    const run = (await scene.runs(jobId)).at(-1);
+    assert.equal(run?.state, 'waiting');
+    const parts = await scene.catalogue.parts.listByRun(run.id);
+    for (const { id, machineId } of parts) {
+      const hasTurn = machineId === MACHINES[0] || hasSecondTurn;
+      if (hasTurn) await scene.catalogue.parts.start(id, scene.nowMs - 120 * MINUTE_MS, { isReported: true });
+    }
+    let told: Omit<LogLine, 'atMs'> | null = null;
+    for (const { id } of parts) {
+      const part = await scene.catalogue.parts.load(id);
+      assert.ok(part);
+      const progress = { stage: 'reading', totalBytes: 300, doneBytes: 100, bytesPerSecond: 1, disks: [] } as const;
+      if (part.machineId === MACHINES[0]) {
+        const ended = { run, part, progress: { ...progress, remainingSeconds: 1, disks: [] }, nowMs: scene.nowMs };
+        told = await explainShortage(scene.catalogue, ended as Parameters<typeof explainShortage>[1]);
+      }
+      const isDone = part.machineId !== MACHINES[0] && hasSecondTurn;
+      const error = { code: 'RUN_STOPPED_BY_WINDOW', message: 'x', details: {} } as const;
+      const end = isDone ? { state: 'success' as const, error: null } : { state: 'cancelled' as const, error };
+      await scene.catalogue.parts.finish(id, { ...end, result: null, atMs: scene.nowMs });
+    }
+    await scene.catalogue.runs.finish(run.id, { state: 'cancelled', error: null, atMs: scene.nowMs });
+    return told;
+  }
+
+  it('lets a machine that no window is long enough for keep back no other one, and says so at the third time', async () => {
+    await scene.lookAt('2026-11-20T22:00Z');
+    await scene.lookAt('2026-11-21T00:30Z');
+    assert.equal(await cutShort(false), null);
+    await scene.lookAt('2026-11-21T22:00Z');
+    const [, second] = await scene.runs(jobId);
+    const order = await scene.catalogue.parts.listByRun(second?.id ?? '');
+    assert.deepEqual(
+      order.map(({ machineId }) => machineId),
+      [...MACHINES].reverse(),
+    );
+    await scene.lookAt('2026-11-22T00:30Z');
+    assert.equal(await cutShort(true), null);
+    await scene.lookAt('2026-11-22T22:00Z');
+    await scene.lookAt('2026-11-23T00:30Z');
+    const told = await cutShort(true);
+    assert.equal(told?.code, 'SCHEDULE_WINDOW_TOO_SHORT');
+    // A third of it took two hours.
+    assert.deepEqual(told.details, { machine: 'vm0', times: 3, neededMinutes: 360 });
+
+    // Once it was done, it begins to be counted anew.
+    await scene.lookAt('2026-11-23T22:00Z');
+    await scene.finish((await scene.runs(jobId)).at(-1)?.id ?? '', 'success');
+    await scene.lookAt('2026-11-27T22:00Z');
+    await scene.lookAt('2026-11-28T00:30Z');
+    assert.equal(await cutShort(true), null);
   });
 
   it('does not go on with what a person ended', async () => {

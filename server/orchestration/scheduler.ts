@@ -234,12 +234,16 @@ export class Scheduler {
     await this.#start(jobId, machineIds, { startedBy: 'retry', dueAtMs, attempt: attempt + 1, done: null });
   }
 
-  /** Machines of a run that the window ended: those that were not done, and those worth another try. */
+  /**
+   * Machines of a run that the window ended: those that were not done, and those worth another try. Those that had no
+   * turn come first: one that no window is long enough for keeps back no others.
+   */
   async #listUnfinished(run: RunRecord): Promise<string[]> {
     const { catalogue } = this.#context;
     const job = run.jobId === null ? null : await catalogue.jobs.load(run.jobId);
     return (await catalogue.parts.listByRun(run.id))
       .filter((part) => part.state === 'cancelled' || isWorthRetrying(part))
+      .sort((a, b) => Number(a.startedAtMs !== null) - Number(b.startedAtMs !== null))
       .flatMap((part) => (part.machineId !== null && job?.machineIds.includes(part.machineId) ? [part.machineId] : []));
   }
 
