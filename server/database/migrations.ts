@@ -339,6 +339,10 @@ export const MIGRATIONS: readonly string[] = [
   ALTER TABLE runs ADD COLUMN stopped_by TEXT;
   UPDATE runs SET stopped_by = 'request' WHERE cancel_requested = 1;
   `,
+  `
+  -- Which versions stay of machines that are only copied into a repository; null: all.
+  ALTER TABLE repositories ADD COLUMN retention TEXT;
+  `,
 ];
 
 /**

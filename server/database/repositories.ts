@@ -1,5 +1,6 @@
 import type { ErrorBody } from '../contract/error-codes.ts';
 import type { RepositoryStatsView } from '../contract/api/repository.schema.ts';
+import type { Retention } from '../contract/api/retention.schema.ts';
 import { encodeJson, integer, integerOrNull, jsonOrNull, text, textOrNull } from './row.ts';
 import type { Row, SqlExecutor } from './sqlite.ts';
 
@@ -14,6 +15,8 @@ export interface RepositoryRecord {
   error: ErrorBody | null;
   seenAtMs: number | null;
   createdAtMs: number;
+  /** Of machines that no job backs up into it; null: all their versions stay. */
+  retention: Retention | null;
 }
 
 /** Table of the repositories that are known: where they are, not what they hold. */
@@ -33,8 +36,8 @@ export class Repositories {
     return row === null ? null : toRepository(row);
   }
 
-  /** Adds or replaces. @throws CONFLICT when name, path or format id belong to another */
-  async save(repository: RepositoryRecord): Promise<void> {
+  /** Adds or replaces all but the retention. @throws CONFLICT when name, path or format id belong to another */
+  async save(repository: Omit<RepositoryRecord, 'retention'>): Promise<void> {
     await this.#sql.run(
       `INSERT INTO repositories (id, name, path, format_id, chunk_size_bytes, stats, error, seen_at_ms, created_at_ms)
        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -55,6 +58,10 @@ export class Repositories {
     );
   }
 
+  async setRetention(id: string, retention: Retention | null): Promise<void> {
+    await this.#sql.run('UPDATE repositories SET retention = ? WHERE id = ?', [encodeJson(retention), id]);
+  }
+
   async remove(id: string): Promise<boolean> {
     return (await this.#sql.run('DELETE FROM repositories WHERE id = ?', [id])) > 0;
   }
@@ -71,5 +78,6 @@ function toRepository(row: Row): RepositoryRecord {
     error: jsonOrNull(row, 'error'),
     seenAtMs: integerOrNull(row, 'seen_at_ms'),
     createdAtMs: integer(row, 'created_at_ms'),
+    retention: jsonOrNull(row, 'retention'),
   };
 }

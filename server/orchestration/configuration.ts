@@ -11,6 +11,7 @@ import { jobInputSchema } from '../contract/api/job.schema.ts';
 import { machineIdentitySchema } from '../contract/api/machine.schema.ts';
 import { notificationSettingsChangeSchema, recipientInputSchema } from '../contract/api/notification.schema.ts';
 import { pathSchema } from '../contract/api/common.schema.ts';
+import { retentionSchema } from '../contract/api/retention.schema.ts';
 import { scheduleSchema } from '../contract/api/schedule.schema.ts';
 import { settingsChangeSchema, type Settings, type SettingsChange } from '../contract/api/settings.schema.ts';
 import type { MachineRecord, Tables } from '../database/index.ts';
@@ -42,6 +43,11 @@ const secretsSchema = z.object({
 });
 type Secrets = z.infer<typeof secretsSchema>;
 
+const importedRepositorySchema = z.looseObject({
+  path: pathSchema,
+  retention: retentionSchema.nullable().default(null),
+});
+
 const machineSchema = z.object({ identity: machineIdentitySchema, host: z.string().nullable() });
 
 /** Everything that was configured, as a document, and back, on this installation or another. */
@@ -72,7 +78,11 @@ export class ConfigurationService {
       hosts: hosts.map(({ name, host, sshPort, httpsPort, user, sshHostKey, tlsCertificate }) => ({
         ...{ name, host, sshPort, httpsPort, user, sshHostKey, tlsCertificate },
       })),
-      repositories: (await catalogue.repositories.list()).map(({ name, path }) => ({ name, path })),
+      repositories: (await catalogue.repositories.list()).map(({ name, path, retention }) => ({
+        name,
+        path,
+        retention,
+      })),
       machines: await listMachines(catalogue, names),
       jobs: jobs.map(({ id, revision: _revision, createdAtMs: _made, updatedAtMs: _changed, ...job }) =>
         names.encode({ ...job, schedule: schedules.get(id) ?? null }),
@@ -202,11 +212,12 @@ export class ConfigurationService {
     repository: object & { name: string },
     dryRun: boolean,
   ): Promise<Pick<ImportItem, 'outcome' | 'reason'>> {
-    const { path } = z.looseObject({ path: pathSchema }).parse(repository);
+    const { path, retention } = importedRepositorySchema.parse(repository);
     const known = await this.#context.catalogue.repositories.list();
     if (known.some((other) => other.name === repository.name || other.path === path)) return isThere();
     if (dryRun) return { outcome: 'added', reason: 'Its folder is looked at when it is really taken over.' };
-    await this.#services.repositories.adopt({ name: repository.name, path });
+    const id = await this.#services.repositories.adopt({ name: repository.name, path });
+    if (retention !== null) await this.#services.repositories.change(id, { retention });
     return { outcome: 'added', reason: null };
   }
 

@@ -6,7 +6,7 @@ import { scheduleSchema, type Schedule } from '../contract/api/schedule.schema.t
 import type { Settings } from '../contract/api/settings.schema.ts';
 import type { PointChange, WorkerTask } from '../contract/task.ts';
 import type { WorkerResults } from '../contract/task-result.ts';
-import type { PointRecord, RepositoryRecord, RunPartRecord, RunRecord } from '../database/index.ts';
+import type { PointRecord, RunPartRecord, RunRecord } from '../database/index.ts';
 import { AppError, isAppError, toAppError } from '../errors/index.ts';
 import { findDueRun, nextStarts } from '../policy/index.ts';
 import { found, loadSettings, type OrchestrationContext } from './context.ts';
@@ -107,13 +107,21 @@ export class MaintenanceService {
     const { trashDays } = await loadSettings(this.#context.catalogue);
     const keepUntilMs = this.#context.clock.nowMs() + trashDays * DAY_MS;
     await this.#repositories.refresh(repositoryId);
-    const { pointIds } = await this.#retention.plan(repositoryId);
-    if (pointIds.length === 0) return 0;
-    const change: PointChange = { verb: 'delete', keepUntilMs, reason: 'Let go by the retention of its task.' };
-    const { failed } = await this.#request(repositoryId, pointIds, change);
+    const { ofJobs, copies } = await this.#retention.plan(repositoryId);
+    let trashed = 0;
+    for (const [pointIds, whose] of [
+      [ofJobs, 'its task'],
+      [copies, 'this repository'],
+    ] as const) {
+      if (pointIds.length === 0) continue;
+      const change: PointChange = { verb: 'delete', keepUntilMs, reason: `Let go by the retention of ${whose}.` };
+      const { failed } = await this.#request(repositoryId, pointIds, change);
+      trashed += pointIds.length - failed.length;
+    }
+    if (ofJobs.length + copies.length === 0) return 0;
     await this.#repositories.refresh(repositoryId);
-    this.#context.logger.info({ repositoryId, points: pointIds.length - failed.length }, 'retention was applied');
-    return pointIds.length - failed.length;
+    this.#context.logger.info({ repositoryId, points: trashed }, 'retention was applied');
+    return trashed;
   }
 
   /** Versions of the job's machines that no other job of the repository has, to the trash. */
@@ -141,12 +149,13 @@ export class MaintenanceService {
   /** Starts a maintenance now. @throws NOT_FOUND, RUN_ALREADY_ACTIVE */
   async begin(repositoryId: string, origin?: RunOrigin): Promise<string> {
     const { catalogue, logger } = this.#context;
-    const repository = found(await catalogue.repositories.load(repositoryId), 'repository', repositoryId);
+    found(await catalogue.repositories.load(repositoryId), 'repository', repositoryId);
     await this.applyRetention(repositoryId).catch((error: unknown) => {
       // The run that follows meets the same trouble and shows it.
       logger.warn({ repositoryId, code: toAppError(error).code }, 'retention could not be applied');
     });
-    const verify = await this.#planVerification(repository);
+    // That has looked at the repository: its size is today's.
+    const verify = await this.#planVerification(repositoryId);
     return this.#starter.startMaintenance(repositoryId, { patienceMs: PATIENCE_MS, verify }, origin);
   }
 
@@ -178,6 +187,17 @@ export class MaintenanceService {
     };
   }
 
+  /**
+   * What a copy into a repository sends: all, or what its rules would keep.
+   * @throws as `RepositoryService.refresh`, of either
+   */
+  async planCopy(sourceId: string, targetId: string): Promise<{ pointIds: string[]; leftOut: number } | null> {
+    const target = found(await this.#context.catalogue.repositories.load(targetId), 'repository', targetId);
+    if (target.retention === null) return null;
+    for (const id of [sourceId, targetId]) await this.#repositories.refresh(id);
+    return this.#retention.planCopy(sourceId, targetId);
+  }
+
   /** After a run: what it made may let others go; what waited for it may go on. */
   async afterRun(run: RunRecord, parts: readonly RunPartRecord[]): Promise<void> {
     if (run.repositoryId === null) return;
@@ -185,8 +205,7 @@ export class MaintenanceService {
       await this.#takeResult(run.repositoryId, parts);
       await this.#repositories.refresh(run.repositoryId);
     }
-    if (run.kind === 'copy') await this.#repositories.refresh(run.repositoryId);
-    if (run.kind !== 'backup') return;
+    if (run.kind !== 'backup' && run.kind !== 'copy') return;
     await this.applyRetention(run.repositoryId);
     if (!(await this.#loadState(run.repositoryId)).isWaiting) return;
     const active = await this.#context.catalogue.runs.list({ active: true, limit: 1000 });
@@ -285,14 +304,12 @@ export class MaintenanceService {
   }
 
   /** So much that the whole store is read within the days that the settings say. Null: nothing is due. */
-  async #planVerification(
-    repository: RepositoryRecord,
-  ): Promise<Extract<WorkerTask, { kind: 'maintenance' }>['verify']> {
+  async #planVerification(repositoryId: string): Promise<Extract<WorkerTask, { kind: 'maintenance' }>['verify']> {
     const { maintenance } = await loadSettings(this.#context.catalogue);
     const { verifyDays, verifyMinutes } = maintenance;
-    const storedBytes = repository.stats?.storedBytes ?? 0;
+    const storedBytes = (await this.#context.catalogue.repositories.load(repositoryId))?.stats?.storedBytes ?? 0;
     if (verifyDays === 0 || storedBytes === 0) return null;
-    const { verification } = await this.#loadState(repository.id);
+    const { verification } = await this.#loadState(repositoryId);
     const sinceDays = verification === null ? 1 : (this.#context.clock.nowMs() - verification.atMs) / DAY_MS;
     const days = Math.min(Math.max(sinceDays, 1), verifyDays);
     const bytesMax = Math.max(VERIFY_BYTES_MIN, Math.ceil((storedBytes / verifyDays) * days));

@@ -16,6 +16,7 @@ import { ReportService } from './reports.ts';
 import { RepositoryService } from './repositories.ts';
 import { RetentionService } from './retention.ts';
 import { RunKeeper } from './run-keeper.ts';
+import { RunLog } from './run-log.ts';
 import { RepositoryKeyService } from './repository-keys.ts';
 import { RunStarter } from './run-starter.ts';
 import { Scheduler } from './scheduler.ts';
@@ -120,8 +121,18 @@ export class Orchestration {
     return this.#announce(await this.#starter.startExport(...args));
   }
 
-  async startCopy(...args: Parameters<RunStarter['startCopy']>): Promise<string> {
-    return this.#announce(await this.#starter.startCopy(...args));
+  /** Versions that nobody named are sent as far as the target's retention would keep them. */
+  async startCopy(...[sourceId, input]: Parameters<RunStarter['startCopy']>): Promise<string> {
+    const planned = input.pointIds === undefined ? await this.maintenance.planCopy(sourceId, input.targetId) : null;
+    if (planned === null) return this.#announce(await this.#starter.startCopy(sourceId, input));
+    const runId = await this.#starter.startCopy(sourceId, { ...input, pointIds: planned.pointIds });
+    await new RunLog(this.context).write(runId, null, {
+      level: 'info',
+      code: 'COPY_LEFT_OUT',
+      text: `${planned.leftOut} versions are left out: the retention of the target would let go of them.`,
+      details: { points: planned.leftOut },
+    });
+    return this.#announce(runId);
   }
 
   async startCheck(...args: Parameters<RunStarter['startCheck']>): Promise<string> {

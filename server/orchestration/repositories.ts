@@ -69,6 +69,7 @@ export class RepositoryService {
       const changed = { ...repository, name: change.name ?? repository.name, path: change.path ?? repository.path };
       await this.#assertFree(tables, changed, id);
       await tables.repositories.save(changed);
+      if (change.retention !== undefined) await tables.repositories.setRetention(id, change.retention);
     });
     events.emit({ type: 'changed', what: 'repository', id });
   }

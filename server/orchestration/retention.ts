@@ -7,11 +7,14 @@ import type {
   retentionSimulationInputSchema,
 } from '../contract/api/retention.schema.ts';
 import type { PointRecord } from '../database/index.ts';
-import { assertSchedule, judgePoints, simulateRetention } from '../policy/index.ts';
+import { assertSchedule, judgePoints, simulateRetention, type RetainedPoint } from '../policy/index.ts';
 import { found, type OrchestrationContext } from './context.ts';
 
 /** More versions than a repository has. */
 const ALL_POINTS = 1_000_000;
+
+/** Newest runs among which the last copy into a repository is looked for. */
+const RUNS_LOOKED_AT = 1_000;
 
 /** What retention would do, and does. Nothing is removed here. */
 export class RetentionService {
@@ -26,12 +29,9 @@ export class RetentionService {
     const { catalogue, clock } = this.#context;
     const { repositoryId, machineIds, retention } = input;
     found(await catalogue.repositories.load(repositoryId), 'repository', repositoryId);
-    const byMachine = new Map<string, PointRecord[]>();
-    for (const point of await catalogue.points.list({ repositoryId, limit: ALL_POINTS })) {
-      if (machineIds !== undefined && !machineIds.includes(point.machineId)) continue;
-      byMachine.set(point.machineId, [...(byMachine.get(point.machineId) ?? []), point]);
-    }
-    const machines = [...byMachine].map(([machineId, points]) => {
+    const points = await catalogue.points.list({ repositoryId, limit: ALL_POINTS });
+    const chosen = points.filter(({ machineId }) => machineIds === undefined || machineIds.includes(machineId));
+    const machines = [...groupByMachine(chosen)].map(([machineId, points]) => {
       const reasons = judgePoints(points, retention, clock.nowMs());
       return {
         machineId,
@@ -56,33 +56,82 @@ export class RetentionService {
   }
 
   /**
-   * Versions that every job of their machine lets go of. A machine that some job of the repository keeps all
-   * of, or whose last run did not go well, lets go of none: what does not grow must not shrink.
+   * Versions that every job of their machine lets go of; of a machine that no job backs up into the repository, so
+   * that its versions are copies, those that the repository's own rules let go of. A machine that some job keeps all
+   * of, or whose last run (for copies: the last copy into the repository) did not go well, lets go of none: what does
+   * not grow must not shrink.
    */
-  async plan(repositoryId: string): Promise<{ pointIds: string[] }> {
-    const { catalogue, clock } = this.#context;
-    const rules = new Map<string, (Retention | null)[]>();
-    for (const job of await catalogue.jobs.list()) {
-      if (job.repositoryId !== repositoryId) continue;
-      for (const machineId of job.machineIds) {
-        rules.set(machineId, [...(rules.get(machineId) ?? []), job.options.retention]);
-      }
-    }
+  async plan(repositoryId: string): Promise<{ ofJobs: string[]; copies: string[] }> {
+    const { catalogue } = this.#context;
+    const rules = await this.#loadRules(repositoryId);
     const lastStates = new Map(
       (await catalogue.parts.listLastOfMachines()).map((part) => [part.machineId, part.state]),
     );
-    const points = await catalogue.points.list({ repositoryId, limit: ALL_POINTS });
-    const pointIds: string[] = [];
-    for (const [machineId, retentions] of rules) {
-      const state = lastStates.get(machineId);
+    const lastCopy = (await catalogue.runs.list({ kind: 'copy', limit: RUNS_LOOKED_AT })).find(
+      (run) => run.repositoryId === repositoryId && run.finishedAtMs !== null,
+    );
+    const planned: { ofJobs: string[]; copies: string[] } = { ofJobs: [], copies: [] };
+    for (const [machineId, own] of groupByMachine(await catalogue.points.list({ repositoryId, limit: ALL_POINTS }))) {
+      const jobRules = rules.ofJobs.get(machineId);
+      const state = jobRules === undefined ? lastCopy?.state : lastStates.get(machineId);
       if (state !== 'success' && state !== 'warning') continue;
-      const own = points.filter((point) => point.machineId === machineId);
-      const judged = retentions.map((rule) => (rule === null ? null : judgePoints(own, rule, clock.nowMs())));
-      for (const { id } of own) {
-        if (judged.every((reasons) => reasons !== null && (reasons.get(id) ?? []).length === 0)) pointIds.push(id);
+      const staying = this.#judge(own, jobRules ?? [rules.ofCopies]);
+      const going = own.map(({ id }) => id).filter((id) => !staying.has(id));
+      (jobRules === undefined ? planned.copies : planned.ofJobs).push(...going);
+    }
+    return planned;
+  }
+
+  /**
+   * Which versions of the source are worth copying: those that the target would keep if it had all. What it would
+   * let go of is not sent, or it would be sent again with every copy.
+   * @returns null when it would keep all
+   */
+  async planCopy(sourceId: string, targetId: string): Promise<{ pointIds: string[]; leftOut: number } | null> {
+    const { catalogue } = this.#context;
+    const rules = await this.#loadRules(targetId);
+    const there = groupByMachine(await catalogue.points.list({ repositoryId: targetId, limit: ALL_POINTS }));
+    const wanted: string[] = [];
+    let leftOut = 0;
+    for (const [machineId, own] of groupByMachine(
+      await catalogue.points.list({ repositoryId: sourceId, limit: ALL_POINTS }),
+    )) {
+      // A copy has another id and the time of its original. A lock at the source holds there alone.
+      const times = new Set(own.map(({ createdAtMs }) => createdAtMs));
+      const others = (there.get(machineId) ?? []).filter(({ createdAtMs }) => !times.has(createdAtMs));
+      const candidates = own.map((point) => ({ ...point, lockedUntilMs: null }));
+      const staying = this.#judge([...candidates, ...others], rules.ofJobs.get(machineId) ?? [rules.ofCopies]);
+      const chosen = own.filter(({ id }) => staying.has(id));
+      wanted.push(...chosen.map(({ id }) => id));
+      leftOut += own.length - chosen.length;
+    }
+    return leftOut === 0 ? null : { pointIds: wanted, leftOut };
+  }
+
+  /** What some rule keeps; null as a rule keeps all. */
+  #judge(points: readonly RetainedPoint[], rules: readonly (Retention | null)[]): Set<string> {
+    const nowMs = this.#context.clock.nowMs();
+    if (rules.includes(null)) return new Set(points.map(({ id }) => id));
+    const judged = rules.map((rule) => (rule === null ? null : judgePoints(points, rule, nowMs)));
+    return new Set(
+      points.map(({ id }) => id).filter((id) => judged.some((reasons) => (reasons?.get(id) ?? []).length > 0)),
+    );
+  }
+
+  /** By machine those of the jobs that back it up into the repository, and that of all others. */
+  async #loadRules(
+    repositoryId: string,
+  ): Promise<{ ofJobs: Map<string, (Retention | null)[]>; ofCopies: Retention | null }> {
+    const { catalogue } = this.#context;
+    const repository = found(await catalogue.repositories.load(repositoryId), 'repository', repositoryId);
+    const ofJobs = new Map<string, (Retention | null)[]>();
+    for (const job of await catalogue.jobs.list()) {
+      if (job.repositoryId !== repositoryId) continue;
+      for (const machineId of job.machineIds) {
+        ofJobs.set(machineId, [...(ofJobs.get(machineId) ?? []), job.options.retention]);
       }
     }
-    return { pointIds };
+    return { ofJobs, ofCopies: repository.retention };
   }
 
   /** Which versions of a job stay. @throws NOT_FOUND */
@@ -101,4 +150,14 @@ export class RetentionService {
     assertSchedule(schedule);
     return simulateRetention({ retention, schedule, fromMs, days });
   }
+}
+
+function groupByMachine(points: readonly PointRecord[]): Map<string, PointRecord[]> {
+  const byMachine = new Map<string, PointRecord[]>();
+  for (const point of points) {
+    const own = byMachine.get(point.machineId);
+    if (own === undefined) byMachine.set(point.machineId, [point]);
+    else own.push(point);
+  }
+  return byMachine;
 }

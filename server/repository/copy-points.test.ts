@@ -201,6 +201,21 @@ describe('a copy', () => {
     await target.close();
   });
 
+  it('does not bring back what lies in the trash of the target', async () => {
+    const { source } = await makeSource();
+    const target = await createRepository({ storage: new MemoryStorage(), chunkSizeBytes: CHUNK, threads: 0 });
+    await copy(source, target);
+    const newest = (await target.listPoints()).at(-2)?.pointId ?? '';
+    await target.deletePoint(newest, { keepUntilMs: Date.now() + 86_400_000, reason: 'not needed here' });
+    const again = await copy(source, target);
+    assert.deepEqual([again.copied.length, again.present], [0, 4]);
+    await target.restorePoint(newest);
+    assert.equal((await target.listPoints()).length, 4);
+    assert.deepEqual((await target.check({ depth: 'hashes' })).damages, []);
+    await source.close();
+    await target.close();
+  });
+
   it('notices when the target gives back other bytes, and commits nothing', async () => {
     const { source } = await makeSource();
     const storage = new MemoryStorage();

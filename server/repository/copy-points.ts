@@ -24,7 +24,7 @@ export interface CopyOptions {
 
 export interface CopyReport {
   copied: { pointId: string; targetPointId: string; readBytes: number; storedBytes: number }[];
-  /** There already. */
+  /** There already, perhaps in the trash. */
   present: number;
   /** Versions that cannot be read; the others are copied all the same. */
   failed: { pointId: string; code: string; text: string }[];
@@ -80,10 +80,10 @@ export async function copyPoints(options: CopyOptions): Promise<CopyReport> {
   return report;
 }
 
-/** Which versions of the source the target has, by id there. */
+/** Which versions of the source the target has, by id there; in its trash as well: somebody let go of them on purpose. */
 async function findCopies(source: KeptRepository, target: KeptRepository): Promise<Map<string, string>> {
   const copies = new Map<string, string>();
-  for (const { pointId, manifest } of await target.listPoints()) {
+  for (const { pointId, manifest } of [...(await target.listTrash()), ...(await target.listPoints())]) {
     const origin = originOf(manifest?.evidence);
     if (origin?.repositoryId === source.id) copies.set(origin.pointId, pointId);
   }

@@ -9,6 +9,8 @@ import { openRepository } from '../../server/repository/index.ts';
 import { silentLogger } from '../../server/runtime/index.ts';
 import { openLocalStorage } from '../../server/storage/index.ts';
 import { CHUNK, commitDisk, sparseContent } from '../fakes/small-repository.ts';
+import { Api } from '../product/api.ts';
+import { quietDay } from '../product/quiet-day.ts';
 import type { Answer } from './server-lab.ts';
 
 const PASSWORD = 'a password for the test';
@@ -41,6 +43,9 @@ describe('keys of an encrypted repository, from the command line to the files', 
     );
     const login = ['login', '--server', server.url, '--accept-new', '--password-stdin'];
     assert.equal((await dozo(login, `${PASSWORD}\n`)).status, 0);
+    const api = new Api(server.url, server.fingerprint ?? '');
+    await api.login('admin', PASSWORD);
+    await api.patch('/settings', quietDay());
   });
   after(async () => {
     await server.stop();
@@ -193,6 +198,11 @@ describe('keys of an encrypted repository, from the command line to the files', 
     const packs = readdirSync(path.join(target, 'packs'), { recursive: true }).length;
     assert.equal((await dozo(['repositories', 'copy', 'main', 'second', '--wait'])).status, 0);
     assert.equal(readdirSync(path.join(target, 'packs'), { recursive: true }).length, packs);
+    assert.equal((await dozo(['retention', 'set-copies', 'second', '--last', '3', '--zone', 'UTC'])).status, 0);
+    const { retention } = (await json(['repositories', 'show', 'second'])).document;
+    assert.deepEqual([retention.last, retention.days, retention.timeZone], [3, null, 'UTC']);
+    assert.equal((await dozo(['retention', 'clear-copies', 'second'])).status, 0);
+    assert.equal((await json(['repositories', 'show', 'second'])).document.retention, null);
     const itself = await json(['repositories', 'copy', 'main', 'main']);
     assert.equal(itself.document.error.code, 'CONFLICT');
     const runs = (await json(['runs', 'list', '--kind', 'copy'])).document as Answer[];

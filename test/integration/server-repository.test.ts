@@ -19,6 +19,7 @@ import { startServer, type RunningServer } from '../../server/app/start-server.t
 import { createRepository } from '../../server/repository/index.ts';
 import { silentLogger } from '../../server/runtime/index.ts';
 import { openLocalStorage } from '../../server/storage/index.ts';
+import { quietDay } from '../product/quiet-day.ts';
 import type { Answer } from './server-lab.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'dozo-real-'));
@@ -94,6 +95,7 @@ describe('a server with the real engine and a repository', { timeout: 120_000 },
     );
     const made = await send('POST', '/tokens', { user: 'admin', password: PASSWORD, name: 'test' });
     token = made.json.token;
+    assert.equal((await send('PATCH', '/settings', quietDay())).status, 200);
   });
   after(async () => {
     await server.stop();

@@ -4,6 +4,7 @@ import { existsSync, openSync, closeSync, readFileSync, readdirSync } from 'node
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Api } from './api.ts';
+import { quietDay } from './quiet-day.ts';
 
 const STARTS_WITHIN_MS = 60_000;
 
@@ -53,10 +54,12 @@ export class Product {
     closeSync(log);
     this.#server = server;
     const { url, fingerprint } = await readAnnouncement(server, this.logPath);
+    const isFirst = this.url === '';
     this.url = url;
     this.#port = Number(new URL(url).port);
     this.api = new Api(url, fingerprint);
     await this.api.login('admin', this.password);
+    if (isFirst) await this.api.patch('/settings', quietDay());
   }
 
   /** Process ids of the server and of everything that it started, by role. */

@@ -27,6 +27,26 @@ export function addRetentionCommands(program: Command, context: CommandContext):
     const answer = await api.put(`/jobs/${job.id}/retention`, { retention: null });
     return doneOutput(answer, `${cleanText(job.name)} keeps all its versions.`);
   });
+  const setCopies = addRetentionOptions(
+    context.leaf(
+      retention,
+      'set-copies <repository>',
+      'of the versions that are copied into a repository; the others go to the trash, and are not copied again',
+    ),
+  );
+  context.handle<RetentionOptions>(setCopies, async ({ api, args, options }) => {
+    const repository = await findNamed<Named>(api, 'repositories', args[0] ?? '');
+    const answer = await api.patch(`/repositories/${repository.id}`, { retention: readRetention(options) });
+    return doneOutput(answer, `${cleanText(repository.name)} keeps of copies what these rules name.`);
+  });
+  context.handle(
+    context.leaf(retention, 'clear-copies <repository>', 'keep all versions that are copied into a repository'),
+    async ({ api, args }) => {
+      const repository = await findNamed<Named>(api, 'repositories', args[0] ?? '');
+      const answer = await api.patch(`/repositories/${repository.id}`, { retention: null });
+      return doneOutput(answer, `${cleanText(repository.name)} keeps all copies.`);
+    },
+  );
   const preview = addRetentionOptions(
     context
       .leaf(retention, 'preview', 'of the versions that are there')

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { errorBodySchema, idSchema, nameSchema, pathSchema, timeSchema } from './common.schema.ts';
+import { retentionSchema } from './retention.schema.ts';
 import { keyTextSchema, passphraseSchema } from './repository-key.schema.ts';
 
 export const repositoryCreateSchema = z.strictObject({
@@ -24,11 +25,19 @@ export const repositoryAdoptSchema = z.strictObject({
   key: keyTextSchema.optional(),
 });
 
-export const repositoryChangeSchema = z.strictObject({ name: nameSchema.optional(), path: pathSchema.optional() });
+export const repositoryChangeSchema = z.strictObject({
+  name: nameSchema.optional(),
+  path: pathSchema.optional(),
+  /**
+   * Of machines that no job backs up into it, whose versions are copies therefore: applied after every copy and by
+   * maintenance. Null: all stay.
+   */
+  retention: retentionSchema.nullable().optional(),
+});
 
 export const repositoryCopySchema = z.strictObject({
   targetId: idSchema,
-  /** All versions when absent. Those that the target has are left out. */
+  /** All that the target's retention would keep when absent. Those that the target has are left out. */
   pointIds: z.array(z.string().min(1)).min(1).max(10_000).optional(),
 });
 
@@ -88,6 +97,7 @@ export const repositorySchema = z
     seenAtMs: timeSchema.nullable(),
     createdAtMs: timeSchema,
     encrypted: z.boolean(),
+    retention: retentionSchema.nullable(),
     lastCheck: z.object({ runId: idSchema, state: z.string(), finishedAtMs: timeSchema.nullable() }).nullable(),
   })
   .meta({ id: 'Repository' });
