@@ -186,12 +186,12 @@ async function readUntilEmpty(
     try {
       await serveChannel(connection, queue, underWay, options);
     } catch (error) {
-      if (options.signal.aborted || error instanceof SinkFailed)
-        throw error instanceof SinkFailed ? error.cause : error;
+      const failure = error instanceof SinkFailed || error instanceof FileTooShort ? error.cause : error;
+      if (options.signal.aborted || error instanceof SinkFailed) throw failure;
       queue.giveBack(underWay);
       const first = underWay[0];
       if (!isLost(error) && first !== undefined) await assertReadable(host, first, options.signal);
-      if (error instanceof FileTooShort) throw error.cause;
+      if (error instanceof FileTooShort) throw failure;
       if (queue.failed()) throw error;
       if (isLost(error)) await host.renew(connection, options.signal);
       else await options.clock.sleep(Math.min(250 * 2 ** attempt, 5_000), options.signal);
