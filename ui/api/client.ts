@@ -304,7 +304,7 @@ export const api = {
     call<RepositoryCreated>('POST', '/repositories', input),
   adoptRepository: (input: { name: string; path: string; key?: string }) =>
     call<RepositoryView>('POST', '/repositories/adopt', input),
-  changeRepository: (repositoryId: string, change: { name?: string; path?: string }) =>
+  changeRepository: (repositoryId: string, change: { name?: string; path?: string; retention?: Retention | null }) =>
     call<RepositoryView>('PATCH', `/repositories/${id(repositoryId)}`, change),
   removeRepository: (repositoryId: string) => call<void>('DELETE', `/repositories/${id(repositoryId)}`),
   refreshRepository: (repositoryId: string) =>
