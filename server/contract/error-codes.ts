@@ -89,6 +89,7 @@ export const ERROR_CODES = {
   STORAGE_FAILED: { http: 500, retry: 'transient' },
   STORAGE_FULL: { http: 507, retry: 'permanent' },
   STORAGE_READ_ONLY: { http: 507, retry: 'permanent' },
+  STORAGE_WRITE_ONCE: { http: 507, retry: 'permanent' },
   STORAGE_MISSING: { http: 500, retry: 'permanent' },
   STORAGE_EXISTS: { http: 409, retry: 'permanent' },
   REPOSITORY_NOT_FOUND: { http: 404, retry: 'permanent' },

@@ -141,5 +141,8 @@ describe('local storage', () => {
     })) {
       assert.equal(storageError(Object.assign(new Error(errno), { code: errno }), 'write', 'x', '/here').code, code);
     }
+    const refused = Object.assign(new Error('EPERM'), { code: 'EPERM' });
+    assert.equal(storageError(refused, 'write', 'x', '/here').code, 'STORAGE_READ_ONLY');
+    assert.equal(storageError(refused, 'remove', 'x', '/here').code, 'STORAGE_WRITE_ONCE');
   });
 });

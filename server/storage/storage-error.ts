@@ -23,6 +23,16 @@ const MISSING: Meaning = {
   hint: 'Check that the shared folder still exists, is mounted, and that its volume or USB disk is connected.',
 };
 
+/**
+ * unlink(2) answers EPERM for a file that is immutable or append-only, or where the file system allows no removal at
+ * all: a WriteOnce share. A lack of rights is EACCES.
+ */
+const KEPT: Meaning = {
+  code: 'STORAGE_WRITE_ONCE',
+  what: 'the share keeps its files',
+  hint: 'On a WriteOnce share nothing can be removed before its time to keep files is over; backups, checks and restores go on. Elsewhere, look for an immutable attribute of the file.',
+};
+
 /** errno(3) of Linux, by what a person must do about it. */
 const MEANINGS: Readonly<Record<string, Meaning>> = {
   ENOSPC: FULL,
@@ -52,7 +62,7 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
 export function storageError(error: unknown, doing: string, name: string, location: string): AppError {
   if (isAppError(error)) return error;
   const errno = errnoOf(error);
-  const meaning = MEANINGS[errno];
+  const meaning = doing === 'remove' && errno === 'EPERM' ? KEPT : MEANINGS[errno];
   const what = meaning?.what ?? (error instanceof Error ? error.message : String(error));
   return new AppError(meaning?.code ?? 'STORAGE_FAILED', `Cannot ${doing} ${name} in ${location}: ${what}.`, {
     ...(meaning?.hint === undefined ? {} : { hint: meaning.hint }),

@@ -1,8 +1,9 @@
 import type { LogLine, RunStage } from '../../contract/run.ts';
 import type { MaintenanceResult } from '../../contract/task-result.ts';
 import type { WorkerTask } from '../../contract/task.ts';
+import { isAppError } from '../../errors/index.ts';
 import type { TaskContext } from '../../queue/index.ts';
-import type { CollectStage, KeptRepository } from '../../repository/index.ts';
+import type { CollectOptions, CollectReport, CollectStage, KeptRepository } from '../../repository/index.ts';
 import { createCheckProgress } from './check-folder.ts';
 import { formatBytes, type Clock } from '../../runtime/index.ts';
 
@@ -13,6 +14,30 @@ const STAGES: Record<CollectStage, RunStage> = {
   removing: 'finishing',
 };
 
+type Say = (code: string, text: string, details: NonNullable<LogLine['details']>, level?: LogLine['level']) => void;
+
+/** What was done when nothing could be removed. */
+const KEPT_ALL: CollectReport = {
+  ...{ state: 'done', waitingFor: [], purgedPoints: [], keptPoints: 0, fencedSessions: [] },
+  ...{ packs: 0, removedPacks: 0, removedBytes: 0, writtenBytes: 0, missingChunks: 0 },
+};
+
+/** On a WriteOnce share nothing comes free, which is what the share is for: the rest of the maintenance goes on. */
+async function collectOrKeep(repository: KeptRepository, say: Say, options: CollectOptions): Promise<CollectReport> {
+  try {
+    return await repository.collect(options);
+  } catch (error) {
+    if (!isAppError(error) || error.code !== 'STORAGE_WRITE_ONCE') throw error;
+    say(
+      'MAINTENANCE_WRITE_ONCE',
+      'Nothing can be removed from this share (WriteOnce). No room comes free until its time to keep files is over; reading and checking go on.',
+      {},
+      'warning',
+    );
+    return KEPT_ALL;
+  }
+}
+
 /** Ends deletions whose time is over, removes what no version needs, reads a part again; tells how far it is. */
 export async function maintainFolder(
   repository: KeptRepository,
@@ -21,9 +46,9 @@ export async function maintainFolder(
   clock: Clock,
 ): Promise<MaintenanceResult> {
   let shown: CollectStage | null = null;
-  const say = (code: string, text: string, details: NonNullable<LogLine['details']>): void =>
-    context.report({ kind: 'log', line: { atMs: clock.nowMs(), level: 'info', code, text, details } });
-  const report = await repository.collect({
+  const say: Say = (code, text, details, level = 'info') =>
+    context.report({ kind: 'log', line: { atMs: clock.nowMs(), level, code, text, details } });
+  const report = await collectOrKeep(repository, say, {
     patienceMs: task.patienceMs,
     signal: context.signal,
     progress: ({ stage }) => {
