@@ -5,8 +5,10 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { describe, it } from 'node:test';
 import { openRepository } from '../../server/repository/index.ts';
+import { systemClock, type Clock } from '../../server/runtime/index.ts';
 import { openLocalStorage } from '../../server/storage/index.ts';
 import { GOLDEN_PASSPHRASE } from './make-golden.ts';
+import type { ExpectedMarks } from './make-marked-golden.ts';
 import { FormatReader } from './reader.ts';
 
 const GOLDEN = path.join(import.meta.dirname, 'format-1');
@@ -82,6 +84,77 @@ for (const kind of ['plain', 'encrypted'] as const) {
         const written = reader.points.find((one) => one.disks.length === 1);
         assert.ok(written !== undefined);
         assert.equal(sha256(reader.disk(written, 'scsi0:1')), sha256(changed));
+      } finally {
+        await rm(copy, { recursive: true });
+      }
+    });
+  });
+}
+
+/** Long after the goldens were made, whatever the clock of this machine says. */
+const CLOCK: Clock = { ...systemClock, nowMs: () => Date.parse('2030-01-01T00:00Z') };
+
+for (const kind of ['plain', 'encrypted'] as const) {
+  const folder = path.join(import.meta.dirname, 'format-1-marks', kind);
+  const unlock = kind === 'encrypted' ? { passphrase: GOLDEN_PASSPHRASE } : {};
+  const expected = async (): Promise<ExpectedMarks> => {
+    const text = await readFile(path.join(folder, '../expected.json'), 'utf8');
+    return (JSON.parse(text) as Record<string, ExpectedMarks>)[kind] as ExpectedMarks;
+  };
+  const readBy = (reader: FormatReader): Record<string, string> =>
+    Object.fromEntries(reader.points.map((point) => [point.pointId, sha256(reader.disk(point, 'scsi0:0'))]));
+
+  describe(`the ${kind} golden repository with marks, damage and a collection that was cut`, () => {
+    it('is read right by a reader that knows the document alone', async () => {
+      const { shown, locked, trashed, purged } = await expected();
+      const reader = new FormatReader(folder, unlock.passphrase);
+      assert.deepEqual(readBy(reader), shown);
+      assert.deepEqual(reader.fates.get(locked.pointId), {
+        trashed: false,
+        purged: false,
+        lockedUntilMs: locked.untilMs,
+      });
+      assert.deepEqual(reader.fates.get(trashed), { trashed: true, purged: false, lockedUntilMs: null });
+      assert.equal(reader.fates.get(purged)?.purged, true);
+    });
+
+    it('is read right by the product, which brings to its end what was cut', async () => {
+      const { shown, locked, trashed, purged, fenced } = await expected();
+      const copy = await mkdtemp(path.join(tmpdir(), 'dozo-golden-'));
+      try {
+        await cp(folder, copy, { recursive: true });
+        const storage = await openLocalStorage({ folder: copy });
+        const repository = await openRepository({ storage, clock: CLOCK, threads: 0, ...unlock });
+        const assertShown = async (): Promise<void> => {
+          const found: Record<string, string> = {};
+          for (const { pointId } of await repository.listPoints()) {
+            const disk = await (await repository.openPoint(pointId)).openDisk('scsi0:0');
+            found[pointId] = sha256(await disk.read(0, disk.sizeBytes));
+          }
+          assert.deepEqual(found, shown);
+        };
+        await assertShown();
+        assert.deepEqual(
+          (await repository.listTrash()).map(({ pointId }) => pointId),
+          [trashed],
+        );
+        assert.equal((await repository.listFates()).get(locked.pointId)?.lockedUntilMs, locked.untilMs);
+        await assert.rejects(repository.deletePoint(locked.pointId, { keepUntilMs: 0, reason: 'x' }), {
+          code: 'POINT_LOCKED',
+        });
+        await assert.rejects(repository.openPoint(purged), { code: 'POINT_NOT_FOUND' });
+        await assert.rejects(repository.openPoint(fenced), { code: 'POINT_NOT_FOUND' });
+
+        const report = await repository.collect({ patienceMs: 0 });
+        assert.equal(report.state, 'done');
+        assert.deepEqual(report.purgedPoints, [purged]);
+        assert.ok(report.removedPacks > 0);
+        assert.deepEqual((await repository.check({ depth: 'hashes' })).damages, []);
+        await assertShown();
+        await repository.close();
+        const reader = new FormatReader(copy, unlock.passphrase);
+        assert.deepEqual(readBy(reader), shown);
+        assert.equal(reader.fates.get(purged), undefined);
       } finally {
         await rm(copy, { recursive: true });
       }

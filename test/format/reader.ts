@@ -41,17 +41,20 @@ export class FormatReader {
   readonly points: ReadPoint[] = [];
   readonly #folder: string;
   readonly #master: Buffer | null;
-  readonly #chunks = new Map<string, Place>();
+  /** Section 14, of points that something was decided about. */
+  readonly fates = new Map<string, { trashed: boolean; purged: boolean; lockedUntilMs: number | null }>();
+  readonly #chunks = new Map<string, Place[]>();
 
   constructor(folder: string, passphrase?: string) {
     this.#folder = folder;
     this.header = JSON.parse(this.#sealed('repository.dozo', 'DOZOHEAD', null).toString()) as Header;
     this.#master = this.header.encryption === null ? null : this.#unlock(passphrase ?? '');
     for (const pack of this.#files('packs', /^packs\/(..)\/\1[0-9a-f]{30}\.pack$/)) this.#loadPack(pack);
-    const hidden = this.#hiddenPoints();
+    this.#loadMarks();
     for (const name of this.#files('points', /\.point$/)) {
       const isFence = readFileSync(path.join(folder, name)).toString('latin1', 0, 8) === 'DOZOFENC';
-      if (!isFence && !hidden.has(path.basename(name, '.point'))) this.#loadPoint(name);
+      const fate = this.fates.get(path.basename(name, '.point'));
+      if (!isFence && fate?.trashed !== true && fate?.purged !== true) this.#loadPoint(name);
     }
     this.points.sort((a, b) => (a.pointId < b.pointId ? -1 : 1));
   }
@@ -95,8 +98,19 @@ export class FormatReader {
 
   /** Section 6, "Chunk", and section 11. */
   #chunk(id: string): Buffer {
-    const place = this.#chunks.get(id);
-    if (place === undefined) throw new Error(`chunk ${id} is missing`);
+    // Section 13: when a copy is damaged, another one may be whole.
+    let damage = new Error(`chunk ${id} is missing`);
+    for (const place of this.#chunks.get(id) ?? []) {
+      try {
+        return this.#copy(id, place);
+      } catch (error) {
+        damage = error as Error;
+      }
+    }
+    throw damage;
+  }
+
+  #copy(id: string, place: Place): Buffer {
     let bytes: Buffer = readFileSync(path.join(this.#folder, place.pack)).subarray(place.offset, place.offset + place.stored);
     if (crc32(bytes) !== place.crc) throw new Error(`chunk ${id} is damaged`);
     if (this.#master !== null) {
@@ -128,7 +142,10 @@ export class FormatReader {
     if (!hash.equals(trailer.subarray(16, 48)) || !file.subarray(16, 32).equals(packId)) throw new Error('damaged pack');
     for (let row = 0; row < trailer.readUInt32LE(8); row += 1) {
       const at = row * 52;
-      this.#chunks.set(table.toString('hex', at, at + 32), {
+      const id = table.toString('hex', at, at + 32);
+      const places = this.#chunks.get(id) ?? [];
+      this.#chunks.set(id, places);
+      places.push({
         pack: name,
         packId,
         row,
@@ -141,18 +158,23 @@ export class FormatReader {
     }
   }
 
-  /** Section 9. */
-  /** Section 14: in the trash, or gone for good. */
-  #hiddenPoints(): Set<string> {
-    const hidden = new Set<string>();
+  /** Section 14. */
+  #loadMarks(): void {
     for (const name of this.#files('marks', /\/\d{8}\.mark$/).sort()) {
-      const { pointId, verb } = JSON.parse(this.#sealed(name, 'DOZOMARK', this.#master).toString()) as Record<string, string>;
-      if (verb === 'delete' || verb === 'purge') hidden.add(pointId ?? '');
-      if (verb === 'restore') hidden.delete(pointId ?? '');
+      const mark = JSON.parse(this.#sealed(name, 'DOZOMARK', this.#master).toString()) as {
+        pointId: string;
+        verb: string;
+        untilMs: number | null;
+      };
+      const fate = this.fates.get(mark.pointId) ?? { trashed: false, purged: false, lockedUntilMs: null };
+      this.fates.set(mark.pointId, fate);
+      if (mark.verb === 'lock') fate.lockedUntilMs = Math.max(fate.lockedUntilMs ?? 0, mark.untilMs ?? 0);
+      else if (mark.verb === 'purge') fate.purged = true;
+      else fate.trashed = mark.verb === 'delete';
     }
-    return hidden;
   }
 
+  /** Section 9. */
   #loadPoint(name: string): void {
     const body = this.#sealed(name, 'DOZOPONT', this.#master);
     const rootHash = createHash('sha256').update('dozo point 1\n').update(body).digest('hex');
