@@ -67,6 +67,6 @@ export async function openWindow(language: string): Promise<Window> {
     reducedMotion: 'reduce',
   });
   const page = await context.newPage();
-  page.setDefaultTimeout(30_000);
+  page.setDefaultTimeout(90_000);
   return new Window(browser, context, page);
 }

@@ -1,0 +1,224 @@
+import assert from 'node:assert/strict';
+import { readFile, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import type { Locator, Page } from 'playwright-core';
+import { GIB, MIB } from '../../server/runtime/index.ts';
+import { startLabHost, type LabHost, type MachineOptions } from '../lab/lab-host.ts';
+import { startProduct, type Product } from '../product/product.ts';
+import { openWindow, type Window } from './browser.ts';
+
+export const LAB_PASSWORD = 'lab-Password-1';
+/** A loaded machine is several times slower than an idle one. */
+export const RUN_MS = 240_000;
+
+export interface Named {
+  id: string;
+  name: string;
+}
+export interface Run {
+  id: string;
+  kind: string;
+  state: string;
+  startedAtMs: number | null;
+  finishedAtMs: number | null;
+}
+
+/** A lab host, a server, and a browser in one language: what the tests of the window happen in. */
+export class Scene {
+  readonly folder: string;
+  readonly lab: LabHost;
+  readonly product: Product;
+  readonly window: Window;
+  readonly #words: Record<string, unknown>;
+
+  private constructor(
+    folder: string,
+    parts: { lab: LabHost; product: Product; window: Window; words: Record<string, unknown> },
+  ) {
+    this.folder = folder;
+    this.lab = parts.lab;
+    this.product = parts.product;
+    this.window = parts.window;
+    this.#words = parts.words;
+  }
+
+  static async start(options: {
+    machines: MachineOptions[];
+    /** `en-GB` when absent. */
+    locale?: string;
+    keepTruth?: boolean;
+    env?: Record<string, string>;
+  }): Promise<Scene> {
+    const locale = options.locale ?? 'en-GB';
+    const folder = await mkdtemp(join(tmpdir(), 'dozo-e2e-'));
+    const lab = await startLabHost({
+      directory: join(folder, 'lab'),
+      edition: 'free',
+      password: LAB_PASSWORD,
+      datastores: [{ name: 'ds1', type: 'VMFS-6', capacityBytes: 8 * GIB, rawFrozenRead: 'allow' }],
+      switches: { keepTruth: options.keepTruth === true },
+      vms: options.machines,
+    });
+    const product = await startProduct(join(folder, 'dozo'), { env: options.env ?? {} });
+    const window = await openWindow(locale);
+    const file = join(import.meta.dirname, `../../ui/i18n/${locale.slice(0, 2)}.json`);
+    const words = JSON.parse(await readFile(file, 'utf8')) as Record<string, unknown>;
+    return new Scene(folder, { lab, product, window, words });
+  }
+
+  async close(): Promise<void> {
+    // What was seen last: where a test has failed, it tells why.
+    await this.window.picture(`last-${basename(this.folder)}`);
+    await this.window.close();
+    await this.product.close();
+    await this.lab.close();
+    await rm(this.folder, { recursive: true, force: true });
+  }
+
+  get page(): Page {
+    return this.window.page;
+  }
+
+  get api(): Product['api'] {
+    return this.product.api;
+  }
+
+  /** The words of the window for a key of its catalogue, names in the marks that the window puts around them. */
+  say(key: string, values: Record<string, string> = {}): string {
+    const found = key
+      .split('.')
+      .reduce<unknown>((inner, part) => (inner as Record<string, unknown> | undefined)?.[part], this.#words);
+    assert.equal(typeof found, 'string', `the catalogue has ${key}`);
+    return String(found).replaceAll(/\{(\w+)\}/g, (_whole, name: string) => {
+      const value = values[name];
+      assert.ok(value !== undefined, `${key} wants ${name}`);
+      return ['name', 'machine', 'host', 'storage', 'disk'].includes(name) ? isolated(value) : value;
+    });
+  }
+
+  button(name: string | RegExp, within: Page | Locator = this.page): Locator {
+    return within.getByRole('button', { name, exact: true });
+  }
+
+  link(name: string | RegExp): Locator {
+    return this.page.getByRole('link', { name, exact: true });
+  }
+
+  async fill(label: string, value: string): Promise<void> {
+    await this.page.getByLabel(label, { exact: true }).fill(value);
+  }
+
+  /** The one way out of a wizard's step. */
+  async next(): Promise<void> {
+    await this.button(this.say('common.next')).click();
+  }
+
+  /** The screen anew: nothing that an earlier one had loaded helps. */
+  async open(path: string): Promise<void> {
+    await this.page.goto('about:blank');
+    await this.page.goto(`${this.product.url}/#${path}`);
+    await this.window.settle();
+  }
+
+  /** In the form that is shown; the guide of the first time is taken as done. */
+  async logIn(password: string): Promise<void> {
+    await this.fill(this.say('login.password'), password);
+    await this.button(this.say('login.enter')).click();
+    await this.page.locator('nav').first().waitFor();
+    await this.page.evaluate(`(() => {
+      const known = JSON.parse(localStorage.getItem('dozo-preferences') ?? '{}');
+      localStorage.setItem('dozo-preferences', JSON.stringify({ ...known, guideDone: true }));
+    })()`);
+  }
+
+  /** Opens the window and signs in; what the console said of nobody being signed in is forgotten. */
+  async begin(): Promise<void> {
+    await this.page.goto(this.product.url);
+    await this.logIn(this.product.password);
+    this.window.complaints.length = 0;
+  }
+
+  /** Adds the lab host by the API; the ids of its machines by name. */
+  async addHost(): Promise<Map<string, string>> {
+    const host = await this.api.post<Named>('/hosts', {
+      name: 'lab',
+      host: '127.0.0.1',
+      sshPort: this.lab.sshPort,
+      httpsPort: this.lab.httpsPort,
+      user: 'root',
+      password: LAB_PASSWORD,
+    });
+    const machines = await this.api.get<Named[]>(`/hosts/${host.id}/machines?refresh=true`);
+    return new Map(machines.map(({ id, name }) => [name, id]));
+  }
+
+  /** Asks until there is an answer. */
+  async until<T>(what: string, ask: () => Promise<T | null>): Promise<T> {
+    const giveUpAtMs = Date.now() + RUN_MS;
+    while (Date.now() < giveUpAtMs) {
+      const answer = await ask();
+      if (answer !== null) return answer;
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    }
+    throw new Error(`in vain: ${what}`);
+  }
+
+  /** Waits for the end of a run by the API; its state. */
+  ended(runId: string): Promise<string> {
+    return this.until(`the end of run ${runId}`, async () => {
+      const run = await this.api.get<Run>(`/runs/${runId}`);
+      return run.finishedAtMs === null ? null : run.state;
+    });
+  }
+
+  /** Waits for the end of the run that the window shows; its state in words. */
+  async runEnded(): Promise<string> {
+    await this.page.waitForURL(/#\/activities\/[0-9a-f]{16}/);
+    const states = ['success', 'warning', 'failed', 'incomplete', 'cancelled'].map((state) =>
+      this.say(`state.${state}`),
+    );
+    const state = this.page.locator('[aria-live="polite"]', { hasText: new RegExp(states.join('|')) });
+    await state.waitFor({ timeout: RUN_MS });
+    return state.innerText();
+  }
+
+  /** The run that the window shows. */
+  async shownRun(): Promise<Run> {
+    await this.page.waitForURL(/#\/activities\/[0-9a-f]{16}/);
+    return this.api.get<Run>(`/runs/${/[0-9a-f]{16}/.exec(this.page.url())?.[0] ?? ''}`);
+  }
+
+  /** The file of the only disk of a machine as it is on the host now. */
+  async diskOnHost(name: string): Promise<string> {
+    const machine = (await this.lab.state()).vms.find((known) => known.name === name);
+    assert.ok(machine !== undefined, `${name} is on the host`);
+    assert.equal(machine.disks.length, 1);
+    return this.lab.localPath((machine.disks[0]?.chain[0]?.absolutePath ?? '').replace(/\.vmdk$/, '-flat.vmdk'));
+  }
+}
+
+/** A name inside a sentence, in the marks that keep its direction to itself. */
+export function isolated(name: string): string {
+  return `\u2068${name}\u2069`;
+}
+
+/** A machine with one disk of that many MiB. */
+export function oneDisk(
+  name: string,
+  options: { mebibytes: number; percent: number; seed: number; running?: boolean },
+): MachineOptions {
+  return {
+    name,
+    datastore: 'ds1',
+    running: options.running === true,
+    changeTracking: false,
+    disks: [
+      {
+        sizeBytes: options.mebibytes * MIB,
+        provisioning: 'thin',
+        fill: { percent: options.percent, seed: options.seed },
+      },
+    ],
+  };
+}
