@@ -226,7 +226,10 @@ export interface TransferOptions {
   signal: AbortSignal;
   /** Called often; bytes of the disk dealt with since the last call. */
   progress?(bytes: number): void;
-  /** Called before so many bytes are asked of the host; what it gives is waited for. Keeps to a speed. */
+  /**
+   * Called before so many bytes are asked of the host; what it gives is waited for. Keeps to a speed. Asked for
+   * nothing at the start: where it answers, ways that can be slowed down come before others.
+   */
   budget?: Budget;
 }
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import type { FreezeRequest, RouteName, SourceHost } from '../../server/source/index.ts';
+import type { Budget, FreezeRequest, RouteName, SourceHost } from '../../server/source/index.ts';
 import { assertTruth, findMachine, MIB, readAll, startScene, type SourceScene } from './source-scene.ts';
 
 const HOSTILE = `a 'b' "c" [d] ü 日本 %2f $x`;
@@ -21,6 +21,8 @@ before(async () => {
     datastores: [
       { name: 'six', type: 'VMFS-6' },
       { name: 'five [x]', type: 'VMFS-5', rawFrozenRead: 'allow' },
+      // Room for a snapshot, none for a copy.
+      { name: 'tight', type: 'VMFS-6', capacityBytes: 128 * MIB },
     ],
     vms: [
       {
@@ -62,6 +64,12 @@ before(async () => {
           { sizeBytes: 4 * MIB, rdm: 'physical' },
         ],
       },
+      {
+        name: 'tight',
+        datastore: 'tight',
+        running: true,
+        disks: [{ sizeBytes: 40 * MIB, fill: { percent: 95, seed: 10 } }],
+      },
       { name: 'off', datastore: 'six', disks: [{ sizeBytes: 12 * MIB, fill: { percent: 50, seed: 9 } }] },
     ],
   });
@@ -73,12 +81,13 @@ async function backUp(
   name: string,
   change: Partial<FreezeRequest> = {},
   previous?: Awaited<ReturnType<typeof readAll>>,
+  budget?: Budget,
 ) {
   const machine = await findMachine(host, name);
   const request = scene.request(machine, change);
   const frozen = await host.freeze(request);
   try {
-    const disks = await readAll(frozen, previous);
+    const disks = await readAll(frozen, previous, budget);
     await assertTruth(disks, await scene.lab.frozenCopy(Number(machine.hostId), request.hold));
     return { disks, frozen, machine };
   } finally {
@@ -125,6 +134,31 @@ for (const [what, change, route] of [
     assert.deepEqual(await readdir(stagingPath), ['kept by the user']);
   });
 }
+
+test('held to a speed, has a copy made where it can be read slowly, and says where none can', async () => {
+  const nfsStaging = { server: 'nas.example', share: '/volume1/staging', localPath: stagingPath };
+  const budgetedBytes: number[] = [];
+  const budget = async (bytes: number): Promise<void> => {
+    budgetedBytes.push(bytes);
+    await Promise.resolve();
+  };
+  const held = await backUp('six', { nfsStaging }, undefined, budget);
+  const disk = held.disks['scsi0:0'];
+  assert.equal(disk?.route, 'host-clone');
+  const askedBytes = budgetedBytes.reduce((sum, bytes) => sum + bytes, 0);
+  const readBytes = Object.values(held.disks).reduce((sum, one) => sum + one.readBytes, 0);
+  // Its own words for each piece come on top.
+  assert.ok(askedBytes <= readBytes && readBytes - askedBytes < 4096, `${askedBytes} of ${readBytes}`);
+
+  scene.notes.length = 0;
+  const unheld = await backUp('tight', { nfsStaging }, undefined, budget);
+  assert.equal(unheld.disks['scsi0:0']?.route, 'nfs-clone');
+  const told = scene.notes.filter(({ code }) => code === 'ROUTE_UNLIMITED');
+  assert.deepEqual(
+    told.map(({ details }) => details?.['disk']),
+    ['scsi0:0'],
+  );
+});
 
 test('reads the merged disk of a machine with snapshots of its own, and leaves those alone', async () => {
   const id = await scene.lab.vmId('layers');

@@ -7,6 +7,7 @@ import type { DiskSink, Extent } from '../../server/disk/index.ts';
 import { randomHex, systemClock, type Clock } from '../../server/runtime/index.ts';
 import {
   connectEsxi,
+  type Budget,
   type ConnectEsxiOptions,
   type FreezeRequest,
   type FrozenMachine,
@@ -179,6 +180,7 @@ export interface ReadBack {
 export async function readAll(
   frozen: FrozenMachine,
   previous?: Record<string, ReadBack>,
+  budget?: Budget,
 ): Promise<Record<string, ReadBack>> {
   const signal = new AbortController().signal;
   const disks: Record<string, ReadBack> = {};
@@ -190,7 +192,7 @@ export async function readAll(
         : { changeToken: before.token, sizeBytes: before.image.length };
     const plan = await disk.plan(since, signal);
     const sink = new ImageSink(disk.disk.sizeBytes, plan.kind === 'changed' ? before?.image : undefined);
-    const report = await plan.transfer(sink, { signal });
+    const report = await plan.transfer(sink, { signal, ...(budget === undefined ? {} : { budget }) });
     disks[disk.disk.key] = {
       image: sink.image,
       kind: plan.kind,

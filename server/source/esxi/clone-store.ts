@@ -43,6 +43,8 @@ export class CloneStore {
   readonly #note: (note: Note) => void;
   readonly #onHost = new Map<string, Promise<Clone>>();
   readonly #onNas = new Map<string, Promise<Clone>>();
+  /** Those of `#onHost` that stand. */
+  readonly #made = new Map<string, Clone>();
   /** Folders on the host's own datastores that hold copies. */
   readonly #folders = new Set<string>();
   #line: Promise<unknown> = Promise.resolve();
@@ -117,6 +119,7 @@ export class CloneStore {
     for (const folder of this.#folders) await removeCloneFolder(host, folder);
     this.#folders.clear();
     this.#onHost.clear();
+    this.#made.clear();
     this.#onNas.clear();
     if (this.#mount !== null) {
       const root = await this.#mount.catch(() => null);
@@ -166,7 +169,9 @@ export class CloneStore {
     const flat = await cloneDisk(host, clock, { source: source.tip, target, sizeBytes: source.sizeBytes, signal });
     const map = await host.exec(shell`vmkfstools -t0 ${target}`, { isRepeatable: true, signal });
     const written = map.code === 0 ? parseBlockMap(map.stdout.toString('utf8'), source.sizeBytes) : null;
-    return { target, flat, written, datastore: source.datastore, users: 0 };
+    const clone: Clone = { target, flat, written, datastore: source.datastore, users: 0 };
+    this.#made.set(source.key, clone);
+    return clone;
   }
 
   async #cloneOnNas(source: CloneSource, signal: AbortSignal): Promise<Clone> {
@@ -214,11 +219,12 @@ export class CloneStore {
     };
     let missing = await isEnough();
     if (missing === null) return;
-    for (const [key, pending] of this.#onHost) {
-      const clone = await pending.catch(() => null);
-      if (clone === null || clone.users > 0 || clone.datastore !== source.datastore) continue;
-      await removeDisk(host, clone.target);
+    // Not those that are still to be made: they, and this very one, wait for this to end.
+    for (const [key, clone] of this.#made) {
+      if (clone.users > 0 || clone.datastore !== source.datastore) continue;
+      this.#made.delete(key);
       this.#onHost.delete(key);
+      await removeDisk(host, clone.target);
     }
     missing = await isEnough();
     if (missing === null) return;

@@ -264,9 +264,12 @@ export class EsxiFrozenDisk implements FrozenDisk {
       delivered.push(extent);
       if (delivered.length % DELIVERIES_LOOSE === 0) delivered = normalizeExtents(delivered);
     };
+    const isHeldToSpeed = await askWhetherHeld(options.budget);
+    if (isHeldToSpeed) putUnheldLast(routes);
     for (;;) {
       const route = routes[0];
       if (route === undefined) throw noRouteLeft(this.disk);
+      if (isHeldToSpeed && route === 'nfs-clone') this.#noteUnheld();
       const counting: DiskSink = {
         write: async (offsetBytes, data) => {
           const lengthBytes = data.length;
@@ -296,7 +299,8 @@ export class EsxiFrozenDisk implements FrozenDisk {
       } catch (error) {
         // The reason why the machine is no longer frozen is the better answer than its consequence.
         if (!options.signal.aborted) await this.#around.assertFrozen(options.signal);
-        if (!isRefusal(error) || routes.length < 2) throw error;
+        const isFull = isAppError(error) && error.code === 'DATASTORE_FULL' && routes.includes('nfs-clone');
+        if ((!isRefusal(error) && !isFull) || routes.length < 2) throw error;
         routes.shift();
         const text = `The disk ${this.disk.key} cannot be read by ${route}; going on by ${routes[0] ?? ''}.`;
         this.#around.note({ level: 'info', code: 'ROUTE_CHANGED', text, details: { disk: this.disk.key, route } });
@@ -305,6 +309,11 @@ export class EsxiFrozenDisk implements FrozenDisk {
         extents = subtractExtents(extents, normalizeExtents(delivered));
       }
     }
+  }
+
+  #noteUnheld(): void {
+    const text = `The host writes the copy of the disk ${this.disk.key} to the NFS folder by itself: the speed limit does not reach it.`;
+    this.#around.note({ level: 'info', code: 'ROUTE_UNLIMITED', text, details: { disk: this.disk.key } });
   }
 
   async #readBy(route: RouteName, extents: readonly Extent[], transfer: RangeTransfer): Promise<void> {
@@ -385,6 +394,19 @@ const CHANGES_FIRST = info('CHANGES_FIRST', 'There is no earlier version to comp
 /** Errors that another route may not have. */
 function isRefusal(error: unknown): boolean {
   return isAppError(error) && (error.code === 'DISK_READ_REFUSED' || error.code === 'DISK_RANGE_IGNORED');
+}
+
+/** Whether there is a speed to keep to as of now. */
+async function askWhetherHeld(budget: TransferOptions['budget']): Promise<boolean> {
+  const turn = budget?.(0) ?? null;
+  await turn;
+  return turn !== null;
+}
+
+/** What a host writes to a share by itself cannot be slowed down; a copy on the host is read as slowly as wanted. */
+function putUnheldLast(routes: RouteName[]): void {
+  const at = routes.indexOf('nfs-clone');
+  if (at >= 0) routes.push(...routes.splice(at, 1));
 }
 
 function noRouteLeft(disk: MachineDisk): AppError {
