@@ -1,0 +1,219 @@
+import assert from 'node:assert/strict';
+import { copyFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { firstDifference } from '../../scripts/demo-run/compare.ts';
+import { oneDisk, RUN_MS, Scene, type Named, type Run } from './scene.ts';
+
+const MACHINE = 'files';
+let scene: Scene;
+let machineId: string;
+let mainId: string;
+let secondId: string;
+let jobId: string;
+/** A copy of the machine's disk, which nobody writes to. */
+let original: string;
+
+before(async () => {
+  scene = await Scene.start({ machines: [oneDisk(MACHINE, { mebibytes: 16, percent: 50, seed: 7 })] });
+  const { api, folder } = scene;
+  original = join(folder, 'original');
+  await copyFile(await scene.diskOnHost(MACHINE), original);
+  ({ id: mainId } = await api.post<Named>('/repositories', { name: 'main', path: join(folder, 'main') }));
+  ({ id: secondId } = await api.post<Named>('/repositories', { name: 'second', path: join(folder, 'second') }));
+  machineId = (await scene.addHost()).get(MACHINE) ?? '';
+  ({ id: jobId } = await api.post<Named>('/jobs', {
+    name: 'Nightly',
+    machineIds: [machineId],
+    repositoryId: mainId,
+    options: { fullRead: true },
+  }));
+  const run = await api.post<Named>(`/jobs/${jobId}/run`, {});
+  assert.equal(await scene.ended(run.id), 'success');
+  await scene.begin();
+});
+
+after(async () => {
+  await scene?.close();
+});
+
+/** Versions of a storage; with `trash=true` those in its trash. */
+async function versions(repositoryId: string, query = ''): Promise<{ id: string; lockedUntilMs: number | null }[]> {
+  return (
+    await scene.api.get<{ points: { id: string; lockedUntilMs: number | null }[] }>(
+      `/points?repositoryId=${repositoryId}&${query}`,
+    )
+  ).points;
+}
+
+async function runsOf(kind: string): Promise<Run[]> {
+  return (await scene.api.get<{ runs: Run[] }>(`/runs?kind=${kind}`)).runs;
+}
+
+/** So slow that what runs now does not end before it is allowed to. */
+async function holdBack(isSlow: boolean): Promise<void> {
+  const throttle = isSlow ? { timeZone: 'UTC', limits: [], otherwise: 0.1 } : null;
+  await scene.api.patch('/settings', { throttle });
+}
+
+/** The disk of a version, byte for byte as the machine had it. */
+async function assertWhole(pointId: string, name: string): Promise<void> {
+  const path = join(scene.folder, name);
+  const run = await scene.api.post<Named>('/exports', { pointId, diskKey: 'scsi0:0', path });
+  assert.equal(await scene.ended(run.id), 'success');
+  assert.equal(await firstDifference(path, original), null);
+}
+
+async function openMenuOf(name: string): Promise<void> {
+  await scene.button(scene.say('storage.actionsOf', { name })).click();
+}
+
+test('versions are copied to a second storage once, and come back from there', async () => {
+  const { page } = scene;
+  await scene.open('/storage');
+  await openMenuOf('main');
+  await page.getByText('Copy to another storage').click();
+  const dialog = page.getByRole('dialog');
+  await dialog.getByRole('radio', { name: 'second', exact: true }).click();
+  await scene.window.picture('copy');
+  await scene.button('Start copying', dialog).dblclick();
+  assert.match(await scene.runEnded(), /Success/);
+  await page.getByText('1 version copied and compared').waitFor();
+  await scene.window.picture('copy-run');
+  assert.equal((await runsOf('copy')).length, 1, 'a double click copies once');
+  await page.goBack();
+  await page.goForward();
+  assert.equal((await runsOf('copy')).length, 1, 'going back and forth copies nothing');
+  const [copy] = await versions(secondId);
+
+  await scene.open(`/storage/${mainId}`);
+  await page.getByRole('checkbox').last().click();
+  await scene.button('Copy').click();
+  await scene.button('Start copying').click();
+  assert.match(await scene.runEnded(), /Success/);
+  await page.getByText('1 version was there already.').waitFor();
+  assert.equal((await versions(secondId)).length, 1);
+  await scene.open('/storage');
+  await page.getByRole('heading', { name: 'Latest copies' }).waitFor();
+  assert.equal(await page.getByText('main → second').count(), 2);
+
+  await scene.open(`/restore?machine=${machineId}`);
+  await page.getByRole('radio', { name: /second/ }).click();
+  await scene.next();
+  await scene.next();
+  await scene.fill('Name of the new virtual machine', 'from the copy');
+  await scene.next();
+  await scene.next();
+  await scene.next();
+  await page.locator('dd', { hasText: 'second' }).waitFor();
+  await scene.button('Restore now').dblclick();
+  assert.match(await scene.runEnded(), /Success/);
+  assert.equal((await runsOf('restore')).length, 1, 'a double click restores once');
+  assert.equal(await firstDifference(await scene.diskOnHost('from the copy'), original), null);
+  await assertWhole(copy?.id ?? '', 'copied.img');
+  assert.deepEqual(scene.window.complaints, []);
+});
+
+test('a restore that is cancelled leaves the original as it was', async () => {
+  const { page, lab } = scene;
+  const before = (await lab.state()).vms.map(({ id, name, vmxPath }) => ({ id, name, vmxPath }));
+  await holdBack(true);
+  await scene.open(`/restore?machine=${machineId}`);
+  await scene.next();
+  await page.getByRole('radio', { name: 'In the place of the original', exact: true }).click();
+  for (let step = 0; step < 4; step += 1) await scene.next();
+  await page.getByRole('checkbox', { name: 'I have understood this.', exact: true }).click();
+  await scene.button('Restore now').click();
+  await page.getByText('Writing').first().waitFor({ timeout: RUN_MS });
+  await scene.window.picture('restore-live');
+  await scene.button('Cancel run').click();
+  await scene.button('Cancel run', page.getByRole('dialog')).click();
+  assert.match(await scene.runEnded(), /Cancelled/);
+  await holdBack(false);
+
+  const now = (await lab.state()).vms.map(({ id, name, vmxPath }) => ({ id, name, vmxPath }));
+  assert.deepEqual(now, before, 'the same machines, under the same ids and paths');
+  assert.equal(await firstDifference(await scene.diskOnHost(MACHINE), original), null);
+  assert.deepEqual(scene.window.complaints, []);
+});
+
+test('a host that is lost in mid-run is found again, and the version is whole', async () => {
+  const { page, lab } = scene;
+  const healthy = (await lab.state()).switches;
+  await holdBack(true);
+  await scene.open('/tasks');
+  await scene.button('Back up now').click();
+  await page.getByText('Transferring').first().waitFor({ timeout: RUN_MS });
+  await lab.set({ ssh: 'off', https: 'off' });
+  assert.ok((await lab.killSessions()) > 0, 'something was being read');
+  const { id } = await scene.shownRun();
+  const [host] = await scene.api.get<Named[]>('/hosts');
+  await assert.rejects(scene.api.get(`/hosts/${host?.id ?? ''}/machines?refresh=true`));
+  await scene.open('/');
+  await page.getByText(scene.say('overview.hostDown', { name: 'lab' })).waitFor();
+  await scene.window.picture('host-lost');
+  assert.equal((await scene.api.get<Run>(`/runs/${id}`)).finishedAtMs, null, 'the run waits for its host');
+  await lab.set(healthy);
+  await holdBack(false);
+  await scene.open(`/activities/${id}`);
+  assert.match(await scene.runEnded(), /Success|warnings/);
+  assert.deepEqual((await lab.state()).vms.find(({ name }) => name === MACHINE)?.snapshots ?? [], []);
+  const [newest] = await versions(mainId);
+  assert.equal((await versions(mainId)).length, 2);
+  await assertWhole(newest?.id ?? '', 'after-loss.img');
+  scene.window.complaints.length = 0;
+});
+
+test('a deletion is taken back by the button of its message', async () => {
+  const { page } = scene;
+  const before = (await versions(mainId)).map(({ id }) => id);
+  await scene.open(`/storage/${mainId}`);
+  await page.getByRole('checkbox').first().click();
+  await scene.button('Delete').click();
+  await page.getByRole('dialog').getByRole('textbox').fill(MACHINE);
+  await scene.button('Delete', page.getByRole('dialog')).click();
+  await page.getByText('1 version is in the trash.').waitFor();
+  await scene.button('Undo').click();
+  await page.getByText('1 version is back.').waitFor();
+  assert.deepEqual(
+    (await versions(mainId)).map(({ id }) => id),
+    before,
+  );
+  assert.equal((await versions(mainId, 'trash=true')).length, 0);
+});
+
+test('maintenance lets go for good what its time in the trash is over for', async () => {
+  const { page } = scene;
+  const [, oldest] = await versions(mainId);
+  await scene.api.post('/points/delete', { pointIds: [oldest?.id], repositoryId: mainId, trashDays: 0 });
+  await scene.open('/storage');
+  const card = page.locator('article').filter({ has: page.getByRole('heading', { name: 'main', exact: true }) });
+  await card.getByText('1 version in the trash.').waitFor();
+  await scene.button('Maintain now', card).dblclick();
+  assert.match(await scene.runEnded(), /Success/);
+  await page.getByText('1 version removed for good').waitFor();
+  assert.equal((await runsOf('maintenance')).length, 1, 'a double click maintains once');
+  assert.equal((await versions(mainId, 'trash=true')).length, 0);
+  const [kept] = await versions(mainId);
+  await assertWhole(kept?.id ?? '', 'after-maintenance.img');
+});
+
+test('a locked version cannot be deleted, and says until when', async () => {
+  const { page } = scene;
+  await scene.open(`/storage/${mainId}`);
+  await page.getByRole('checkbox').first().click();
+  await scene.button('Lock for 30 days').click();
+  await scene.button('Lock for 30 days', page.getByRole('dialog')).click();
+  await page.getByText(/locked until/).waitFor();
+  await scene.window.picture('locked');
+  const [locked] = await versions(mainId);
+  assert.ok((locked?.lockedUntilMs ?? 0) > Date.now() + 29 * 86_400_000);
+
+  await page.getByRole('checkbox').first().click();
+  await scene.button('Delete').click();
+  await page.getByRole('dialog').getByRole('textbox').fill(MACHINE);
+  await scene.button('Delete', page.getByRole('dialog')).click();
+  await page.getByRole('alert').getByText(/lock/i).first().waitFor();
+  assert.equal((await versions(mainId)).length, 1);
+  assert.equal((await versions(mainId, 'trash=true')).length, 0);
+});
