@@ -1,3 +1,6 @@
+/** A buffer that has a memory of its own and is smaller is not worth the call. */
+const OWN_BYTES_MIN = 16 * 1024;
+
 /**
  * Gives the memory of a buffer back now. V8 sees only its own small heap, lets dead buffers pile up outside
  * of it, and then collects everything to be rid of them: measured in a backup and a restore, 60 to 100 MB and
@@ -9,5 +12,8 @@
  */
 export function releaseMemory(buffer: Uint8Array): void {
   const memory = buffer.buffer;
-  if (memory instanceof ArrayBuffer && memory.byteLength > Buffer.poolSize && 'transfer' in memory) memory.transfer(0);
+  if (!(memory instanceof ArrayBuffer) || !('transfer' in memory)) return;
+  if (memory.byteLength > Buffer.poolSize || (buffer.length === memory.byteLength && buffer.length >= OWN_BYTES_MIN)) {
+    memory.transfer(0);
+  }
 }

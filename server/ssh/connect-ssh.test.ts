@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn, execFileSync, type ChildProcess } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, connect, type AddressInfo, type Server, type Socket } from 'node:net';
 import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
@@ -270,7 +270,7 @@ describe('on a real sshd', () => {
     const command = shell`touch ${folder}/$$; while ! [ -e ${go} ]; do sleep 0.05; done; ls ${folder} | wc -l; rm ${folder}/$$`;
 
     const running = Promise.all(Array.from({ length: 12 }, async () => await ssh.exec(command)));
-    while (readdirSync(folder).length < 4) await sleep(20);
+    while (readdirSync(folder).length < 4) await delay(20);
     writeFileSync(go, '');
     const results = await running;
 

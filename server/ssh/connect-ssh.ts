@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto';
-import { connect as connectTcp, type Socket } from 'node:net';
 import ssh2, { type AnyAuthMethod, type AuthenticationType } from 'ssh2';
 // @ts-expect-error the package describes only its main module
 import ssh2Crypto from 'ssh2/lib/protocol/crypto.js';
 import { AppError, cancelled, toAppError } from '../errors/index.ts';
 import { Connection } from './connection.ts';
+import { PacketSocket } from './packet-socket.ts';
 import type { SshConnection, SshOptions } from './ssh.ts';
 
 const CONNECT_TIMEOUT_MS = 20_000;
@@ -65,7 +65,9 @@ export async function connectSsh(options: SshOptions): Promise<SshConnection> {
   client.on('connect', () => (attempt.stage = 'handshake'));
   client.on('handshake', () => (attempt.stage = 'login'));
 
-  const socket: Socket = connectTcp({ host: options.host, port: options.port, noDelay: true });
+  const socket = new PacketSocket();
+  client.on('handshake', ({ sc }) => socket.useCipher(sc.cipher));
+  socket.setNoDelay(true).connect({ host: options.host, port: options.port });
   const timer = setTimeout(() => fail(silent(options, attempt, connectTimeoutMs)), connectTimeoutMs);
   const onAbort = (): void => fail(cancelled(options.signal?.reason));
   options.signal?.addEventListener('abort', onAbort, { once: true });

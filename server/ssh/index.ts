@@ -1,3 +1,4 @@
 export type * from './ssh.ts';
 export { connectSsh, isNativeCrypto } from './connect-ssh.ts';
+export { giveBackChunk } from './packet-memory.ts';
 export { shell } from './quote.ts';

@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream';
 import { AppError } from '../../errors/index.ts';
+import { giveBackChunk } from '../../ssh/index.ts';
 
 /** The connection may be alive while the datastore behind a read is not. */
 const SILENCE_MS = 120_000;
@@ -54,6 +55,7 @@ export class ExactReader {
   /** Reads and drops what is left: a channel tells its status only after its last byte was read. */
   async drain(): Promise<void> {
     this.#isDraining = true;
+    if (this.#rest.length > 0) giveBackChunk(this.#rest);
     this.#rest = Buffer.alloc(0);
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     this.#request = { target: Buffer.alloc(0), filledBytes: -1, resolve, reject };
@@ -63,10 +65,13 @@ export class ExactReader {
   }
 
   #take(chunk: Buffer): void {
-    if (this.#isDraining) return;
+    if (this.#isDraining) {
+      giveBackChunk(chunk);
+      return;
+    }
     const request = this.#request;
     if (request === null) {
-      this.#rest = this.#rest.length === 0 ? chunk : Buffer.concat([this.#rest, chunk]);
+      this.#keep(chunk);
       this.#stream.pause();
       return;
     }
@@ -76,11 +81,21 @@ export class ExactReader {
     if (copiedBytes < chunk.length) {
       this.#rest = chunk.subarray(copiedBytes);
       this.#stream.pause();
-    }
+    } else giveBackChunk(chunk);
     if (request.filledBytes === request.target.length) {
       this.#request = null;
       request.resolve();
     }
+  }
+
+  #keep(chunk: Buffer): void {
+    if (this.#rest.length === 0) {
+      this.#rest = chunk;
+      return;
+    }
+    const parts = [this.#rest, chunk];
+    this.#rest = Buffer.concat(parts);
+    for (const part of parts) giveBackChunk(part);
   }
 
   #end(): void {
