@@ -90,6 +90,10 @@ export const hostFactsSchema = z
     routes: z.record(z.string(), z.string()),
     /** When a disk could last not be brought to the host over iSCSI. */
     iscsiRefusedAtMs: z.number().exactOptional(),
+    /** How fast disks were read, by type of datastore and route; 0: refused. */
+    rates: z
+      .record(z.string(), z.record(z.string(), z.object({ bytesPerSecond: z.number(), atMs: z.number() })))
+      .exactOptional(),
     warnings: z.array(
       z.object({
         level: z.enum(['info', 'warning', 'error']),

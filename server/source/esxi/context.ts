@@ -6,6 +6,7 @@ import { DatastoreMap } from './datastore-path.ts';
 import type { SharedPortal } from '../../iscsi/index.ts';
 import type { HostShell } from './host-shell.ts';
 import { listDatastores } from './inventory.ts';
+import { MEASURED_BYTES_MIN } from './route-rates.ts';
 
 /** Numbers that tests and cautious users change; the defaults fit a host in daily work. */
 export interface SourceLimits {
@@ -26,6 +27,8 @@ export interface SourceLimits {
   /** Longest wait for a disk of ours to appear on the host, once it was told to look for it. */
   deviceTimeoutMs: number;
   pollIntervalMs: number;
+  /** A transfer of less is no measure for the speed of its route. */
+  measuredBytesMin: number;
 }
 
 export const DEFAULT_LIMITS: SourceLimits = {
@@ -38,6 +41,7 @@ export const DEFAULT_LIMITS: SourceLimits = {
   removeIdleMs: 30_000,
   deviceTimeoutMs: 60_000,
   pollIntervalMs: 1_000,
+  measuredBytesMin: MEASURED_BYTES_MIN,
 };
 
 /** How hosts reach the iSCSI targets of this process. */

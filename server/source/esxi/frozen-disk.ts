@@ -28,6 +28,7 @@ import {
   type RangeTransfer,
   type RawPiece,
 } from './range-reader.ts';
+import { addRate, chooseRoute, contentBytes } from './route-rates.ts';
 import { parseBlockMap } from './vmkfstools.ts';
 
 /** Parallel ranges over HTTPS; each is a connection of its own on the host. */
@@ -68,6 +69,11 @@ export class EsxiFrozenDisk implements FrozenDisk {
   readonly #around: FrozenSurroundings;
   readonly #pieces: RawPiece[] | null;
   #routes: Promise<RouteName[]> | null = null;
+  /** Type of the datastore, '' where the host does not tell. */
+  #volumeType = '';
+  /** The route that is taken to learn how fast it is. */
+  #trial: RouteName | null = null;
+  #isMeasured = false;
 
   constructor(parts: FrozenDiskParts, around: FrozenSurroundings) {
     this.disk = parts.disk;
@@ -89,6 +95,7 @@ export class EsxiFrozenDisk implements FrozenDisk {
     await this.#around.assertFrozen(signal);
     const routes = await this.#openRoutes(both);
     const what = await this.#planExtents(since, both);
+    this.#orderRoutes(routes, totalBytes(what.extents));
     const disk = this;
     return {
       ...what,
@@ -179,6 +186,63 @@ export class EsxiFrozenDisk implements FrozenDisk {
     return extents === null ? null : normalizeExtents(extents);
   }
 
+  /** Brings the open ways into the order of what former transfers told, and says why where that changes anything. */
+  #orderRoutes(routes: RouteName[], wantedBytes: number): void {
+    const { clock, facts, limits } = this.#around.context;
+    const choice = chooseRoute({
+      routes,
+      rates: facts.rates,
+      datastoreType: this.#volumeType,
+      wantedBytes,
+      sizeBytes: this.disk.sizeBytes,
+      nowMs: clock.nowMs(),
+      measuredBytesMin: limits.measuredBytesMin,
+    });
+    routes.splice(0, routes.length, ...choice.routes);
+    const [route = ''] = choice.routes;
+    this.#trial = choice.reason === 'trial' ? (choice.routes[0] ?? null) : null;
+    if (choice.reason === 'preferred') return;
+    const details = {
+      disk: this.disk.key,
+      route,
+      speedBytes: choice.bytesPerSecond,
+      otherRoute: choice.otherRoute,
+      otherSpeedBytes: choice.otherBytesPerSecond,
+    };
+    const speedOf = (bytesPerSecond: number | null): string => `${formatBytes(bytesPerSecond ?? 0)}/s`;
+    const other = `${choice.otherRoute ?? ''} (${speedOf(choice.otherBytesPerSecond)})`;
+    if (choice.reason === 'trial') {
+      const text = `The disk ${this.disk.key} is read by ${route} this time, to learn whether that is faster on this host than ${other}.`;
+      this.#around.note({ level: 'info', code: 'ROUTE_TRIAL', text, details });
+      return;
+    }
+    const text = `The disk ${this.disk.key} is read by ${route}: ${speedOf(choice.bytesPerSecond)} in former runs, faster for it than ${other}.`;
+    this.#around.note({ level: 'info', code: 'ROUTE_MEASURED', text, details });
+    if (this.#around.snapshot !== null && choice.routes[0] !== undefined)
+      facts.routes[this.disk.datastore] = choice.routes[0];
+  }
+
+  /** The first transfer of a disk tells how fast its route is; a later one may find a copy that is there already. */
+  #measure(route: RouteName, extents: readonly Extent[], startedMs: number): void {
+    if (this.#isMeasured) return;
+    this.#isMeasured = true;
+    const { clock, limits } = this.#around.context;
+    const bytes = contentBytes(route, { wantedBytes: totalBytes(extents), sizeBytes: this.disk.sizeBytes });
+    if (bytes < limits.measuredBytesMin) return;
+    const seconds = Math.max(clock.monotonicMs() - startedMs, 1) / 1000;
+    this.#rememberRate(route, bytes / seconds);
+  }
+
+  #rememberRate(route: RouteName, bytesPerSecond: number): void {
+    const { clock, facts } = this.#around.context;
+    facts.rates = addRate(facts.rates, {
+      datastoreType: this.#volumeType,
+      route,
+      bytesPerSecond,
+      atMs: clock.nowMs(),
+    });
+  }
+
   /** The ways that are open, best first. Asked once a disk. @throws DISK_NO_ROUTE */
   async #openRoutes(signal: AbortSignal): Promise<RouteName[]> {
     this.#routes ??= this.#findRoutes(signal);
@@ -195,6 +259,7 @@ export class EsxiFrozenDisk implements FrozenDisk {
     const isWanted = (route: RouteName): boolean => !withoutRoutes.includes(route);
     const routes: RouteName[] = [];
     const pieces = this.#pieces;
+    this.#volumeType = await this.#readVolumeType(signal);
     if (pieces !== null) {
       if (isWanted('ssh-raw') && (await this.#isEveryPieceReadable(pieces, signal))) routes.push('ssh-raw');
       // The same lock answers both; where only copies worked before, HTTPS is not asked again.
@@ -202,7 +267,7 @@ export class EsxiFrozenDisk implements FrozenDisk {
       const isWorthAsking = isWanted('https-folder') && (routes.length > 0 || !remembered.endsWith('-clone'));
       if (isWorthAsking && (routes.length > 0 || (await this.#isFolderReadable(pieces)))) routes.push('https-folder');
     }
-    if (isWanted('iscsi-clone') && (await this.#isIscsiOpen(signal))) routes.push('iscsi-clone');
+    if (isWanted('iscsi-clone') && this.#isIscsiOpen()) routes.push('iscsi-clone');
     if (hasNfsStaging && isWanted('nfs-clone')) routes.push('nfs-clone');
     if (isWanted('host-clone')) routes.push('host-clone');
     const [best] = routes;
@@ -225,15 +290,17 @@ export class EsxiFrozenDisk implements FrozenDisk {
   }
 
   /** Pointers to devices lie on VMFS alone. A host that refused is left in peace for a day. */
-  async #isIscsiOpen(signal: AbortSignal): Promise<boolean> {
-    const { clock, facts, iscsi, shell: host } = this.#around.context;
+  #isIscsiOpen(): boolean {
+    const { clock, facts, iscsi } = this.#around.context;
     if (iscsi === null) return false;
     if (clock.nowMs() - (facts.iscsiRefusedAtMs ?? 0) < ISCSI_PAUSE_MS) return false;
+    return /^VMFS-\d/.test(this.#volumeType);
+  }
+
+  async #readVolumeType(signal: AbortSignal): Promise<string> {
     const root = this.#around.datastores.rootOf(this.disk.datastore);
-    const volume = (await readFilesystems(host, signal)).find(
-      (fs) => fs.root === root || fs.name === this.disk.datastore,
-    );
-    return volume !== undefined && /^VMFS-\d/.test(volume.type);
+    const volumes = await readFilesystems(this.#around.context.shell, signal);
+    return volumes.find((fs) => fs.root === root || fs.name === this.disk.datastore)?.type ?? '';
   }
 
   async #isFolderReadable(pieces: readonly RawPiece[]): Promise<boolean> {
@@ -292,9 +359,11 @@ export class EsxiFrozenDisk implements FrozenDisk {
           if (route !== 'nfs-clone') report.wireBytes += bytes;
         },
       };
+      const startedMs = this.#around.context.clock.monotonicMs();
       try {
         await this.#readBy(route, extents, transfer);
         await this.#around.assertFrozen(options.signal);
+        if (!isHeldToSpeed) this.#measure(route, extents, startedMs);
         return report;
       } catch (error) {
         // The reason why the machine is no longer frozen is the better answer than its consequence.
@@ -302,6 +371,7 @@ export class EsxiFrozenDisk implements FrozenDisk {
         const isFull = isAppError(error) && error.code === 'DATASTORE_FULL' && routes.includes('nfs-clone');
         if ((!isRefusal(error) && !isFull) || routes.length < 2) throw error;
         routes.shift();
+        if (route === this.#trial && isRefusal(error)) this.#rememberRate(route, 0);
         const text = `The disk ${this.disk.key} cannot be read by ${route}; going on by ${routes[0] ?? ''}.`;
         this.#around.note({ level: 'info', code: 'ROUTE_CHANGED', text, details: { disk: this.disk.key, route } });
         if (this.#around.snapshot !== null) this.#around.context.facts.routes[this.disk.datastore] = routes[0] ?? route;

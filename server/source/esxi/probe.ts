@@ -67,6 +67,7 @@ export async function probeHost(
     soapWrites: edition === 'free' ? 'refused' : isSame ? remembered.soapWrites : 'unknown',
     changeTracking: isSame ? remembered.changeTracking : 'unknown',
     routes: isSame ? { ...remembered.routes } : {},
+    ...(isSame && remembered.rates !== undefined && { rates: remembered.rates }),
     ...(isSame && remembered.iscsiRefusedAtMs !== undefined && { iscsiRefusedAtMs: remembered.iscsiRefusedAtMs }),
     warnings,
   };
