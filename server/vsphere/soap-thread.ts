@@ -3,6 +3,7 @@
  * switches certificate checks off for its process (here: for this thread's copy of the environment),
  * throws inside callbacks, and prints what hosts answer. It knows only the tunnel's address.
  */
+import { subscribe } from 'node:diagnostics_channel';
 import { parentPort, workerData } from 'node:worker_threads';
 // @ts-expect-error the package has no types
 import vsphere from 'node-vsphere-soap';
@@ -29,10 +30,15 @@ process.removeAllListeners('warning');
 
 /** The body of the last error that reached its call; the client throws the same error afterwards. */
 let reported: unknown;
+/** The client stumbles over an error without a reply, so that what it throws tells nothing of the cause. */
+let networkError: string | undefined;
+subscribe('http.client.request.error', (message) => {
+  networkError = (message as { error?: { message?: string } }).error?.message;
+});
 function onThrown(error: unknown): void {
   const { body, message } = error as { body?: unknown; message?: unknown };
   if (body !== undefined && body === reported) return;
-  answer({ kind: 'broken', text: typeof message === 'string' ? message : String(error) });
+  answer({ kind: 'broken', text: networkError ?? (typeof message === 'string' ? message : String(error)) });
 }
 process.on('uncaughtException', onThrown);
 // What is thrown in a callback of a promise arrives here, and need not be an Error.
