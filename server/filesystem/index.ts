@@ -1,1 +1,2 @@
 export type { FileSystemKind, GuestEntry, GuestFile, GuestFileSystem, Volume } from './filesystem.ts';
+export { findVolumes, type DiskVolume } from './volumes.ts';
