@@ -10,8 +10,17 @@ export function may(permission: Permission): boolean {
   return session.value?.permissions.includes(permission) === true;
 }
 
-/** Takes up a session that the browser still has; false when there is none. */
-export async function resumeSession(): Promise<boolean> {
+let resuming: Promise<boolean> | null = null;
+
+/** Takes up a session that the browser still has; false when there is none. However many ask at a time, one asks. */
+export function resumeSession(): Promise<boolean> {
+  resuming ??= askForSession().finally(() => {
+    resuming = null;
+  });
+  return resuming;
+}
+
+async function askForSession(): Promise<boolean> {
   if (session.value !== null) return true;
   try {
     session.value = await api.session();

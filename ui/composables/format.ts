@@ -6,6 +6,25 @@ function locale(): string {
   return navigator.languages.find((known) => known.split('-')[0] === language) ?? language;
 }
 
+/** By language and kind: to make one takes longer than to draw the row that it is for. */
+const formatters = new Map<string, Intl.DateTimeFormat | Intl.NumberFormat>();
+
+function kept<T extends Intl.DateTimeFormat | Intl.NumberFormat>(kind: string, make: (language: string) => T): T {
+  const language = locale();
+  const key = `${language} ${kind}`;
+  const known = (formatters.get(key) as T | undefined) ?? make(language);
+  formatters.set(key, known);
+  return known;
+}
+
+function dates(options: Intl.DateTimeFormatOptions): Intl.DateTimeFormat {
+  return kept(`date ${JSON.stringify(options)}`, (language) => new Intl.DateTimeFormat(language, options));
+}
+
+function numbers(options: Intl.NumberFormatOptions): Intl.NumberFormat {
+  return kept(`number ${JSON.stringify(options)}`, (language) => new Intl.NumberFormat(language, options));
+}
+
 const UNITS = ['B', 'KB', 'MB', 'GB', 'TB', 'PB'];
 
 /** As the NAS shows sizes: steps of 1024, up to three digits. */
@@ -21,20 +40,20 @@ export function formatBytes(bytes: number): string {
 }
 
 export function formatNumber(value: number, digits = 0): string {
-  return new Intl.NumberFormat(locale(), { maximumFractionDigits: digits }).format(value);
+  return numbers({ maximumFractionDigits: digits }).format(value);
 }
 
 export function formatShare(share: number, digits = 1): string {
-  return new Intl.NumberFormat(locale(), { style: 'percent', maximumFractionDigits: digits }).format(share);
+  return numbers({ style: 'percent', maximumFractionDigits: digits }).format(share);
 }
 
 export function formatTime(atMs: number): string {
-  return new Intl.DateTimeFormat(locale(), { dateStyle: 'medium', timeStyle: 'short' }).format(atMs);
+  return dates({ dateStyle: 'medium', timeStyle: 'short' }).format(atMs);
 }
 
 /** With the day of the week: for what is yet to come. */
 export function formatDayTime(atMs: number): string {
-  return new Intl.DateTimeFormat(locale(), {
+  return dates({
     weekday: 'short',
     year: 'numeric',
     month: 'short',
@@ -45,24 +64,24 @@ export function formatDayTime(atMs: number): string {
 }
 
 export function formatMonth(atMs: number): string {
-  return new Intl.DateTimeFormat(locale(), { month: 'short' }).format(atMs);
+  return dates({ month: 'short' }).format(atMs);
 }
 
 export function formatYearMonth(atMs: number): string {
-  return new Intl.DateTimeFormat(locale(), { year: 'numeric', month: 'long' }).format(atMs);
+  return dates({ year: 'numeric', month: 'long' }).format(atMs);
 }
 
 export function formatClock(atMs: number): string {
-  return new Intl.DateTimeFormat(locale(), { timeStyle: 'medium' }).format(atMs);
+  return dates({ timeStyle: 'medium' }).format(atMs);
 }
 
 export function formatDay(atMs: number): string {
-  return new Intl.DateTimeFormat(locale(), { dateStyle: 'full' }).format(atMs);
+  return dates({ dateStyle: 'full' }).format(atMs);
 }
 
 /** Day and month, as on a chart. */
 export function formatShortDay(atMs: number): string {
-  return new Intl.DateTimeFormat(locale(), { day: 'numeric', month: 'numeric' }).format(atMs);
+  return dates({ day: 'numeric', month: 'numeric' }).format(atMs);
 }
 
 /** Midnight, local time, of a date like `2027-01-31`. */
@@ -72,7 +91,7 @@ export function dayOf(date: string): number {
 }
 
 export function formatWeekday(atMs: number): string {
-  return new Intl.DateTimeFormat(locale(), { weekday: 'short' }).format(atMs);
+  return dates({ weekday: 'short' }).format(atMs);
 }
 
 export function formatDuration(seconds: number): string {
@@ -89,9 +108,5 @@ export function formatDuration(seconds: number): string {
             [whole % 60, 'second'],
           ]
         : [[whole, 'second']];
-  return parts
-    .map(([value, unit]) =>
-      new Intl.NumberFormat(locale(), { style: 'unit', unit, unitDisplay: 'short' }).format(value),
-    )
-    .join(' ');
+  return parts.map(([value, unit]) => numbers({ style: 'unit', unit, unitDisplay: 'short' }).format(value)).join(' ');
 }
