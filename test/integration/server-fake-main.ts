@@ -1,9 +1,24 @@
+import { existsSync, mkdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { readServerConfiguration } from '../../server/app/configuration.ts';
 import { startServer } from '../../server/app/start-server.ts';
+import { settingsSchema } from '../../server/contract/api/settings.schema.ts';
+import { openCatalogue } from '../../server/database/index.ts';
 import { createLogger } from '../../server/runtime/index.ts';
+import { quietDay } from '../product/quiet-day.ts';
+
+const configuration = readServerConfiguration(process.env);
+const catalogueFile = join(configuration.dataFolder, 'catalogue.sqlite');
+if (!existsSync(catalogueFile)) {
+  // By hand, so that no entry of the audit log is of it.
+  mkdirSync(configuration.dataFolder, { recursive: true, mode: 0o700 });
+  const catalogue = await openCatalogue(catalogueFile);
+  await catalogue.settings.save('settings', settingsSchema.parse(quietDay()));
+  await catalogue.close();
+}
 
 /** A server process with the scripted worker; tells its address and its children's ids on standard output. */
-const server = await startServer(readServerConfiguration(process.env), {
+const server = await startServer(configuration, {
   logger: createLogger('server', process.env['DOZO_LOG_LEVEL'] ?? 'fatal'),
   workerModule: new URL('./server-fake-worker.ts', import.meta.url),
 });
