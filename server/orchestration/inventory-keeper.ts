@@ -7,13 +7,15 @@ import type { HostService } from './hosts.ts';
 
 /** A list of machines that is so old is asked for again. */
 const FRESH_MS = 10 * 60_000;
+/** A person who starts a run waits for lists no longer than this: then it begins with what is known. */
+const PATIENCE_MS = 20_000;
 
 /** Has hosts asked for their machines before a run whose machines are selected by rule. */
 export class InventoryKeeper {
   readonly #context: OrchestrationContext;
   readonly #hosts: Pick<HostService, 'refresh'>;
   readonly #onFresh: () => void;
-  readonly #underWay = new Set<string>();
+  readonly #underWay = new Map<string, Promise<void>>();
   /** When a host was asked last, on the monotonic clock: one that does not answer holds no run up twice. */
   readonly #askedMs = new Map<string, number>();
 
@@ -31,26 +33,40 @@ export class InventoryKeeper {
 
   /** Whether every host that the rules may mean was asked lately; those that were not are being asked then. */
   async isFresh(selection: Selection): Promise<boolean> {
-    const meant = selection.include.map(({ hostId }) => hostId);
-    const hosts = (await this.#context.catalogue.hosts.list()).filter(
-      ({ id }) => meant.includes(undefined) || meant.includes(id),
-    );
-    for (const host of hosts) if (this.#isToBeAsked(host)) this.#ask(host.id);
+    const hosts = await this.#listMeant(selection);
+    for (const { id } of hosts.filter(isAskable)) {
+      const askedMs = this.#askedMs.get(id);
+      const isOld = askedMs === undefined || this.#context.clock.monotonicMs() - askedMs > FRESH_MS;
+      if (isOld) void this.#ask(id);
+    }
     return hosts.every(({ id }) => !this.#underWay.has(id));
   }
 
-  #isToBeAsked({ id, error }: HostRecord): boolean {
-    if (this.#underWay.has(id)) return false;
-    // A wrong password is not tried again and again: the host would lock the account.
-    if (error !== null && ERROR_CODES[error.code].retry === 'never') return false;
-    const askedMs = this.#askedMs.get(id);
-    return askedMs === undefined || this.#context.clock.monotonicMs() - askedMs > FRESH_MS;
+  /** Asks every host that the rules may mean now, and waits for the answers, though not for ever. Never rejects. */
+  async freshen(selection: Selection): Promise<void> {
+    const hosts = (await this.#listMeant(selection)).filter(isAskable);
+    const late = new AbortController();
+    await Promise.race([
+      Promise.all(hosts.map(({ id }) => this.#ask(id))),
+      this.#context.clock.sleep(PATIENCE_MS, late.signal).catch(() => undefined),
+    ]);
+    late.abort();
   }
 
-  #ask(hostId: string): void {
-    this.#underWay.add(hostId);
-    this.#hosts
+  async #listMeant(selection: Selection): Promise<HostRecord[]> {
+    const meant = selection.include.map(({ hostId }) => hostId);
+    return (await this.#context.catalogue.hosts.list()).filter(
+      ({ id }) => meant.includes(undefined) || meant.includes(id),
+    );
+  }
+
+  /** Once at a time. Resolves when the host has answered or failed to. */
+  #ask(hostId: string): Promise<void> {
+    const underWay = this.#underWay.get(hostId);
+    if (underWay !== undefined) return underWay;
+    const asking = this.#hosts
       .refresh(hostId)
+      .then(() => undefined)
       .catch((error: unknown) => {
         this.#context.logger.warn({ hostId, code: toAppError(error).code }, 'a list of machines is not fresh');
       })
@@ -59,5 +75,12 @@ export class InventoryKeeper {
         this.#underWay.delete(hostId);
         this.#onFresh();
       });
+    this.#underWay.set(hostId, asking);
+    return asking;
   }
+}
+
+/** A wrong password is not tried again and again: the host would lock the account. */
+function isAskable({ error }: HostRecord): boolean {
+  return error === null || ERROR_CODES[error.code].retry !== 'never';
 }

@@ -39,6 +39,7 @@ export class Orchestration {
   readonly configuration: ConfigurationService;
   readonly scripts: JobScripts;
   readonly triggers: Triggers;
+  readonly #inventory: InventoryKeeper;
   readonly #scheduler: Scheduler;
   readonly #starter: RunStarter;
   readonly #startedAtMs: number;
@@ -72,10 +73,11 @@ export class Orchestration {
     });
     this.reports = new ReportService(context);
     this.notifications = new Notifications(context, options);
+    this.#inventory = new InventoryKeeper(context, { hosts: this.hosts, onFresh: () => this.#scheduler.wake() });
     this.#scheduler = new Scheduler(context, {
       starter: this.#starter,
       keeper: this.keeper,
-      inventory: new InventoryKeeper(context, { hosts: this.hosts, onFresh: () => this.#scheduler.wake() }),
+      inventory: this.#inventory,
     });
     this.schedules = new ScheduleService(context, { onChange: () => this.#scheduler.wake() });
     this.configuration = new ConfigurationService(
@@ -109,7 +111,10 @@ export class Orchestration {
     await this.keeper.stop();
   }
 
+  /** Where rules select the machines of a whole job, hosts are asked for their machines before. */
   async startJob(...[jobId, input]: Parameters<RunStarter['startJob']>): Promise<string> {
+    const selection = (await this.context.catalogue.jobs.load(jobId))?.selection ?? null;
+    if (selection !== null && input.machineIds === undefined) await this.#inventory.freshen(selection);
     return this.#announce(await this.#starter.startJob(jobId, input));
   }
 

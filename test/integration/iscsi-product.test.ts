@@ -99,6 +99,26 @@ test('a job reads a running machine on VMFS-6 by having the host write over iSCS
   await assertWhole(await follow(await product.api.post<{ id: string }>(`/jobs/${jobId}/run`, {})));
 });
 
+test('the host is held to the speed limit by being answered later', async () => {
+  const limit = 4;
+  const throttle = { timeZone: 'UTC', limits: [], otherwise: limit };
+  await product.api.patch('/settings', { throttle });
+  const run = await product.api.post<{ id: string }>(`/jobs/${jobId}/run`, { fullRead: true });
+  const result = await follow(run);
+  await product.api.patch('/settings', { throttle: null });
+  const { lines } = await product.api.get<{ lines: { atMs: number; code: string }[] }>(`/runs/${run.id}/log`);
+  const since = lines.find(({ code }) => code === 'SPEED_LIMITED');
+  const until = lines.find(({ code }) => code === 'DISK_DONE');
+  assert.ok(since !== undefined && until !== undefined, JSON.stringify(lines));
+  const seconds = (until.atMs - since.atMs) / 1000;
+  const megabytes = result.stats.readBytes / 1e6;
+  assert.ok(megabytes > 15, `${megabytes} MB`);
+  // A busy machine may be slower than the limit, never faster.
+  assert.ok(megabytes / seconds < limit * 1.1, `${megabytes.toFixed(1)} MB in ${seconds.toFixed(1)} s`);
+  console.log(`limit ${limit} MB/s: ${megabytes.toFixed(1)} MB came over iSCSI in ${seconds.toFixed(1)} s`);
+  await assertWhole(result);
+});
+
 test('it does so after the worker was killed in the middle', async () => {
   await lab.set({ cloneBytesPerSecond: 4 * MIB });
   const run = await product.api.post<{ id: string }>(`/jobs/${jobId}/run`, {});

@@ -123,6 +123,15 @@ describe('schedules of a server', { timeout: 180_000 }, () => {
     await lab.call('GET', `/hosts/${ids.hostId}/machines?refresh=true`);
     assert.equal((await lab.call('GET', `/jobs/${job.id}`)).machineIds.length, 2);
 
+    // A run that a person starts asks the hosts before.
+    lab.script({
+      backupMs: 300,
+      machines: [fakeMachine('one', 1), fakeMachine('two', 2), three, fakeMachine('four', 4)],
+    });
+    const { id: runId } = await lab.call('POST', `/jobs/${job.id}/run`, {});
+    const { parts } = await lab.waitForRun(runId);
+    assert.deepEqual(parts.map((part: Answer) => part.name).sort(), ['four', 'one', 'three']);
+
     const nobody = { name: 'nobody', selection: { include: [{ name: 'x' }] }, repositoryId: ids.repositoryId };
     const empty = await lab.call('POST', '/jobs', nobody);
     const refused = await lab.send(`/jobs/${empty.id}/run`, { method: 'POST', body: {} });
