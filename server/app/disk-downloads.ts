@@ -1,4 +1,7 @@
-import type { DiskDownload, DiskDownloads } from '../http/index.ts';
+import type { DiskBrowser, DiskDownload, DiskDownloads } from '../http/index.ts';
+import type { RepositoryAddress } from '../contract/task.ts';
+import type { DiskReader } from '../disk/index.ts';
+import { listGuestFolder, listGuestVolumes, openGuestFile } from '../restore/index.ts';
 import type { Sealer } from '../queue/index.ts';
 import { MIB, type Clock, type Logger } from '../runtime/index.ts';
 import { openFolder } from './open-repository.ts';
@@ -10,27 +13,44 @@ const PIECE_BYTES = 4 * MIB;
 /** Disks of versions for downloads, read by the server itself. */
 export function createDiskDownloads(parts: { sealer: Sealer; clock: Clock; logger: Logger }): DiskDownloads {
   const { sealer, clock, logger } = parts;
+  const openDisk = async (address: RepositoryAddress, pointId: string, diskKey: string): Promise<OpenedDisk> => {
+    const secret = openAddressKey(sealer, address);
+    const repository = await openFolder(address.path, { clock, logger, secret });
+    try {
+      const point = await repository.openPoint(pointId);
+      return { disk: await point.openDisk(diskKey), close: () => repository.close() };
+    } catch (error) {
+      await repository.close();
+      throw error;
+    }
+  };
   return {
     open: async (address, pointId, diskKey): Promise<DiskDownload> => {
-      const secret = openAddressKey(sealer, address);
-      const repository = await openFolder(address.path, { clock, logger, secret });
-      try {
-        const point = await repository.openPoint(pointId);
-        const disk = await point.openDisk(diskKey);
-        return {
-          sizeBytes: disk.sizeBytes,
-          bytes: async function* (signal) {
-            for (let offsetBytes = 0; offsetBytes < disk.sizeBytes; offsetBytes += PIECE_BYTES) {
-              signal.throwIfAborted();
-              yield await disk.read(offsetBytes, Math.min(PIECE_BYTES, disk.sizeBytes - offsetBytes), signal);
-            }
-          },
-          close: () => repository.close(),
-        };
-      } catch (error) {
-        await repository.close();
-        throw error;
-      }
+      const { disk, close } = await openDisk(address, pointId, diskKey);
+      return {
+        sizeBytes: disk.sizeBytes,
+        bytes: async function* (signal) {
+          for (let offsetBytes = 0; offsetBytes < disk.sizeBytes; offsetBytes += PIECE_BYTES) {
+            signal.throwIfAborted();
+            yield await disk.read(offsetBytes, Math.min(PIECE_BYTES, disk.sizeBytes - offsetBytes), signal);
+          }
+        },
+        close,
+      };
+    },
+    browse: async (address, pointId, diskKey): Promise<DiskBrowser> => {
+      const { disk, close } = await openDisk(address, pointId, diskKey);
+      return {
+        volumes: (signal) => listGuestVolumes(disk, signal),
+        list: (volume, options, signal) => listGuestFolder(disk, volume, options, signal),
+        file: (volume, path, signal) => openGuestFile(disk, volume, path, signal),
+        close,
+      };
     },
   };
+}
+
+interface OpenedDisk {
+  disk: DiskReader;
+  close(): Promise<void>;
 }

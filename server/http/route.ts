@@ -2,6 +2,7 @@ import type { Request, Response } from 'express';
 import type { z } from 'zod';
 import type { ErrorBody } from '../contract/error-codes.ts';
 import type { RepositoryAddress } from '../contract/task.ts';
+import type { GuestFolderPage, GuestVolumeView } from '../contract/api/guest-file.schema.ts';
 import type { Permission } from '../contract/api/permission.schema.ts';
 import { assert } from '../errors/index.ts';
 import type { Nas } from '../nas/index.ts';
@@ -22,6 +23,24 @@ export interface HttpServices extends People {
 export interface DiskDownloads {
   /** @throws POINT_NOT_FOUND, NOT_FOUND, REPOSITORY_* */
   open(repository: RepositoryAddress, pointId: string, diskKey: string): Promise<DiskDownload>;
+  /** @throws as `open` */
+  browse(repository: RepositoryAddress, pointId: string, diskKey: string): Promise<DiskBrowser>;
+}
+
+/** What a guest's disk holds. All throw FILESYSTEM_*, NOT_FOUND for the volume, INPUT_INVALID for a path. */
+export interface DiskBrowser {
+  volumes(signal: AbortSignal): Promise<GuestVolumeView[]>;
+  list(
+    volume: number,
+    options: { path: string; from: number; limit: number },
+    signal: AbortSignal,
+  ): Promise<GuestFolderPage>;
+  file(
+    volume: number,
+    path: string,
+    signal: AbortSignal,
+  ): Promise<{ name: string; sizeBytes: number; bytes(signal: AbortSignal): AsyncIterable<Buffer> }>;
+  close(): Promise<void>;
 }
 
 export interface DiskDownload {

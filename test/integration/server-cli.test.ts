@@ -50,6 +50,9 @@ const CALLED_OTHERWISE = new Set([
   'GET /audit/export',
   'GET /reports/{month}/page',
   'GET /points/{id}/disks/{key}/download',
+  'GET /points/{id}/disks/{key}/volumes',
+  'GET /points/{id}/disks/{key}/volumes/{volume}/files',
+  'GET /points/{id}/disks/{key}/volumes/{volume}/file',
   'POST /repositories/{id}/refresh',
 ]);
 

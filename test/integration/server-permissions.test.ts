@@ -281,6 +281,9 @@ describe('an account of the role restore', { timeout: 180_000 }, () => {
     for (const path of [
       `/points/${foreign.id}`,
       `/points/${foreign.id}/disks/scsi0:0/download`,
+      `/points/${foreign.id}/disks/scsi0:0/volumes`,
+      `/points/${foreign.id}/disks/scsi0:0/volumes/1/files`,
+      `/points/${foreign.id}/disks/scsi0:0/volumes/1/file?path=a`,
       `/machines/${second}`,
       `/jobs/${other.id}`,
       `/runs/${foreignRun.id}`,

@@ -3,6 +3,7 @@ import { rename, rm } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
 import type { Command } from 'commander';
 import type { z } from 'zod';
+import type { GuestFileView, GuestFolderPage, guestVolumesSchema } from '../../contract/api/guest-file.schema.ts';
 import type { pointPageSchema, PointsChanged, PointView } from '../../contract/api/point.schema.ts';
 import { AppError } from '../../errors/index.ts';
 import { formatBytes } from '../../runtime/index.ts';
@@ -88,11 +89,70 @@ export function addPointCommands(program: Command, context: CommandContext): voi
   context.handle(
     context.leaf(points, 'download <point> <disk> <file>', 'a disk as a raw image into a file here'),
     async ({ connection, args }) => {
-      const [pointId = '', key = '', file = ''] = args;
-      const bytes = await download(connection, pointId, { key, file });
+      const [, , file = ''] = args;
+      const bytes = await downloadTo(connection, `${diskPath(args)}/download`, file);
       return doneOutput({ file, bytes }, `Wrote ${formatBytes(bytes)} to ${file}.`);
     },
   );
+  addGuestFileCommands(points, context);
+}
+
+/** Looks into the file systems on a version's disk. */
+function addGuestFileCommands(points: Command, context: CommandContext): void {
+  context.handle(
+    context.leaf(points, 'volumes <point> <disk>', 'volumes on a disk of a version'),
+    async ({ api, args }) => {
+      const { volumes } = await api.get<z.infer<typeof guestVolumesSchema>>(`${diskPath(args)}/volumes`);
+      return listOutput(volumes, ['VOLUME', 'FILE SYSTEM', 'LABEL', 'SIZE', 'NOTE'], (volume) => [
+        String(volume.number),
+        volume.fileSystem ?? '-',
+        volume.label,
+        formatBytes(volume.sizeBytes),
+        volume.unreadable ?? '',
+      ]);
+    },
+  );
+  context.handle(
+    context.leaf(points, 'files <point> <disk> <volume> [path]', 'a folder on a volume of a version'),
+    async ({ api, args }) => {
+      const entries = await listFolder(
+        api,
+        `${diskPath(args)}/volumes/${encodeURIComponent(args[2] ?? '')}/files`,
+        args[3],
+      );
+      return listOutput(entries, ['NAME', 'KIND', 'SIZE', 'CHANGED'], (entry) => [
+        // A guest's name may hold what acts on a terminal.
+        JSON.stringify(entry.name).slice(1, -1),
+        entry.type,
+        entry.type === 'file' ? formatBytes(entry.sizeBytes) : '-',
+        formatTime(entry.modifiedAtMs),
+      ]);
+    },
+  );
+  context.handle(
+    context.leaf(points, 'file <point> <disk> <volume> <path> <file>', 'one file of a volume into a file here'),
+    async ({ connection, args }) => {
+      const [, , volume = '', inner = '', file = ''] = args;
+      const path = `${diskPath(args)}/volumes/${encodeURIComponent(volume)}/file?path=${encodeURIComponent(inner)}`;
+      const bytes = await downloadTo(connection, path, file);
+      return doneOutput({ file, bytes }, `Wrote ${formatBytes(bytes)} to ${file}.`);
+    },
+  );
+}
+
+function diskPath([pointId = '', key = '']: readonly string[]): string {
+  return `/points/${encodeURIComponent(pointId)}/disks/${encodeURIComponent(key)}`;
+}
+
+async function listFolder(api: Api, url: string, path = '/'): Promise<GuestFileView[]> {
+  const entries: GuestFileView[] = [];
+  let from: number | undefined;
+  for (;;) {
+    const page: GuestFolderPage = await api.get<GuestFolderPage>(url, { path, from, limit: 1000 });
+    entries.push(...page.entries);
+    if (page.next === null) return entries;
+    from = page.next;
+  }
 }
 
 interface ChangeOptions {
@@ -141,22 +201,17 @@ function addChangeCommands(points: Command, context: CommandContext): void {
 }
 
 /** Under a temporary name first: a download that broke off is not taken for a disk. */
-async function download(
-  connection: Parameters<typeof openAnswer>[0],
-  pointId: string,
-  target: { key: string; file: string },
-): Promise<number> {
-  const path = `/points/${encodeURIComponent(pointId)}/disks/${encodeURIComponent(target.key)}/download`;
+async function downloadTo(connection: Parameters<typeof openAnswer>[0], path: string, target: string): Promise<number> {
   const answer = await openAnswer(connection, { method: 'GET', path });
   const expectedBytes = Number(answer.headers['content-length']);
-  const temporary = `${target.file}.part`;
+  const temporary = `${target}.part`;
   try {
     const file = createWriteStream(temporary, { flags: 'wx' });
     await pipeline(answer, file);
     if (file.bytesWritten !== expectedBytes) {
       throw new AppError('SERVER_UNREACHABLE', 'The download broke off.', { hint: 'Try again.' });
     }
-    await rename(temporary, target.file);
+    await rename(temporary, target);
     return file.bytesWritten;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'EEXIST') {

@@ -1,5 +1,12 @@
 import { once } from 'node:events';
+import type { Response } from 'express';
 import { z } from 'zod';
+import {
+  guestFileQuerySchema,
+  guestFolderPageSchema,
+  guestFolderQuerySchema,
+  guestVolumesSchema,
+} from '../../contract/api/guest-file.schema.ts';
 import {
   pointPageSchema,
   pointQuerySchema,
@@ -10,13 +17,16 @@ import {
   pointsUndeleteSchema,
   type PointView,
 } from '../../contract/api/point.schema.ts';
+import type { RepositoryAddress } from '../../contract/task.ts';
 import { AppError } from '../../errors/index.ts';
 import { addressOf, found } from '../../orchestration/index.ts';
 import type { Caller } from '../authentication.ts';
-import { defineRoute, known, type HttpServices } from '../route.ts';
+import { defineRoute, known, type DiskBrowser, type HttpServices } from '../route.ts';
 
 const tag = 'points';
 const pointIdSchema = z.string().min(1).max(128);
+const diskShape = { id: pointIdSchema, key: z.string().min(1).max(64) };
+const volumeSchema = z.coerce.number().int().min(0).max(1_000_000);
 
 export const pointRoutes = [
   defineRoute({
@@ -92,34 +102,111 @@ export const pointRoutes = [
     permission: 'restore',
     tag,
     summary: 'A disk of a version as a raw image',
-    params: z.object({ id: pointIdSchema, key: z.string().min(1).max(64) }),
+    params: z.object(diskShape),
     contentType: 'application/octet-stream',
     handle: async ({ services, caller, params: { id, key }, response }) => {
-      const point = await loadPoint(services, known(caller), id);
-      const { catalogue } = services.orchestration.context;
-      const repository = found(await catalogue.repositories.load(point.repositoryId), 'repository', point.repositoryId);
-      const download = await services.downloads.open(await addressOf(catalogue, repository), id, key);
-      const gone = new AbortController();
-      response.on('close', () => gone.abort());
+      const { point, address } = await locatePoint(services, known(caller), id);
+      const download = await services.downloads.open(address, id, key);
       try {
-        response.writeHead(200, {
-          'Content-Type': 'application/octet-stream',
-          'Content-Length': download.sizeBytes,
-          'Content-Disposition': `attachment; filename*=UTF-8''${encodeFileName(`${point.machineName} ${key}.img`)}`,
-        });
-        for await (const bytes of download.bytes(gone.signal)) {
-          if (!response.write(bytes)) await once(response, 'drain', { signal: gone.signal });
-        }
-        response.end();
-      } catch (error) {
-        // The reader went away: nobody is left to tell.
-        if (!gone.signal.aborted) throw error;
+        await sendBytes(response, download, `${point.machineName} ${key}.img`);
       } finally {
         await download.close();
       }
     },
   }),
+  defineRoute({
+    method: 'get',
+    path: '/points/:id/disks/:key/volumes',
+    permission: 'restore',
+    tag,
+    summary: 'The volumes on a disk of a version, and which of them can be browsed',
+    params: z.object(diskShape),
+    answer: guestVolumesSchema,
+    handle: ({ services, caller, params: { id, key }, response }) =>
+      browse(services, known(caller), { id, key, response }, async (browser, signal) => ({
+        volumes: await browser.volumes(signal),
+      })),
+  }),
+  defineRoute({
+    method: 'get',
+    path: '/points/:id/disks/:key/volumes/:volume/files',
+    permission: 'restore',
+    tag,
+    summary: 'A folder of a volume, in pages',
+    params: z.object({ ...diskShape, volume: volumeSchema }),
+    query: guestFolderQuerySchema,
+    answer: guestFolderPageSchema,
+    handle: ({ services, caller, params: { id, key, volume }, query, response }) =>
+      browse(services, known(caller), { id, key, response }, (browser, signal) => browser.list(volume, query, signal)),
+  }),
+  defineRoute({
+    method: 'get',
+    path: '/points/:id/disks/:key/volumes/:volume/file',
+    permission: 'restore',
+    tag,
+    summary: 'One file of a volume',
+    params: z.object({ ...diskShape, volume: volumeSchema }),
+    query: guestFileQuerySchema,
+    contentType: 'application/octet-stream',
+    handle: ({ services, caller, params: { id, key, volume }, query, response }) =>
+      browse(services, known(caller), { id, key, response }, async (browser, signal) => {
+        const file = await browser.file(volume, query.path, signal);
+        await sendBytes(response, file, file.name);
+      }),
+  }),
 ];
+
+async function locatePoint(
+  services: HttpServices,
+  caller: Caller,
+  id: string,
+): Promise<{ point: PointView; address: RepositoryAddress }> {
+  const point = await loadPoint(services, caller, id);
+  const { catalogue } = services.orchestration.context;
+  const repository = found(await catalogue.repositories.load(point.repositoryId), 'repository', point.repositoryId);
+  return { point, address: await addressOf(catalogue, repository) };
+}
+
+/** Opens a disk for as long as `act` takes; ends it when the one who asked goes away. */
+async function browse<Result>(
+  services: HttpServices,
+  caller: Caller,
+  { id, key, response }: { id: string; key: string; response: Response },
+  act: (browser: DiskBrowser, signal: AbortSignal) => Promise<Result>,
+): Promise<Result> {
+  const { address } = await locatePoint(services, caller, id);
+  const gone = new AbortController();
+  response.on('close', () => gone.abort());
+  const browser = await services.downloads.browse(address, id, key);
+  try {
+    return await act(browser, gone.signal);
+  } finally {
+    await browser.close();
+  }
+}
+
+async function sendBytes(
+  response: Response,
+  content: { sizeBytes: number; bytes(signal: AbortSignal): AsyncIterable<Buffer> },
+  fileName: string,
+): Promise<void> {
+  const gone = new AbortController();
+  response.on('close', () => gone.abort());
+  try {
+    response.writeHead(200, {
+      'Content-Type': 'application/octet-stream',
+      'Content-Length': content.sizeBytes,
+      'Content-Disposition': `attachment; filename*=UTF-8''${encodeFileName(fileName)}`,
+    });
+    for await (const bytes of content.bytes(gone.signal)) {
+      if (!response.write(bytes)) await once(response, 'drain', { signal: gone.signal });
+    }
+    response.end();
+  } catch (error) {
+    // The reader went away: nobody is left to tell.
+    if (!gone.signal.aborted) throw error;
+  }
+}
 
 /** @throws POINT_NOT_FOUND also for a version that the caller does not reach */
 export async function loadPoint(services: HttpServices, { reach }: Caller, id: string): Promise<PointView> {

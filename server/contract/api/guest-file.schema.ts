@@ -1,0 +1,48 @@
+import { z } from 'zod';
+
+/** A volume of a version's disk: a partition, or the disk where it has none. */
+export const guestVolumeSchema = z
+  .object({
+    /** Of its partition; 0 for a disk without partitions. */
+    number: z.number().int(),
+    offsetBytes: z.number(),
+    sizeBytes: z.number(),
+    /** Two hex digits of MBR or the GUID of GPT; null for a disk without partitions. */
+    partitionType: z.string().nullable(),
+    /** Null: none that Dozo reads. */
+    fileSystem: z.enum(['ext4', 'xfs', 'ntfs']).nullable(),
+    label: z.string(),
+    /** Why a file system that was recognised cannot be read; an English sentence. */
+    unreadable: z.string().nullable(),
+  })
+  .meta({ id: 'GuestVolume' });
+export type GuestVolumeView = z.infer<typeof guestVolumeSchema>;
+
+export const guestVolumesSchema = z.object({ volumes: z.array(guestVolumeSchema) }).meta({ id: 'GuestVolumes' });
+
+/** An entry of a guest's folder. Names are the guest's: shown as text, never as markup or path. */
+export const guestFileSchema = z
+  .object({
+    name: z.string(),
+    type: z.enum(['file', 'folder', 'link', 'other']),
+    sizeBytes: z.number(),
+    modifiedAtMs: z.number().nullable(),
+    linkTarget: z.string().nullable(),
+  })
+  .meta({ id: 'GuestFile' });
+export type GuestFileView = z.infer<typeof guestFileSchema>;
+
+export const guestFolderQuerySchema = z.strictObject({
+  /** From the root of the volume; names parted by `/`. */
+  path: z.string().max(65_536).default('/'),
+  /** `next` of the page before. */
+  from: z.coerce.number().int().min(0).default(0),
+  limit: z.coerce.number().int().min(1).max(1000).default(500),
+});
+
+export const guestFolderPageSchema = z
+  .object({ entries: z.array(guestFileSchema), next: z.number().int().nullable() })
+  .meta({ id: 'GuestFolderPage' });
+export type GuestFolderPage = z.infer<typeof guestFolderPageSchema>;
+
+export const guestFileQuerySchema = z.strictObject({ path: z.string().min(1).max(65_536) });

@@ -1,0 +1,89 @@
+import type { GuestFileView, GuestFolderPage, GuestVolumeView } from '../contract/api/guest-file.schema.ts';
+import type { DiskReader } from '../disk/index.ts';
+import { AppError } from '../errors/index.ts';
+import { findVolumes, type DiskVolume, type GuestFileSystem } from '../filesystem/index.ts';
+import { MIB } from '../runtime/index.ts';
+
+/** What is read of a file at a time. */
+const PIECE_BYTES = 4 * MIB;
+
+/** A file of a guest, ready to be given out. */
+export interface GuestDownload {
+  /** The last name of its path: a stranger's, to be checked by whoever makes a file of it. */
+  name: string;
+  sizeBytes: number;
+  /** From beginning to end, holes as zeros. */
+  bytes(signal: AbortSignal): AsyncIterable<Buffer>;
+}
+
+/** The volumes of a stored disk, in the order of the disk. */
+export async function listGuestVolumes(disk: DiskReader, signal?: AbortSignal): Promise<GuestVolumeView[]> {
+  const volumes = await findVolumes(disk, signal);
+  return volumes.map((volume) => ({
+    number: volume.number,
+    offsetBytes: volume.offsetBytes,
+    sizeBytes: volume.sizeBytes,
+    partitionType: volume.partitionType,
+    fileSystem: volume.system?.kind ?? null,
+    label: volume.system?.label ?? '',
+    unreadable: volume.failure?.message ?? null,
+  }));
+}
+
+/**
+ * A page of a folder, in the order of the disk.
+ * @param from entries to pass over
+ * @throws NOT_FOUND for the volume, FILESYSTEM_*, INPUT_INVALID for the path
+ */
+export async function listGuestFolder(
+  disk: DiskReader,
+  volumeNumber: number,
+  options: { path: string; from: number; limit: number },
+  signal?: AbortSignal,
+): Promise<GuestFolderPage> {
+  const system = await openVolume(disk, volumeNumber, signal);
+  const entries: GuestFileView[] = [];
+  let index = 0;
+  for await (const entry of system.list(options.path, signal)) {
+    if (entries.length === options.limit) return { entries, next: index };
+    if (index >= options.from) entries.push({ ...entry, name: entry.name.toWellFormed() });
+    index += 1;
+  }
+  return { entries, next: null };
+}
+
+/** @throws NOT_FOUND for the volume, FILESYSTEM_*, INPUT_INVALID for the path */
+export async function openGuestFile(
+  disk: DiskReader,
+  volumeNumber: number,
+  path: string,
+  signal?: AbortSignal,
+): Promise<GuestDownload> {
+  const system = await openVolume(disk, volumeNumber, signal);
+  const file = await system.open(path, signal);
+  return {
+    name: path.split('/').findLast((name) => name !== '') ?? '',
+    sizeBytes: file.sizeBytes,
+    bytes: async function* (readSignal) {
+      for (let offsetBytes = 0; offsetBytes < file.sizeBytes; offsetBytes += PIECE_BYTES) {
+        readSignal.throwIfAborted();
+        yield await file.read(offsetBytes, Math.min(PIECE_BYTES, file.sizeBytes - offsetBytes), readSignal);
+      }
+    },
+  };
+}
+
+async function openVolume(disk: DiskReader, number: number, signal: AbortSignal | undefined): Promise<GuestFileSystem> {
+  const volume: DiskVolume | undefined = (await findVolumes(disk, signal)).find((one) => one.number === number);
+  if (volume === undefined) {
+    throw new AppError('NOT_FOUND', `The disk has no volume ${String(number)}.`, { hint: 'List its volumes.' });
+  }
+  if (volume.failure !== null) throw volume.failure;
+  if (volume.system === null) {
+    throw new AppError('FILESYSTEM_UNSUPPORTED', 'The volume holds no file system that Dozo reads.', {
+      hint: 'Restore the disk, and get at the file in the guest.',
+      details: { volume: number },
+    });
+  }
+  return volume.system;
+}
