@@ -1,188 +1,130 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { firstDifference } from '../../scripts/demo-run/compare.ts';
-import { GIB, MIB } from '../../server/runtime/index.ts';
-import { startLabHost, type LabHost } from '../lab/lab-host.ts';
-import { startProduct, type Product } from '../product/product.ts';
-import { openWindow, type Window } from './browser.ts';
+import { isolated, LAB_PASSWORD, oneDisk, Scene } from './scene.ts';
 
 const MACHINE = 'web server';
 /** Names come from strangers. */
 const HOSTILE = '<b id="x">mail & ‮日本 {0} @:common.all';
-const PASSWORD = 'lab-Password-1';
-/** A loaded machine is several times slower than an idle one. */
-const RUN_MS = 240_000;
 
-let folder: string;
-let lab: LabHost;
-let product: Product;
-let window: Window;
+let scene: Scene;
 
 before(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'dozo-e2e-'));
-  lab = await startLabHost({
-    directory: join(folder, 'lab'),
-    edition: 'free',
-    password: PASSWORD,
-    datastores: [{ name: 'ds1', type: 'VMFS-6', capacityBytes: 8 * GIB, rawFrozenRead: 'allow' }],
-    switches: { keepTruth: true },
-    vms: [
-      {
-        name: MACHINE,
-        datastore: 'ds1',
-        running: true,
-        changeTracking: false,
-        disks: [{ sizeBytes: 64 * MIB, provisioning: 'thin', fill: { percent: 40, seed: 1 } }],
-      },
-      {
-        name: 'mail',
-        datastore: 'ds1',
-        running: false,
-        changeTracking: false,
-        disks: [{ sizeBytes: 16 * MIB, provisioning: 'thin', fill: { percent: 10, seed: 2 } }],
-      },
+  scene = await Scene.start({
+    keepTruth: true,
+    machines: [
+      oneDisk(MACHINE, { mebibytes: 64, percent: 40, seed: 1, running: true }),
+      oneDisk('mail', { mebibytes: 16, percent: 10, seed: 2 }),
     ],
   });
-  product = await startProduct(join(folder, 'dozo'));
-  window = await openWindow('en-GB');
 });
 
 after(async () => {
-  await window?.close();
-  await product?.close();
-  await lab?.close();
-  await rm(folder, { recursive: true, force: true });
+  await scene?.close();
 });
 
-/** A name inside a sentence, in the marks that keep its direction to itself. */
-function isolated(name: string): string {
-  return `\u2068${name}\u2069`;
-}
-
-function button(name: string | RegExp) {
-  return window.page.getByRole('button', { name, exact: true });
-}
-
-async function fill(label: string, value: string): Promise<void> {
-  await window.page.getByLabel(label, { exact: true }).fill(value);
-}
-
-/** The one way out of a wizard's step. */
-async function next(): Promise<void> {
-  await button('Next').click();
-}
-
-async function runEnded(): Promise<void> {
-  const { page } = window;
-  await page.waitForURL(/#\/activities\/[0-9a-f]{16}/);
-  await page
-    .locator('[aria-live="polite"]', { hasText: /Success|warnings|Failed|Incomplete/ })
-    .waitFor({ timeout: RUN_MS });
-}
-
 test('from the first opening to a protected machine, in clicks', async () => {
-  const { page } = window;
-  await page.goto(product.url);
-  await fill('Password', 'not the password');
-  await button('Sign in').click();
+  const { page } = scene;
+  await page.goto(scene.product.url);
+  await scene.fill('Password', 'not the password');
+  await scene.button('Sign in').click();
   await page.getByRole('alert').waitFor();
-  window.complaints.length = 0;
-  await fill('Password', product.password);
-  await button('Sign in').click();
+  scene.window.complaints.length = 0;
+  await scene.fill('Password', scene.product.password);
+  await scene.button('Sign in').click();
 
   await page.getByRole('heading', { name: 'Welcome to Dozo' }).waitFor();
-  await window.picture('guide');
-  await next();
-  await fill('Folder on the NAS', join(folder, 'repository'));
-  await button('Make storage').click();
+  await scene.window.picture('guide');
+  await scene.next();
+  await scene.fill('Folder on the NAS', join(scene.folder, 'repository'));
+  await scene.button('Make storage').click();
 
-  await fill('Address', '127.0.0.1');
-  await fill('Display name', 'lab');
-  await fill('Password', PASSWORD);
+  await scene.fill('Address', '127.0.0.1');
+  await scene.fill('Display name', 'lab');
+  await scene.fill('Password', LAB_PASSWORD);
   await page.getByText('More settings').click();
-  await fill('SSH port', String(lab.sshPort));
-  await fill('HTTPS port', String(lab.httpsPort));
-  await button('Check connection').click();
-  await page.getByText(lab.sshHostKey).first().waitFor({ timeout: 60_000 });
-  await window.picture('add-host');
-  await button('Trust and add').click();
-  await button('Create task').click({ timeout: 60_000 });
+  await scene.fill('SSH port', String(scene.lab.sshPort));
+  await scene.fill('HTTPS port', String(scene.lab.httpsPort));
+  await scene.button('Check connection').click();
+  await page.getByText(scene.lab.sshHostKey).first().waitFor({ timeout: 60_000 });
+  await scene.window.picture('add-host');
+  await scene.button('Trust and add').click();
+  await scene.button('Create task').click({ timeout: 60_000 });
 
   await page.getByRole('checkbox', { name: MACHINE, exact: true }).click();
-  await window.picture('task-machines');
-  await next();
+  await scene.window.picture('task-machines');
+  await scene.next();
   assert.equal(await page.getByLabel('Task name', { exact: true }).inputValue(), MACHINE);
-  await next();
-  await next();
-  await next();
+  await scene.next();
+  await scene.next();
+  await scene.next();
   await page.getByText('can be reached').waitFor();
-  await window.picture('task-check');
-  await next();
+  await scene.window.picture('task-check');
+  await scene.next();
   await page.getByText('The next ten runs').waitFor();
-  await window.picture('task-schedule');
-  await next();
+  await scene.window.picture('task-schedule');
+  await scene.next();
   await page.getByText('versions per virtual machine').waitFor();
-  await window.picture('task-retention');
-  await next();
-  await next();
-  await window.picture('task-summary');
-  await button('Save and back up now').click();
-  await runEnded();
+  await scene.window.picture('task-retention');
+  await scene.next();
+  await scene.next();
+  await scene.window.picture('task-summary');
+  await scene.button('Save and back up now').click();
+  await scene.runEnded();
   await page.getByText('Explain this run').waitFor();
-  await window.picture('run');
-  assert.deepEqual(window.complaints, []);
+  await scene.window.picture('run');
+  assert.deepEqual(scene.window.complaints, []);
 });
 
 test('a version comes back as a new machine, byte for byte', async () => {
-  const { page } = window;
-  await page.goto(`${product.url}/#/machines`);
+  const { page } = scene;
+  await page.goto(`${scene.product.url}/#/machines`);
   await page.getByRole('checkbox', { name: `Select ${isolated(MACHINE)}`, exact: true }).click();
-  await button('Restore').click();
+  await scene.button('Restore').click();
   await page.getByText('Complete', { exact: true }).waitFor();
-  await next();
-  await next();
+  await scene.next();
+  await scene.next();
   const name = page.getByLabel('Name of the new virtual machine', { exact: true });
   await name.fill(MACHINE);
-  await next();
-  await next();
+  await scene.next();
+  await scene.next();
   await page.getByText('There is a virtual machine').waitFor();
-  assert.equal(await button('Next').isDisabled(), true, 'a taken name stops the wizard');
-  await button('Back').last().click();
-  await button('Back').last().click();
+  assert.equal(await scene.button('Next').isDisabled(), true, 'a taken name stops the wizard');
+  await scene.button('Back').last().click();
+  await scene.button('Back').last().click();
   await name.fill('web restored');
-  await next();
-  await next();
-  await window.picture('restore-check');
-  await next();
-  await window.picture('restore-summary');
-  await button('Restore now').click();
-  await runEnded();
+  await scene.next();
+  await scene.next();
+  await scene.window.picture('restore-check');
+  await scene.next();
+  await scene.window.picture('restore-summary');
+  await scene.button('Restore now').click();
+  await scene.runEnded();
   await page.getByText('read back and found equal').waitFor();
 
-  const restored = (await lab.state()).vms.find((machine) => machine.name === 'web restored');
+  const restored = (await scene.lab.state()).vms.find((machine) => machine.name === 'web restored');
   assert.ok(restored !== undefined, 'the machine is on the host');
-  const vmId = await lab.vmId(MACHINE);
+  const vmId = await scene.lab.vmId(MACHINE);
   const truth = await truthOf(vmId);
   assert.equal(restored.disks.length, 1);
   for (const disk of restored.disks) {
-    const flat = lab.localPath((disk.chain[0]?.absolutePath ?? '').replace(/\.vmdk$/, '-flat.vmdk'));
+    const flat = scene.lab.localPath((disk.chain[0]?.absolutePath ?? '').replace(/\.vmdk$/, '-flat.vmdk'));
     assert.equal(await firstDifference(flat, truth[disk.node] ?? ''), null);
   }
-  assert.deepEqual(window.complaints, []);
+  assert.deepEqual(scene.window.complaints, []);
 });
 
 test('a task goes only when its name is typed, and its versions stay', async () => {
-  const { page } = window;
-  const job = await product.api.post<{ id: string }>('/jobs', {
+  const { page } = scene;
+  const job = await scene.api.post<{ id: string }>('/jobs', {
     name: HOSTILE,
-    machineIds: (await product.api.get<{ id: string }[]>('/machines')).slice(0, 1).map(({ id }) => id),
-    repositoryId: (await product.api.get<{ id: string }[]>('/repositories'))[0]?.id,
+    machineIds: (await scene.api.get<{ id: string }[]>('/machines')).slice(0, 1).map(({ id }) => id),
+    repositoryId: (await scene.api.get<{ id: string }[]>('/repositories'))[0]?.id,
   });
-  await page.goto(`${product.url}/#/tasks`);
+  await page.goto(`${scene.product.url}/#/tasks`);
   await page.getByRole('heading', { name: HOSTILE, exact: true }).waitFor();
   assert.equal(await page.locator('#x').count(), 0, 'a name is text, not markup');
   await page.getByRole('button', { name: `Actions for ${isolated(HOSTILE)}`, exact: true }).click();
@@ -190,24 +132,24 @@ test('a task goes only when its name is typed, and its versions stay', async () 
   const dialog = page.getByRole('dialog');
   assert.equal(await dialog.getByRole('button', { name: 'Delete', exact: true }).isDisabled(), true);
   await dialog.getByRole('textbox').fill(HOSTILE);
-  await window.picture('delete-task');
+  await scene.window.picture('delete-task');
   await dialog.getByRole('button', { name: 'Delete', exact: true }).click();
   await page.getByRole('heading', { name: HOSTILE, exact: true }).waitFor({ state: 'detached' });
   assert.equal(
-    (await product.api.get<{ id: string }[]>('/jobs')).some(({ id }) => id === job.id),
+    (await scene.api.get<{ id: string }[]>('/jobs')).some(({ id }) => id === job.id),
     false,
   );
-  assert.deepEqual(window.complaints, []);
+  assert.deepEqual(scene.window.complaints, []);
 });
 
 test('every screen in three languages, two themes and four widths: whole, quiet, within its width, readable for all', async () => {
-  const { page } = window;
-  const [machine] = (await product.api.get<{ id: string; name: string }[]>('/machines')).filter(
+  const { page } = scene;
+  const [machine] = (await scene.api.get<{ id: string; name: string }[]>('/machines')).filter(
     ({ name }) => name === MACHINE,
   );
-  const [job] = await product.api.get<{ id: string }[]>('/jobs');
-  const [repository] = await product.api.get<{ id: string }[]>('/repositories');
-  const { runs } = await product.api.get<{ runs: { id: string }[] }>('/runs?kind=backup');
+  const [job] = await scene.api.get<{ id: string }[]>('/jobs');
+  const [repository] = await scene.api.get<{ id: string }[]>('/repositories');
+  const { runs } = await scene.api.get<{ runs: { id: string }[] }>('/runs?kind=backup');
   const screens: Record<string, string> = {
     overview: '/',
     machines: '/machines',
@@ -262,8 +204,8 @@ test('every screen in three languages, two themes and four widths: whole, quiet,
       await page.setViewportSize({ width, height });
       for (const [name, path] of Object.entries(screens)) {
         const label = `${name} ${language} ${width}`;
-        await page.goto(`${product.url}/#${path}`);
-        await window.settle();
+        await page.goto(`${scene.product.url}/#${path}`);
+        await scene.window.settle();
         if (name === 'task-edit') {
           const chosen = page.getByRole('checkbox', { name: MACHINE, exact: true });
           assert.equal(await chosen.isChecked(), true, 'the task is opened as it is');
@@ -274,7 +216,7 @@ test('every screen in three languages, two themes and four widths: whole, quiet,
         const overflow = await page.evaluate<number>('document.documentElement.scrollWidth - innerWidth');
         if (overflow > 0) problems.push(`${label}: ${overflow} px too wide`);
         assert.equal(await page.evaluate<string>('document.documentElement.lang'), language);
-        await window.picture(`${name}-${language}-${width}${dark ? '-dark' : ''}`);
+        await scene.window.picture(`${name}-${language}-${width}${dark ? '-dark' : ''}`);
         if (!(language === 'en' || width === 390)) continue;
         // The policy for contents lets no foreign script in; a debugger may.
         await page.evaluate(source);
@@ -299,18 +241,18 @@ test('every screen in three languages, two themes and four widths: whole, quiet,
       }
     }
   }
-  problems.push(...window.complaints);
+  problems.push(...scene.window.complaints);
   assert.deepEqual(problems, []);
 });
 
 /** Copies of the disks that the lab made when Dozo took its snapshot, by place. */
 async function truthOf(vmId: number): Promise<Record<string, string>> {
-  const { runs } = await product.api.get<{ runs: { id: string }[] }>('/runs?kind=backup');
+  const { runs } = await scene.api.get<{ runs: { id: string }[] }>('/runs?kind=backup');
   assert.equal(runs.length, 1);
-  const root = join(lab.directory, 'truth');
+  const root = join(scene.lab.directory, 'truth');
   for (const machine of await readdir(root)) {
     for (const snapshot of await readdir(join(root, machine))) {
-      const files = await lab.frozenCopy(vmId, snapshot);
+      const files = await scene.lab.frozenCopy(vmId, snapshot);
       if (files !== null) return files;
     }
   }
