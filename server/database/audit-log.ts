@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import { encodeAuditEntry, type AuditEntry } from '../contract/audit-chain.ts';
+import { Filter } from './filter.ts';
 import { integer, json, text, textOrNull } from './row.ts';
-import type { Row, SqlExecutor, SqlValue } from './sqlite.ts';
+import type { Row, SqlExecutor } from './sqlite.ts';
 
 export type NewAuditEntry = Omit<AuditEntry, 'number' | 'previousHash' | 'hash'>;
 
@@ -61,20 +62,14 @@ export class AuditLog {
     beforeNumber?: number | undefined;
     limit: number;
   }): Promise<AuditEntry[]> {
-    const conditions = ['1 = 1'];
-    const params: SqlValue[] = [];
-    const add = (condition: string, value: SqlValue | undefined): void => {
-      if (value === undefined) return;
-      conditions.push(condition);
-      params.push(value);
-    };
-    add('actor = ?', filter.actor);
-    add('action = ?', filter.action);
-    add('number < ?', filter.beforeNumber);
-    const rows = await this.#sql.all(
-      `SELECT * FROM audit_log WHERE ${conditions.join(' AND ')} ORDER BY number DESC LIMIT ?`,
-      [...params, filter.limit],
-    );
+    const where = new Filter()
+      .add('actor = ?', filter.actor)
+      .add('action = ?', filter.action)
+      .add('number < ?', filter.beforeNumber);
+    const rows = await this.#sql.all(`SELECT * FROM audit_log WHERE ${where.sql} ORDER BY number DESC LIMIT ?`, [
+      ...where.params,
+      filter.limit,
+    ]);
     return rows.map(toEntry);
   }
 }

@@ -126,7 +126,7 @@ describe('catalogue', () => {
 
     assert.deepEqual(await catalogue.hosts.load(HOST.id), HOST);
     assert.deepEqual(await catalogue.machines.list(), [MACHINE]);
-    assert.deepEqual(await catalogue.repositories.load(REPOSITORY.id), REPOSITORY);
+    assert.deepEqual(await catalogue.repositories.load(REPOSITORY.id), { ...REPOSITORY, retention: null });
     assert.deepEqual(await catalogue.jobs.list(), [JOB]);
     assert.equal(await catalogue.hosts.load('nope'), null);
   });

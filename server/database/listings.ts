@@ -1,8 +1,9 @@
 import type { JobListQuery, MachineListQuery, Protection } from '../contract/api/list.schema.ts';
 import type { RunKind } from '../contract/api/run.schema.ts';
 import type { RunState } from '../contract/run.ts';
+import { contains, Filter, ID_IS_AMONG } from './filter.ts';
 import { integer, integerOrNull, json, text, textOrNull } from './row.ts';
-import type { Row, SqlExecutor, SqlValue } from './sqlite.ts';
+import type { Row, SqlExecutor } from './sqlite.ts';
 
 export interface ListedMachine {
   id: string;
@@ -67,26 +68,20 @@ export class Listings {
     query: MachineListQuery,
     ids: readonly string[] | null = null,
   ): Promise<{ rows: ListedMachine[]; total: number }> {
-    const conditions = ['1 = 1'];
-    const params: SqlValue[] = [];
-    const add = (condition: string, value: SqlValue | undefined): void => {
-      if (value === undefined) return;
-      conditions.push(condition);
-      params.push(value);
-    };
-    add('host_id = ?', query.hostId);
-    add('protection = ?', query.protection);
-    add('present = ?', query.present === undefined ? undefined : Number(query.present));
-    add("name LIKE ? ESCAPE '\\'", query.search === undefined ? undefined : contains(query.search));
-    add('id IN (SELECT value FROM json_each(?))', ids === null ? undefined : JSON.stringify(ids));
-    if (query.restorable !== undefined) conditions.push(query.restorable ? 'point_count > 0' : 'point_count = 0');
+    const where = new Filter()
+      .add('host_id = ?', query.hostId)
+      .add('protection = ?', query.protection)
+      .add('present = ?', query.present === undefined ? undefined : Number(query.present))
+      .add("name LIKE ? ESCAPE '\\'", query.search === undefined ? undefined : contains(query.search))
+      .add(ID_IS_AMONG, ids === null ? undefined : JSON.stringify(ids));
+    if (query.restorable !== undefined) where.addAll(query.restorable ? 'point_count > 0' : 'point_count = 0');
     const rows = await this.#sql.all(
       `${JUDGED}
        SELECT judged.*, ${SIZE} AS size_bytes, count(*) OVER () AS total,
          (SELECT json_group_array(job_id) FROM job_machines WHERE machine_id = judged.id) AS job_ids
-       FROM judged WHERE ${conditions.join(' AND ')}
+       FROM judged WHERE ${where.sql}
        ORDER BY ${MACHINE_ORDER[query.sort]} ${query.descending ? 'DESC' : 'ASC'}, name, id LIMIT ? OFFSET ?`,
-      [...params, query.limit, query.offset],
+      [...where.params, query.limit, query.offset],
     );
     return { rows: rows.map(toListedMachine), total: totalOf(rows) };
   }
@@ -108,27 +103,22 @@ export class Listings {
     query: JobListQuery,
     ids: readonly string[] | null = null,
   ): Promise<{ ids: string[]; total: number }> {
-    const conditions = ['1 = 1'];
-    const params: SqlValue[] = [];
+    const where = new Filter().add(ID_IS_AMONG, ids === null ? undefined : JSON.stringify(ids));
     if (query.search !== undefined && query.search !== '') {
-      conditions.push(
-        `(name LIKE ? ESCAPE '\\' OR EXISTS (SELECT 1 FROM job_machines JOIN machines ON machines.id = machine_id
-           WHERE job_id = jobs.id AND machines.name LIKE ? ESCAPE '\\'))`,
+      where.addAll(
+        `name LIKE ? ESCAPE '\\' OR EXISTS (SELECT 1 FROM job_machines JOIN machines ON machines.id = machine_id
+           WHERE job_id = jobs.id AND machines.name LIKE ? ESCAPE '\\')`,
+        [contains(query.search), contains(query.search)],
       );
-      params.push(contains(query.search), contains(query.search));
-    }
-    if (ids !== null) {
-      conditions.push('id IN (SELECT value FROM json_each(?))');
-      params.push(JSON.stringify(ids));
     }
     const order = {
       name: 'name COLLATE NOCASE',
       last: '(SELECT max(number) FROM runs WHERE job_id = jobs.id)',
     }[query.sort];
     const rows = await this.#sql.all(
-      `SELECT id, count(*) OVER () AS total FROM jobs WHERE ${conditions.join(' AND ')}
+      `SELECT id, count(*) OVER () AS total FROM jobs WHERE ${where.sql}
        ORDER BY ${order} ${query.descending ? 'DESC' : 'ASC'}, name, id LIMIT ? OFFSET ?`,
-      [...params, query.limit, query.offset],
+      [...where.params, query.limit, query.offset],
     );
     return { ids: rows.map((row) => text(row, 'id')), total: totalOf(rows) };
   }
@@ -184,10 +174,6 @@ export class Listings {
     ]);
     return new Map(rows.map((row) => [text(row, 'id'), text(row, 'name')]));
   }
-}
-
-function contains(search: string): string {
-  return `%${search.replaceAll(/[\\%_]/g, '\\$&')}%`;
 }
 
 function totalOf(rows: readonly Row[]): number {

@@ -1,4 +1,5 @@
 import type { MachineIdentityView, MachineSummaryView } from '../contract/api/machine.schema.ts';
+import { contains, Filter, ID_IS_AMONG } from './filter.ts';
 import { encodeJson, integer, integerOrNull, json, jsonOrNull, text, textOrNull } from './row.ts';
 import type { Row, SqlExecutor } from './sqlite.ts';
 
@@ -24,24 +25,12 @@ export class Machines {
   }
 
   async list(filter: { hostId?: string; search?: string; ids?: readonly string[] } = {}): Promise<MachineRecord[]> {
-    const conditions = ['1 = 1'];
-    const params: string[] = [];
-    if (filter.hostId !== undefined) {
-      conditions.push('host_id = ?');
-      params.push(filter.hostId);
-    }
-    if (filter.search !== undefined) {
-      conditions.push("name LIKE ? ESCAPE '\\'");
-      params.push(`%${filter.search.replaceAll(/[\\%_]/g, '\\$&')}%`);
-    }
-    if (filter.ids !== undefined) {
-      conditions.push('id IN (SELECT value FROM json_each(?))');
-      params.push(JSON.stringify(filter.ids));
-    }
-    const rows = await this.#sql.all(
-      `SELECT * FROM machines WHERE ${conditions.join(' AND ')} ORDER BY name, id`,
-      params,
-    );
+    const { hostId, search, ids } = filter;
+    const where = new Filter()
+      .add('host_id = ?', hostId)
+      .add("name LIKE ? ESCAPE '\\'", search === undefined ? undefined : contains(search))
+      .add(ID_IS_AMONG, ids === undefined ? undefined : JSON.stringify(ids));
+    const rows = await this.#sql.all(`SELECT * FROM machines WHERE ${where.sql} ORDER BY name, id`, where.params);
     return rows.map(toMachine);
   }
 

@@ -1,6 +1,7 @@
 import type { ErrorBody } from '../contract/error-codes.ts';
+import { Filter } from './filter.ts';
 import { encodeJson, integer, integerOrNull, json, jsonOrNull, text } from './row.ts';
-import type { Row, SqlExecutor, SqlValue } from './sqlite.ts';
+import type { Row, SqlExecutor } from './sqlite.ts';
 
 export type DeliveryState = 'waiting' | 'sent' | 'failed';
 
@@ -81,20 +82,14 @@ export class Outbox {
     beforeNumber?: number | undefined;
     limit: number;
   }): Promise<DeliveryRecord[]> {
-    const conditions = ['1 = 1'];
-    const params: SqlValue[] = [];
-    const add = (condition: string, value: SqlValue | undefined): void => {
-      if (value === undefined) return;
-      conditions.push(condition);
-      params.push(value);
-    };
-    add('state = ?', filter.state);
-    add('recipient_id = ?', filter.recipientId);
-    add('deliveries.number < ?', filter.beforeNumber);
-    const rows = await this.#sql.all(
-      `${DELIVERY} WHERE ${conditions.join(' AND ')} ORDER BY deliveries.number DESC LIMIT ?`,
-      [...params, filter.limit],
-    );
+    const where = new Filter()
+      .add('state = ?', filter.state)
+      .add('recipient_id = ?', filter.recipientId)
+      .add('deliveries.number < ?', filter.beforeNumber);
+    const rows = await this.#sql.all(`${DELIVERY} WHERE ${where.sql} ORDER BY deliveries.number DESC LIMIT ?`, [
+      ...where.params,
+      filter.limit,
+    ]);
     return rows.map(toDelivery);
   }
 

@@ -1,6 +1,7 @@
 import type { PointView } from '../contract/api/point.schema.ts';
+import { Filter } from './filter.ts';
 import { encodeJson, integer, integerOrNull, json, jsonOrNull, text, textOrNull } from './row.ts';
-import type { Row, SqlExecutor, SqlValue } from './sqlite.ts';
+import type { Row, SqlExecutor } from './sqlite.ts';
 
 export type PointRecord = PointView;
 
@@ -49,23 +50,15 @@ export class Points {
     before?: { createdAtMs: number; id: string } | undefined;
     limit: number;
   }): Promise<PointRecord[]> {
-    const conditions: string[] = [filter.trash === true ? 'trash IS NOT NULL' : 'trash IS NULL'];
-    const params: SqlValue[] = [];
-    if (filter.machineId !== undefined) {
-      conditions.push('machine_id = ?');
-      params.push(filter.machineId);
-    }
-    if (filter.repositoryId !== undefined) {
-      conditions.push('repository_id = ?');
-      params.push(filter.repositoryId);
-    }
-    if (filter.before !== undefined) {
-      conditions.push('(created_at_ms, id) < (?, ?)');
-      params.push(filter.before.createdAtMs, filter.before.id);
-    }
+    const { before } = filter;
+    const where = new Filter()
+      .addAll(filter.trash === true ? 'trash IS NOT NULL' : 'trash IS NULL')
+      .add('machine_id = ?', filter.machineId)
+      .add('repository_id = ?', filter.repositoryId);
+    if (before !== undefined) where.addAll('(created_at_ms, id) < (?, ?)', [before.createdAtMs, before.id]);
     const rows = await this.#sql.all(
-      `SELECT * FROM points WHERE ${conditions.join(' AND ')} ORDER BY created_at_ms DESC, id DESC LIMIT ?`,
-      [...params, filter.limit],
+      `SELECT * FROM points WHERE ${where.sql} ORDER BY created_at_ms DESC, id DESC LIMIT ?`,
+      [...where.params, filter.limit],
     );
     return rows.map(toPoint);
   }

@@ -1,8 +1,9 @@
 import type { ErrorBody } from '../contract/error-codes.ts';
 import type { RunState } from '../contract/run.ts';
 import type { RunKind, RunStarter, RunStopper } from '../contract/api/run.schema.ts';
+import { contains, Filter } from './filter.ts';
 import { encodeJson, integer, integerOrNull, jsonOrNull, text, textOrNull } from './row.ts';
-import type { Row, SqlExecutor, SqlValue } from './sqlite.ts';
+import type { Row, SqlExecutor } from './sqlite.ts';
 
 export interface RunRecord {
   id: string;
@@ -82,26 +83,19 @@ export class Runs {
 
   /** Newest first. */
   async list(filter: RunFilter): Promise<RunRecord[]> {
-    const conditions: string[] = [];
-    const params: SqlValue[] = [];
-    const add = (condition: string, value: SqlValue | undefined): void => {
-      if (value === undefined) return;
-      conditions.push(condition);
-      params.push(value);
-    };
-    add('job_id = ?', filter.jobId);
-    add('kind = ?', filter.kind);
-    add('state = ?', filter.state);
-    add('number < ?', filter.beforeNumber);
-    add('created_at_ms >= ?', filter.fromMs);
-    add('created_at_ms < ?', filter.toMs);
-    add("title LIKE ? ESCAPE '\\'", filter.search && `%${filter.search.replaceAll(/[\\%_]/g, '\\$&')}%`);
-    add('EXISTS (SELECT 1 FROM run_parts WHERE run_id = runs.id AND machine_id = ?)', filter.machineId);
-    if (filter.active === true) conditions.push("state IN ('waiting', 'running')");
-    if (filter.active === false) conditions.push("state NOT IN ('waiting', 'running')");
-    const where = conditions.length === 0 ? '' : `WHERE ${conditions.join(' AND ')}`;
-    const rows = await this.#sql.all(`SELECT * FROM runs ${where} ORDER BY number DESC LIMIT ?`, [
-      ...params,
+    const where = new Filter();
+    where.add('job_id = ?', filter.jobId);
+    where.add('kind = ?', filter.kind);
+    where.add('state = ?', filter.state);
+    where.add('number < ?', filter.beforeNumber);
+    where.add('created_at_ms >= ?', filter.fromMs);
+    where.add('created_at_ms < ?', filter.toMs);
+    where.add("title LIKE ? ESCAPE '\\'", filter.search && contains(filter.search));
+    where.add('EXISTS (SELECT 1 FROM run_parts WHERE run_id = runs.id AND machine_id = ?)', filter.machineId);
+    if (filter.active === true) where.addAll("state IN ('waiting', 'running')");
+    if (filter.active === false) where.addAll("state NOT IN ('waiting', 'running')");
+    const rows = await this.#sql.all(`SELECT * FROM runs WHERE ${where.sql} ORDER BY number DESC LIMIT ?`, [
+      ...where.params,
       filter.limit,
     ]);
     return rows.map(toRun);

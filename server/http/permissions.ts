@@ -1,16 +1,6 @@
-import type { Permission, Role, TokenScope } from '../contract/api/permission.schema.ts';
+import { permissionSchema, type Permission, type Role, type TokenScope } from '../contract/api/permission.schema.ts';
 
-const ALL: readonly Permission[] = [
-  'whoami',
-  'account',
-  'monitor',
-  'view',
-  'browse',
-  'restore',
-  'operate',
-  'configure',
-  'administer',
-];
+const ALL: readonly Permission[] = permissionSchema.options;
 
 const OF_ROLE: Record<Role, readonly Permission[]> = {
   administrator: ALL,
