@@ -96,11 +96,11 @@ async function points(query = ''): Promise<PointView[]> {
 
 /** What comes about behind a run, in the background. */
 async function eventually(look: () => Promise<boolean>, what: string): Promise<void> {
-  for (let attempt = 0; attempt < 300; attempt += 1) {
+  for (let attempt = 0; attempt < 900; attempt += 1) {
     if (await look()) return;
-    await sleep(100);
+    await sleep(200);
   }
-  assert.fail(`${what} did not come about within 30 seconds`);
+  assert.fail(`${what} did not come about within three minutes`);
 }
 
 async function packBytes(): Promise<number> {
@@ -226,4 +226,40 @@ test('a job is deleted with its versions only when that is asked for', async () 
   } finally {
     await repository.close();
   }
+});
+
+test('a repository of copies keeps by rules of its own, and is not sent what they let go of', async () => {
+  const [trashed] = await points('&trash=true');
+  assert.ok(trashed !== undefined);
+  assert.equal((await dozo('points', 'undelete', trashed.id)).status, 0);
+  const second = await product.api.post<{ id: string }>('/repositories', {
+    name: 'second',
+    path: join(folder, 'second'),
+  });
+  const copies = (query = ''): Promise<PointView[]> => points(`&repositoryId=${second.id}${query}`);
+  const originals = await points(`&repositoryId=${repositoryId}`);
+  assert.equal(originals.length, 2);
+  const [newest, oldest] = originals.map(({ createdAtMs }) => createdAtMs);
+  const copy = async (): Promise<string[]> => {
+    const run = await product.api.post<{ id: string }>(`/repositories/${repositoryId}/copies`, { targetId: second.id });
+    assert.equal((await ended(run.id)).state, 'success');
+    const { lines } = await product.api.get<{ lines: { code: string }[] }>(`/runs/${run.id}/log?limit=500`);
+    return lines.map(({ code }) => code);
+  };
+  assert.equal((await dozo('retention', 'set-copies', 'second', '--last', '1')).status, 0);
+  assert.ok((await copy()).includes('COPY_LEFT_OUT'));
+  await eventually(async () => (await copies()).length === 1, 'the copy of the newest');
+  assert.equal((await copies())[0]?.createdAtMs, newest);
+
+  assert.equal((await dozo('retention', 'clear-copies', 'second')).status, 0);
+  assert.ok(!(await copy()).includes('COPY_LEFT_OUT'));
+  await eventually(async () => (await copies()).length === 2, 'the copy of the oldest');
+
+  assert.equal((await dozo('retention', 'set-copies', 'second', '--last', '1')).status, 0);
+  await copy();
+  await eventually(async () => (await copies('&trash=true')).length === 1, 'the oldest copy in the trash');
+  const [gone] = await copies('&trash=true');
+  assert.equal(gone?.createdAtMs, oldest);
+  assert.match(gone?.trash?.reason ?? '', /of this repository/);
+  assert.equal((await points(`&repositoryId=${repositoryId}`)).length, 2, 'the originals stay');
 });
