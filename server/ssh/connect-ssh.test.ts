@@ -5,6 +5,8 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { createServer, connect, type AddressInfo, type Server, type Socket } from 'node:net';
 import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
+import { createRequire } from 'node:module';
+import { queryObjects } from 'node:v8';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import ssh2 from 'ssh2';
@@ -153,6 +155,23 @@ test('uses the compiled ciphers', () => {
 describe('on a real sshd', () => {
   const sshd = new RealSshd();
   let ssh: SshConnection;
+
+  test('never has the compiled ciphers of a connection collected, which may abort the process', async () => {
+    const binding = createRequire(import.meta.url)('ssh2/lib/protocol/crypto/build/Release/sshcrypto.node') as Record<
+      'AESGCMCipher' | 'AESGCMDecipher',
+      new () => object
+    >;
+    const count = (): number[] =>
+      [binding.AESGCMCipher, binding.AESGCMDecipher].map((one) => Number(queryObjects(one, { format: 'count' })));
+    const before = count();
+
+    for (let n = 0; n < 3; n += 1) await (await connectSsh(sshd.options())).close();
+
+    assert.deepEqual(
+      count(),
+      before.map((living) => living + 3),
+    );
+  });
 
   before(async () => {
     await sshd.start();

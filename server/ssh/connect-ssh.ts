@@ -4,6 +4,7 @@ import ssh2, { type AnyAuthMethod, type AuthenticationType } from 'ssh2';
 import ssh2Crypto from 'ssh2/lib/protocol/crypto.js';
 import { AppError, cancelled, toAppError } from '../errors/index.ts';
 import { Connection } from './connection.ts';
+import { keepCiphers } from './native-ciphers.ts';
 import { PacketSocket } from './packet-socket.ts';
 import type { SshConnection, SshOptions } from './ssh.ts';
 
@@ -64,6 +65,7 @@ export async function connectSsh(options: SshOptions): Promise<SshConnection> {
   client.on('ready', resolve);
   client.on('connect', () => (attempt.stage = 'handshake'));
   client.on('handshake', () => (attempt.stage = 'login'));
+  client.on('handshake', () => keepCiphers(client));
 
   const socket = new PacketSocket();
   client.on('handshake', ({ sc }) => socket.useCipher(sc.cipher));
