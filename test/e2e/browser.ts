@@ -1,5 +1,6 @@
-import { mkdir } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { chromium, type Browser, type BrowserContext, type Page, type Request } from 'playwright-core';
 
 /** Debian's. */
@@ -38,6 +39,28 @@ export class Window {
       await this.page.evaluate(() => new Promise((resolve) => setTimeout(resolve, 30)));
     }
     await this.page.locator('.q-spinner, .q-skeleton').waitFor({ state: 'detached' });
+  }
+
+  /** What axe-core calls serious or critical of what is shown now. */
+  async barriers(): Promise<string[]> {
+    // The policy for contents lets no foreign script in; a debugger may.
+    await this.page.evaluate(await readFile(fileURLToPath(import.meta.resolve('axe-core/axe.min.js')), 'utf8'));
+    return this.page.evaluate(async () => {
+      const { axe } = globalThis as unknown as {
+        axe: {
+          run(): Promise<{
+            violations: { id: string; impact: string; nodes: { html: string; failureSummary: string }[] }[];
+          }>;
+        };
+      };
+      const { violations } = await axe.run();
+      return violations
+        .filter(({ impact }) => impact === 'serious' || impact === 'critical')
+        .map(({ id, nodes }) => {
+          const places = nodes.map(({ html }) => html.slice(0, 160)).join(' ;; ');
+          return `${id}: ${places} ${nodes[0]?.failureSummary.slice(0, 200) ?? ''}`;
+        });
+    });
   }
 
   /** Keeps a picture of the page where DOZO_SCREENSHOTS names a folder. */

@@ -52,6 +52,7 @@ test('a task chooses its machines by rules, and says which fit before it is save
   await page.getByRole('checkbox', { name: 'web 2', exact: true }).click();
   await page.getByText('1 virtual machine fits now').waitFor();
   await scene.window.picture('selection');
+  assert.deepEqual(await scene.window.barriers(), []);
   await scene.next();
   await scene.fill('Task name', 'All of the web');
   for (let step = 0; step < 7; step += 1) await scene.next();
@@ -94,6 +95,7 @@ test('a script is set before the runs of a task; an address starts it, with a ke
   await scene.button('Make an address', dialog).click();
   await dialog.getByText('Copy the key now').waitFor();
   await scene.window.picture('hooks');
+  assert.deepEqual(await scene.window.barriers(), []);
   const hooks = await api.get<{ scripts: { before: string | null }; trigger: object | null }>(`/jobs/${jobId}/hooks`);
   assert.equal(hooks.scripts.before, 'stop-database');
   assert.notEqual(hooks.trigger, null);
@@ -117,6 +119,7 @@ test('a ghettoVCB configuration becomes a task, after it was said what is taken 
   await scene.button('See what would happen', dialog).click();
   await dialog.getByText('This would happen:').waitFor();
   await scene.window.picture('ghetto');
+  assert.deepEqual(await scene.window.barriers(), []);
   await dialog.getByText('VM_BACKUP_ROTATION_COUNT=5').waitFor();
   assert.equal(await page.locator('#x').count(), 0);
   assert.equal(
@@ -148,6 +151,7 @@ test('a deleted task takes its versions along only when that is chosen', async (
   assert.equal(await scene.button('Delete', dialog).isDisabled(), true);
   await dialog.getByRole('textbox').fill('Gone');
   await scene.window.picture('delete-task-versions');
+  assert.deepEqual(await scene.window.barriers(), []);
   await scene.button('Delete', dialog).click();
   await page.getByRole('heading', { name: 'Gone', exact: true }).waitFor({ state: 'detached' });
   const count = async (query: string): Promise<number> =>

@@ -76,10 +76,12 @@ test('versions are copied to a second storage once, and come back from there', a
   const dialog = page.getByRole('dialog');
   await dialog.getByRole('radio', { name: 'second', exact: true }).click();
   await scene.window.picture('copy');
+  assert.deepEqual(await scene.window.barriers(), []);
   await scene.button('Start copying', dialog).dblclick();
   assert.match(await scene.runEnded(), /Success/);
   await page.getByText('1 version copied and compared').waitFor();
   await scene.window.picture('copy-run');
+  assert.deepEqual(await scene.window.barriers(), []);
   assert.equal((await runsOf('copy')).length, 1, 'a double click copies once');
   await page.goBack();
   await page.goForward();
@@ -179,6 +181,21 @@ test('a deletion is taken back by the button of its message', async () => {
     (await versions(mainId)).map(({ id }) => id),
     before,
   );
+  assert.equal((await versions(mainId, 'trash=true')).length, 0);
+});
+
+test('a retention says what it would let go of now, before it is saved', async () => {
+  const { page } = scene;
+  await scene.open(`/tasks/${jobId}`);
+  await page.getByText('Retention', { exact: true }).first().click();
+  await page.getByRole('radio', { name: 'The latest 10', exact: true }).click();
+  await page.getByText('All versions that are there now stay.').waitFor();
+  await page.getByRole('radio', { name: 'By my own rules', exact: true }).click();
+  await page.getByLabel('Latest versions', { exact: true }).fill('1');
+  await page.getByText(/Of the versions that are there now, 1 would go to the trash \(1 stay\)/).waitFor();
+  await scene.window.picture('retention-effect');
+  assert.deepEqual(await scene.window.barriers(), []);
+  assert.equal((await versions(mainId)).length, 2, 'nothing has gone yet');
   assert.equal((await versions(mainId, 'trash=true')).length, 0);
 });
 

@@ -36,6 +36,7 @@ import type {
   MachineRow,
   Overview,
   Retention,
+  RetentionPreview,
   RetentionSimulation,
   Schedule,
   Datastore,
@@ -221,6 +222,8 @@ export const api = {
   previewSchedule: (schedule: Schedule) => call<{ runsAtMs: number[] }>('POST', '/schedules/preview', { schedule }),
   simulateRetention: (retention: Retention, schedule: Schedule) =>
     call<RetentionSimulation>('POST', '/retention/simulate', { retention, schedule }),
+  previewRetention: (retention: Retention, of: { repositoryId: string; machineIds?: string[] }) =>
+    call<RetentionPreview>('POST', '/retention/preview', { retention, ...of }),
   addJob: (input: JobInput) => call<JobView>('POST', '/jobs', input),
   changeJob: (jobId: string, change: JobChange) => call<JobView>('PUT', `/jobs/${id(jobId)}`, change),
   removeJob: (jobId: string, versions: 'keep' | 'trash') =>

@@ -59,7 +59,7 @@ export type { PointsChanged, PointView } from '../../server/contract/api/point.s
 export type { RepositoryKeyView } from '../../server/contract/api/repository-key.schema.ts';
 export type { RepositoryMaintenanceView, RepositoryView } from '../../server/contract/api/repository.schema.ts';
 export type { Permission, Role } from '../../server/contract/api/permission.schema.ts';
-export type { Retention, RetentionSimulation } from '../../server/contract/api/retention.schema.ts';
+export type { Retention, RetentionPreview, RetentionSimulation } from '../../server/contract/api/retention.schema.ts';
 export type { JobScheduleView, Weekday } from '../../server/contract/api/schedule.schema.ts';
 export type { RunPartView, RunView } from '../../server/contract/api/run.schema.ts';
 export type { OpenSessionView, SessionView, TokenView } from '../../server/contract/api/session.schema.ts';

@@ -6,3 +6,12 @@ export function fieldError(error: ErrorBody | null, field: string): string | und
   if (error?.code !== 'INPUT_INVALID' || !Object.hasOwn(error.details, field)) return undefined;
   return i18n.global.t('error.field', { why: String(error.details[field]) });
 }
+
+/** The same as a field of a form takes it, by `v-bind`. */
+export function fieldProblem(
+  error: ErrorBody | null,
+  field: string,
+): { error: boolean; errorMessage: string | undefined } {
+  const errorMessage = fieldError(error, field);
+  return { error: errorMessage !== undefined, errorMessage };
+}

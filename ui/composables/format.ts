@@ -36,7 +36,8 @@ export function formatBytes(bytes: number): string {
     unit += 1;
   }
   const digits = unit === 0 || value >= 100 ? 0 : value >= 10 ? 1 : 2;
-  return `${formatNumber(value, digits)} ${UNITS[unit] ?? ''}`;
+  // A number is not torn from its unit.
+  return `${formatNumber(value, digits)}\u00a0${UNITS[unit] ?? ''}`;
 }
 
 export function formatNumber(value: number, digits = 0): string {

@@ -33,7 +33,8 @@ export async function switchLanguage(language: Language): Promise<void> {
 const FIRST_STRONG_ISOLATE = '\u2068';
 const POP_ISOLATE = '\u2069';
 
-function isolate(text: string): string {
+/** A name among others, or inside a sentence. */
+export function isolate(text: string): string {
   return `${FIRST_STRONG_ISOLATE}${text}${POP_ISOLATE}`;
 }
 
