@@ -25,6 +25,8 @@ export interface EncodedChunk {
   crc: number;
 }
 
+/** What zstd may add to contents that it cannot make smaller, beside a 256th of them. */
+const PACKED_ROOM_BYTES = 1024;
 const COMPRESS_PARAMS = { [zlib.constants.ZSTD_c_compressionLevel]: 1, [zlib.constants.ZSTD_c_contentSizeFlag]: 1 };
 
 /**
@@ -32,8 +34,9 @@ const COMPRESS_PARAMS = { [zlib.constants.ZSTD_c_compressionLevel]: 1, [zlib.con
  * @param row the chunk's row in its pack's table: the nonce
  */
 export function encodeChunk(content: Buffer, id: Buffer, packKey: Buffer | null, row: number): EncodedChunk {
-  // One output buffer as large as the input: what does not fit was not worth compressing.
-  const packed = zlib.zstdCompressSync(content, { chunkSize: Math.max(64, content.length), params: COMPRESS_PARAMS });
+  // Room for the worst case: zstd then writes into the buffer itself, not into one of its own first.
+  const chunkSize = content.length + (content.length >> 8) + PACKED_ROOM_BYTES;
+  const packed = zlib.zstdCompressSync(content, { chunkSize, params: COMPRESS_PARAMS });
   const helps = packed.length <= content.length * (1 - SAVED_SHARE_MIN);
   let stored = helps ? packed : content;
   if (packKey !== null) {

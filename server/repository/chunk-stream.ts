@@ -11,7 +11,7 @@ export interface WantedChunk {
 }
 
 /** A read of a pack brings so many bytes at most: the work of one message to a thread. */
-const RANGE_BYTES = 1024 * 1024;
+const RANGE_BYTES = 512 * 1024;
 /** Bytes between two wanted chunks that are read over rather than sought across. */
 const GAP_BYTES = 128 * 1024;
 /** Ranges read or being decoded, beyond one a thread. */
