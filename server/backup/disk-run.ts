@@ -1,5 +1,5 @@
 import type { DiskResult, LogLine, TransferStats } from '../contract/run.ts';
-import { normalizeExtents, totalBytes, type DiskReader, type Extent } from '../disk/index.ts';
+import { normalizeExtents, subtractExtents, totalBytes, type DiskReader, type Extent } from '../disk/index.ts';
 import { AppError, assert, isAbort, toAppError } from '../errors/index.ts';
 import type { DiskWriter, WriteStats } from '../repository/index.ts';
 import { formatBytes, type Clock } from '../runtime/index.ts';
@@ -10,6 +10,14 @@ import type { Base } from './base-selection.ts';
 import { deliverExtents } from './deliver-extents.ts';
 import { ExtentSet } from './extent-set.ts';
 import type { RunLog } from './run-log.ts';
+import {
+  explainFailure,
+  findSkippedSpace,
+  partSkipped,
+  transferReader,
+  type SkipChoice,
+  type SkippedSpace,
+} from './skipped-space.ts';
 import { ComparingSink, grownReader, pickSample, zeroReader } from './sample-verification.ts';
 import { BottleneckMeter, type ProgressMeter } from './transfer-meter.ts';
 
@@ -20,6 +28,8 @@ export interface RunContext {
   progress: ProgressMeter;
   signal: AbortSignal;
   budget: Budget | undefined;
+  /** What of the guests' disks the version may do without, in whole chunks of the repository. */
+  skip: SkipChoice & { chunkSizeBytes: number };
   /** Called after every delivery that the repository took. */
   delivered(bytes: number): Promise<void>;
   /** Makes durable at once what the run has learned. */
@@ -55,6 +65,12 @@ export interface DiskRun {
   changeToken: string | null;
   writer: DiskWriter | null;
   arrived: ExtentSet;
+  /** What need not be read; null until it was looked for, and where nothing was chosen. */
+  skipped: SkippedSpace | null;
+  /** Bytes that were to be read and became zeros instead. */
+  skippedBytes: number;
+  /** The base has zeros where its disk had bytes that nobody needs. */
+  inheritsSkipped: boolean;
   /** The change map was found wrong in this run. */
   distrusted: boolean;
   verifiedBytes: number;
@@ -143,6 +159,9 @@ export async function planDisk(
     extents,
     why: context.log.add(note),
     changeToken: frozen.changeToken,
+    skipped: null,
+    skippedBytes: 0,
+    inheritsSkipped: false,
     distrusted: false,
     verifiedBytes: 0,
     report: { readBytes: 0, wireBytes: 0 },
@@ -157,6 +176,7 @@ export async function copyDisk(run: DiskRun, verifyShare: number, context: RunCo
   const writer = openedWriter(run);
   run.bottleneck.start();
   try {
+    await lookForSkipped(run, context);
     await deliver(run, run.extents, context);
     await context.arrow('transferred');
     const distrust = await findWrongMap(run, verifyShare, context);
@@ -188,9 +208,10 @@ function openedWriter(run: DiskRun): DiskWriter {
  */
 async function findWrongMap(run: DiskRun, share: number, context: RunContext): Promise<string | null> {
   const { disk } = run.frozen;
-  const sample = pickSample(run.arrived.missingFrom(wholeDisk(disk.sizeBytes)), share);
+  const unchanged = run.arrived.missingFrom(wholeDisk(disk.sizeBytes));
+  const sample = pickSample(subtractExtents(unchanged, run.skipped?.extents ?? []), share);
   if (sample.length === 0) return null;
-  const comparing = new ComparingSink(storedReader(run));
+  const comparing = new ComparingSink(storedReader(run), { zerosMayDiffer: run.inheritsSkipped });
   const sink = new ArrivalSink({ inner: comparing });
   count(run, await deliverExtents({ plan: run.plan, sink, extents: sample, ...pick(context) }));
   if (comparing.differsAtBytes !== null) {
@@ -234,6 +255,8 @@ async function readAllAnew(run: DiskRun, damage: AppError, context: RunContext):
   context.progress.widen(disk.key, totalBytes(extents));
   run.kind = 'everything';
   run.arrived = new ExtentSet();
+  run.skippedBytes = 0;
+  run.inheritsSkipped = false;
   await deliver(run, extents, context);
 }
 
@@ -241,8 +264,42 @@ function isStoreDamage(error: AppError): boolean {
   return error.code.startsWith('REPOSITORY_CHUNK_') || error.code === 'REPOSITORY_PACK_DAMAGED';
 }
 
-async function deliver(run: DiskRun, extents: readonly Extent[], context: RunContext): Promise<void> {
+/** Routes that read any place of a disk at little cost; others bring all of it, or make a copy first. */
+const SPARING_ROUTES = new Set(['ssh-raw', 'https-folder']);
+
+/** Finds out what of the disk can be left out. Whatever goes wrong with that costs the saving, not the version. */
+async function lookForSkipped(run: DiskRun, context: RunContext): Promise<void> {
+  const { freeSpace, swap, chunkSizeBytes } = context.skip;
+  if (!freeSpace && !swap) return;
   const { disk } = run.frozen;
+  if (!SPARING_ROUTES.has(run.plan.route)) {
+    const text = `${disk.label} (${disk.key}): its way of reading brings the whole disk, so free space is not left out.`;
+    context.log.info('SKIP_NOT_BY_ROUTE', text, { disk: disk.key, label: disk.label, route: run.plan.route });
+    return;
+  }
+  const reader = transferReader(disk.sizeBytes, async (inner, extents) => {
+    count(run, await deliverExtents({ plan: run.plan, sink: new ArrivalSink({ inner }), extents, ...pick(context) }));
+  });
+  try {
+    run.skipped = await findSkippedSpace(reader, { freeSpace, swap }, chunkSizeBytes, context.signal);
+  } catch (error) {
+    const text = `${disk.label} (${disk.key}) is read in full, since its file systems could not be: ${explainFailure(error)}`;
+    context.log.warning('SKIP_FAILED', text, { disk: disk.key, label: disk.label });
+    return;
+  }
+  for (const { number, reason } of run.skipped.volumes) {
+    if (reason === null) continue;
+    const text = `${disk.label} (${disk.key}), volume ${String(number)} is read in full: ${reason}.`;
+    context.log.info('SKIP_NOT_SURE', text, { disk: disk.key, label: disk.label, volume: number, reason });
+  }
+}
+
+async function deliver(run: DiskRun, wanted: readonly Extent[], context: RunContext): Promise<void> {
+  const { disk } = run.frozen;
+  const chunk = { sizeBytes: context.skip.chunkSizeBytes, diskSizeBytes: disk.sizeBytes };
+  const { read: extents, zero } = partSkipped(wanted, run.skipped?.extents ?? [], chunk);
+  // Chunks become zeros as a whole, also where only a part of them was to be read.
+  context.progress.widen(disk.key, totalBytes(subtractExtents(zero, wanted)));
   const sink = new ArrivalSink({
     inner: openedWriter(run),
     arrived: run.arrived,
@@ -257,6 +314,11 @@ async function deliver(run: DiskRun, extents: readonly Extent[], context: RunCon
       await context.delivered(newBytes);
     },
   });
+  for (const { offsetBytes, lengthBytes } of zero) {
+    context.signal.throwIfAborted();
+    await sink.zero(offsetBytes, lengthBytes);
+    run.skippedBytes += lengthBytes;
+  }
   const report = await deliverExtents({
     plan: run.plan,
     sink,
@@ -311,8 +373,10 @@ function transferStats(run: DiskRun): TransferStats {
     readBytes: run.report.readBytes,
     sentBytes: run.report.wireBytes,
     storedBytes: run.stats?.storedBytes ?? 0,
-    zeroBytes: run.stats?.zeroBytes ?? 0,
+    // The writer knows them as zeros.
+    zeroBytes: Math.max(0, (run.stats?.zeroBytes ?? 0) - run.skippedBytes),
     duplicateBytes: run.stats?.duplicateBytes ?? 0,
+    ...(run.skippedBytes > 0 ? { skippedBytes: run.skippedBytes } : {}),
   };
 }
 

@@ -1,4 +1,4 @@
-import type { DiskResult } from '../contract/run.ts';
+import type { DiskResult, SkippedVolume } from '../contract/run.ts';
 import type { Consistency, FrozenMachine, MachineConfiguration, MachineIdentity } from '../source/index.ts';
 
 /**
@@ -27,6 +27,8 @@ export interface PointEvidence {
     route: string | null;
     /** Bytes said to be unchanged that were read and found equal to the store. */
     verifiedBytes: number;
+    /** Present: somewhere the version has zeros where the disk had bytes that the guest does not need. */
+    skipped?: { bytes: number; isInherited: boolean; volumes: SkippedVolume[] };
   }[];
   /** Disks of the machine that are not in the point. */
   missing: { key: string; label: string; path: string; reason: string }[];

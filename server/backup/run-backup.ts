@@ -306,8 +306,12 @@ class BackupRun {
     const recorded = this.#facts?.disks.find((candidate) => candidate.key === disk.key) ?? null;
     const base = recorded === null ? await this.#findBase(disk) : (this.#recordedBases.get(disk.key) ?? null);
     const planned = await planDisk(frozen, this.#task.options.fullRead ? null : base, this.#context());
-    if (recorded === null) return { ...planned, writer: null, arrived: new ExtentSet() };
-    return takeUp(planned, recorded, base);
+    const run =
+      recorded === null ? { ...planned, writer: null, arrived: new ExtentSet() } : takeUp(planned, recorded, base);
+    const basePoint = this.#history.find((point) => point.pointId === run.base?.pointId);
+    const told = parseEvidence(basePoint?.evidence)?.disks.find(({ key }) => key === run.base?.manifest.key);
+    run.inheritsSkipped = told?.skipped !== undefined;
+    return run;
   }
 
   async #findBase(disk: FrozenMachine['disks'][number]['disk']): Promise<Base | null> {
@@ -452,6 +456,7 @@ class BackupRun {
         why: disk.why.text,
         route: disk.route,
         verifiedBytes: this.#disks.find((run) => run.frozen.disk.key === disk.key)?.verifiedBytes ?? 0,
+        ...describeSkipped(this.#disks.find((run) => run.frozen.disk.key === disk.key)),
       })),
       missing: results
         .filter((disk) => disk.kind === 'excluded' || disk.kind === 'failed')
@@ -562,6 +567,11 @@ class BackupRun {
       progress: this.#progress,
       signal: this.#signal,
       budget: this.#hooks.budget,
+      skip: {
+        freeSpace: this.#task.options.skipFreeSpace ?? false,
+        swap: this.#task.options.skipSwap ?? false,
+        chunkSizeBytes: this.#deps.repository.chunkSizeBytes,
+      },
       delivered: async (bytes) => {
         await this.#checkpointer?.delivered(bytes);
       },
@@ -615,15 +625,35 @@ const BOTTLENECKS: Record<NonNullable<DiskResult['bottleneck']>, string> = {
 
 /** What became of a disk, in one line of the log. */
 function explainDisk({ key, label, kind, route, stats, seconds, bottleneck }: DiskResult, verifiedBytes: number): Note {
+  const { skippedBytes = 0 } = stats;
   const parts = [
     `${formatBytes(stats.readBytes)} read by ${route ?? 'no way'} in ${seconds.toFixed(1)} s`,
     `${formatBytes(stats.storedBytes)} added to the repository`,
+    ...(skippedBytes > 0 ? [`${formatBytes(skippedBytes)} of free space and swap left out, zeros when restored`] : []),
     ...(verifiedBytes > 0 ? [`${formatBytes(verifiedBytes)} of the rest found unchanged`] : []),
     ...(bottleneck === null ? [] : [`limited by ${BOTTLENECKS[bottleneck]}`]),
   ];
   const { readBytes, sentBytes, storedBytes } = stats;
-  const details = { disk: key, label, kind, route, readBytes, sentBytes, storedBytes, verifiedBytes, bottleneck };
+  const details = {
+    disk: key,
+    label,
+    kind,
+    route,
+    readBytes,
+    sentBytes,
+    storedBytes,
+    verifiedBytes,
+    skippedBytes,
+    bottleneck,
+  };
   return { level: 'info', code: 'DISK_DONE', text: `${label} (${key}): ${parts.join(', ')}.`, details };
+}
+
+/** What the version has as zeros although the disk did not; empty where there is nothing of that. */
+function describeSkipped(run: DiskRun | undefined): Pick<PointEvidence['disks'][number], 'skipped'> {
+  if (run === undefined || (run.skippedBytes === 0 && !run.inheritsSkipped)) return {};
+  const volumes = run.skipped?.volumes ?? [];
+  return { skipped: { bytes: run.skippedBytes, isInherited: run.inheritsSkipped, volumes } };
 }
 
 /** Whether a disk is missing against the task's wish, as opposed to by its choice. */
@@ -672,7 +702,14 @@ function diskResultsOfPoint(point: PointManifest): DiskResult[] {
 }
 
 function sumStats(disks: readonly DiskResult[]): TransferStats {
-  const sum = { nominalBytes: 0, readBytes: 0, sentBytes: 0, storedBytes: 0, zeroBytes: 0, duplicateBytes: 0 };
+  const sum: TransferStats = {
+    nominalBytes: 0,
+    readBytes: 0,
+    sentBytes: 0,
+    storedBytes: 0,
+    zeroBytes: 0,
+    duplicateBytes: 0,
+  };
   for (const { stats } of disks) {
     sum.nominalBytes += stats.nominalBytes;
     sum.readBytes += stats.readBytes;
@@ -680,6 +717,7 @@ function sumStats(disks: readonly DiskResult[]): TransferStats {
     sum.storedBytes += stats.storedBytes;
     sum.zeroBytes += stats.zeroBytes;
     sum.duplicateBytes += stats.duplicateBytes;
+    if (stats.skippedBytes !== undefined) sum.skippedBytes = (sum.skippedBytes ?? 0) + stats.skippedBytes;
   }
   return sum;
 }

@@ -67,6 +67,18 @@ export interface TransferStats {
   storedBytes: number;
   zeroBytes: number;
   duplicateBytes: number;
+  /** Neither read nor stored, since the guest does not need them: zeros in the version. Absent: none. */
+  skippedBytes?: number;
+}
+
+/** What of a volume a version does without. */
+export interface SkippedVolume {
+  /** Of its partition; 0 for a disk without partitions. */
+  number: number;
+  kind: 'ext4' | 'xfs' | 'ntfs' | 'swap' | null;
+  skippedBytes: number;
+  /** Why nothing was left out though that was chosen; an English clause. */
+  reason: string | null;
 }
 
 export interface DiskResult {

@@ -102,6 +102,10 @@ export interface BackupOptions {
   verifySample: number;
   nfsStaging: { server: string; share: string; localPath: string } | null;
   excludedDisks: string[];
+  /** Leaves out what the guests' file systems call free. */
+  skipFreeSpace?: boolean;
+  /** Leaves out the content of swap areas and page files. */
+  skipSwap?: boolean;
 }
 
 export interface RestoreTargetOptions {

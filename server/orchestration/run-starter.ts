@@ -111,6 +111,8 @@ export class RunStarter {
               verifySample: job.options.verifySample,
               nfsStaging: job.options.nfsStaging,
               excludedDisks: [...(job.options.excludedDisks[machineId] ?? []), ...selected.excludedDisks(machineId)],
+              skipFreeSpace: job.options.skipFreeSpace ?? false,
+              skipSwap: job.options.skipSwap ?? false,
             },
           }),
         });

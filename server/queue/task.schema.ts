@@ -12,6 +12,8 @@ const backupOptions = z.strictObject({
   verifySample: z.number().min(0).max(1),
   nfsStaging: z.strictObject({ server: z.string(), share: z.string(), localPath: z.string() }).nullable(),
   excludedDisks: z.array(z.string()),
+  skipFreeSpace: z.boolean().exactOptional(),
+  skipSwap: z.boolean().exactOptional(),
 });
 
 const target = z.strictObject({

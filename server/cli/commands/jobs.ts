@@ -24,6 +24,8 @@ interface ChangeOptions {
   repository?: string;
   quiesce?: JobOptions['quiesce'];
   fullRead?: boolean;
+  skipFreeSpace?: boolean;
+  skipSwap?: boolean;
   verifySample?: number;
   excludeDisk: string[];
   nfs?: string;
@@ -166,6 +168,10 @@ function addChangeOptions(command: Command): Command {
     .option('--quiesce <mode>', 'try, require or off', oneOf(['try', 'require', 'off']))
     .option('--full-read', 'read everything although a change map is there')
     .option('--no-full-read', 'trust change maps')
+    .option('--skip-free-space', 'leave out what the file systems of guests call free; it comes back as zeros')
+    .option('--no-skip-free-space', 'keep free space as it is')
+    .option('--skip-swap', 'leave out what swap areas and page files hold')
+    .option('--no-skip-swap', 'keep swap areas and page files as they are')
     .option('--verify-sample <share>', 'share of unchanged areas to compare, 0 to 1', parseShare)
     .option('--exclude-disk <vm:key>', 'leave a disk out, like web:scsi0:1 (several times)', collect, [])
     .option('--nfs <server:share=path>', 'NFS folder of the NAS for staging, and its path here; "off": none')
@@ -202,6 +208,8 @@ async function readOptions(
     ...before,
     ...(options.quiesce === undefined ? {} : { quiesce: options.quiesce }),
     ...(options.fullRead === undefined ? {} : { fullRead: options.fullRead }),
+    ...(options.skipFreeSpace === undefined ? {} : { skipFreeSpace: options.skipFreeSpace }),
+    ...(options.skipSwap === undefined ? {} : { skipSwap: options.skipSwap }),
     ...(options.verifySample === undefined ? {} : { verifySample: options.verifySample }),
     ...(options.nfs === undefined ? {} : { nfsStaging: parseNfs(options.nfs) }),
     ...(options.priority === undefined ? {} : { priority: options.priority }),
@@ -219,6 +227,11 @@ function parseNfs(text: string): JobOptions['nfsStaging'] {
   return { server, share, localPath };
 }
 
+function describeLeftOut({ skipFreeSpace, skipSwap }: JobOptions): string {
+  const parts = [...(skipFreeSpace === true ? ['free space'] : []), ...(skipSwap === true ? ['swap'] : [])];
+  return parts.length === 0 ? '-' : parts.join(', ');
+}
+
 async function describe(api: Api, job: JobView): Promise<Output> {
   const machines = await api.get<Named[]>('/machines');
   const names = job.machineIds.map((id) => machines.find((machine) => machine.id === id)?.name ?? id);
@@ -232,6 +245,7 @@ async function describe(api: Api, job: JobView): Promise<Output> {
     ['throttle', describeThrottle(job.options.throttle)],
     ['quiesce', job.options.quiesce],
     ['full read', job.options.fullRead ? 'always' : 'when needed'],
+    ['left out', describeLeftOut(job.options)],
     ['last run', job.lastRun === null ? '-' : `${job.lastRun.runId} ${job.lastRun.state}`],
   ]);
 }

@@ -90,7 +90,8 @@ export function addPointCommands(program: Command, context: CommandContext): voi
     context.leaf(points, 'download <point> <disk> <file>', 'a disk as a raw image into a file here'),
     async ({ connection, args }) => {
       const [, , file = ''] = args;
-      const bytes = await downloadTo(connection, `${diskPath(args)}/download`, file);
+      const [id, key] = encoded(args);
+      const bytes = await downloadTo(connection, `/points/${id}/disks/${key}/download`, file);
       return doneOutput({ file, bytes }, `Wrote ${formatBytes(bytes)} to ${file}.`);
     },
   );
@@ -102,7 +103,8 @@ function addGuestFileCommands(points: Command, context: CommandContext): void {
   context.handle(
     context.leaf(points, 'volumes <point> <disk>', 'volumes on a disk of a version'),
     async ({ api, args }) => {
-      const { volumes } = await api.get<z.infer<typeof guestVolumesSchema>>(`${diskPath(args)}/volumes`);
+      const [id, key] = encoded(args);
+      const { volumes } = await api.get<z.infer<typeof guestVolumesSchema>>(`/points/${id}/disks/${key}/volumes`);
       return listOutput(volumes, ['VOLUME', 'FILE SYSTEM', 'LABEL', 'SIZE', 'NOTE'], (volume) => [
         String(volume.number),
         volume.fileSystem ?? '-',
@@ -115,11 +117,8 @@ function addGuestFileCommands(points: Command, context: CommandContext): void {
   context.handle(
     context.leaf(points, 'files <point> <disk> <volume> [path]', 'a folder on a volume of a version'),
     async ({ api, args }) => {
-      const entries = await listFolder(
-        api,
-        `${diskPath(args)}/volumes/${encodeURIComponent(args[2] ?? '')}/files`,
-        args[3],
-      );
+      const [id, key, volume] = encoded(args);
+      const entries = await listFolder(api, `/points/${id}/disks/${key}/volumes/${volume}/files`, args[3]);
       return listOutput(entries, ['NAME', 'KIND', 'SIZE', 'CHANGED'], (entry) => [
         // A guest's name may hold what acts on a terminal.
         JSON.stringify(entry.name).slice(1, -1),
@@ -132,16 +131,18 @@ function addGuestFileCommands(points: Command, context: CommandContext): void {
   context.handle(
     context.leaf(points, 'file <point> <disk> <volume> <path> <file>', 'one file of a volume into a file here'),
     async ({ connection, args }) => {
-      const [, , volume = '', inner = '', file = ''] = args;
-      const path = `${diskPath(args)}/volumes/${encodeURIComponent(volume)}/file?path=${encodeURIComponent(inner)}`;
-      const bytes = await downloadTo(connection, path, file);
+      const [id, key, volume, inner] = encoded(args);
+      const path = `/points/${id}/disks/${key}/volumes/${volume}/file`;
+      const file = args[4] ?? '';
+      const bytes = await downloadTo(connection, `${path}?path=${inner}`, file);
       return doneOutput({ file, bytes }, `Wrote ${formatBytes(bytes)} to ${file}.`);
     },
   );
 }
 
-function diskPath([pointId = '', key = '']: readonly string[]): string {
-  return `/points/${encodeURIComponent(pointId)}/disks/${encodeURIComponent(key)}`;
+/** Arguments as parts of a path or query. */
+function encoded([id = '', key = '', volume = '', inner = '']: readonly string[]): [string, string, string, string] {
+  return [encodeURIComponent(id), encodeURIComponent(key), encodeURIComponent(volume), encodeURIComponent(inner)];
 }
 
 async function listFolder(api: Api, url: string, path = '/'): Promise<GuestFileView[]> {

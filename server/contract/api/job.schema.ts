@@ -21,6 +21,10 @@ export const jobOptionsSchema = z.strictObject({
   retention: retentionSchema.nullable().default(null),
   /** Machine id → keys of disks to leave out. */
   excludedDisks: z.record(idSchema, z.array(z.string().max(64)).max(256)).default({}),
+  /** Leaves out what the guests' file systems call free; it comes back as zeros. Off when absent. */
+  skipFreeSpace: z.boolean().exactOptional(),
+  /** Leaves out what swap areas and page files hold. Off when absent. */
+  skipSwap: z.boolean().exactOptional(),
   /** Whose machines come first when not all can be at work. */
   priority: z.enum(['high', 'normal', 'low']).default('normal'),
   /** How fast the machines of this job together are read; null: as fast as the settings allow. */

@@ -54,6 +54,7 @@ export const transferStatsSchema = z
     storedBytes: z.number(),
     zeroBytes: z.number(),
     duplicateBytes: z.number(),
+    skippedBytes: z.number().optional(),
   })
   .meta({ id: 'TransferStats' });
 
