@@ -1,6 +1,7 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { createHash, type Hash } from 'node:crypto';
-import { closeSync, openSync, readSync, writeSync } from 'node:fs';
+import { once } from 'node:events';
+import { closeSync, openSync, readdirSync, readFileSync, readSync, writeSync } from 'node:fs';
 import { copyFile, lstat, mkdir, mkdtemp, open, readdir, readlink, rm, type FileHandle } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -32,46 +33,91 @@ export async function openImage(file: string): Promise<ImageVolume> {
   };
 }
 
-/** A folder for one test, removed with all that is mounted in it. */
+/**
+ * A folder for one test, removed with all that is mounted in it. Mounts live in a mount namespace of their own: one
+ * that another test copied from the machine's would keep them mounted after their unmount here.
+ */
 export class Workshop {
   readonly folder: string;
+  readonly #holder: ChildProcess;
   readonly #mounted = new Set<string>();
 
-  private constructor(folder: string) {
+  private constructor(folder: string, holder: ChildProcess) {
     this.folder = folder;
+    this.#holder = holder;
   }
 
   static async open(): Promise<Workshop> {
-    return new Workshop(await mkdtemp(path.join(tmpdir(), 'dozo-volume-')));
+    const folder = await mkdtemp(path.join(tmpdir(), 'dozo-volume-'));
+    // It says so when the namespace stands, and ends with this process: its input is closed then.
+    const holder = spawn('unshare', ['--mount', '--propagation', 'private', 'sh', '-c', 'echo ready; cat >/dev/null'], {
+      stdio: ['pipe', 'pipe', 'ignore'],
+    });
+    await once(holder.stdout, 'data');
+    return new Workshop(folder, holder);
   }
 
   path(name: string): string {
     return path.join(this.folder, name);
   }
 
-  /** Runs a tool to its end; its output. */
+  /** Runs a tool to its end, where it sees what is mounted; its output. */
   run(command: string, ...args: string[]): string {
-    return execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'], maxBuffer: 2 ** 28 });
+    const tool = ['--target', String(this.#holder.pid), '--mount', command, ...args.map((arg) => this.#inside(arg))];
+    return execFileSync('nsenter', tool, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'], maxBuffer: 2 ** 28 });
   }
 
-  /** @param mount e.g. ['mount', '-o', 'loop']; image and folder are appended */
+  /**
+   * @param mount e.g. ['mount', '-o', 'loop']; image and folder are appended
+   * @returns where this process sees what was mounted
+   */
   async mount(image: string, mount: readonly [string, ...string[]]): Promise<string> {
     const folder = await mkdtemp(path.join(this.folder, 'mounted-'));
     const [command, ...options] = mount;
     this.run(command, ...options, image, folder);
     this.#mounted.add(folder);
-    return folder;
+    return `${this.#outside()}${folder}`;
   }
 
   unmount(folder: string): void {
+    const inside = this.#inside(folder);
     this.run('umount', folder);
-    this.#mounted.delete(folder);
+    this.#mounted.delete(inside);
+    // A file system of a process (ntfs-3g) writes its last after its unmount; its command line names the folder.
+    const deadline = performance.now() + 120_000;
+    while (isNamedByProcess(inside)) {
+      if (performance.now() > deadline) throw new Error(`A process does not let go of ${inside}`);
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20);
+    }
   }
 
   async close(): Promise<void> {
     for (const folder of this.#mounted) this.run('umount', '--lazy', folder);
+    const ended = once(this.#holder, 'exit');
+    this.#holder.stdin?.end();
+    await ended;
     await rm(this.folder, { recursive: true, force: true });
   }
+
+  #outside(): string {
+    return `/proc/${this.#holder.pid}/root`;
+  }
+
+  #inside(file: string): string {
+    return file.startsWith(`${this.#outside()}/`) ? file.slice(this.#outside().length) : file;
+  }
+}
+
+function isNamedByProcess(text: string): boolean {
+  return readdirSync('/proc').some((name) => {
+    if (!/^\d+$/.test(name)) return false;
+    try {
+      return readFileSync(`/proc/${name}/cmdline`, 'utf8').includes(text);
+    } catch {
+      // It ended in between.
+      return false;
+    }
+  });
 }
 
 /** What is compared of a file: everything that the face shows but the time of change. */
