@@ -1,2 +1,2 @@
-export type { FileSystemKind, GuestEntry, GuestFile, GuestFileSystem, Volume } from './filesystem.ts';
+export type { GuestFileSystem } from './filesystem.ts';
 export { findVolumes, type DiskVolume } from './volumes.ts';

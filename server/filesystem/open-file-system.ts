@@ -3,8 +3,9 @@ import { isAppError, type AppError } from '../errors/index.ts';
 import { openExt4 } from './ext4.ts';
 import type { GuestFileSystem, OpenFileSystem, Volume } from './filesystem.ts';
 import { openNtfs } from './ntfs.ts';
+import { openXfs } from './xfs.ts';
 
-const OPENERS: readonly OpenFileSystem[] = [openExt4, openNtfs];
+const OPENERS: readonly OpenFileSystem[] = [openExt4, openNtfs, openXfs];
 
 /** What a volume turned out to hold. */
 export interface VolumeContent {

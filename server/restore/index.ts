@@ -1,3 +1,3 @@
-export { listGuestFolder, listGuestVolumes, openGuestFile, type GuestDownload } from './guest-files.ts';
+export { listGuestFolder, listGuestVolumes, openGuestFile } from './guest-files.ts';
 export { runExport, type ExportTask } from './run-export.ts';
 export { RESTORE_ARROWS, runRestore, type RestoreHooks, type RestoreTask } from './run-restore.ts';
