@@ -1,6 +1,7 @@
 import { open as openCallback, type FileHandle } from 'node:fs/promises';
 import { read, write } from 'node:fs';
 import { AppError } from '../errors/index.ts';
+import { releaseMemory } from '../runtime/index.ts';
 import type { BackingDisk } from './backing-disk.ts';
 
 const ZERO_STEP_BYTES = 1024 * 1024;
@@ -47,6 +48,7 @@ class FileDisk implements BackingDisk {
       const found = await this.read(offsetBytes + at, bytes);
       if (found.compare(this.#zeros, 0, bytes) !== 0)
         await this.write(offsetBytes + at, this.#zeros.subarray(0, bytes));
+      releaseMemory(found);
     }
   }
 

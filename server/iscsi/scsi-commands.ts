@@ -35,6 +35,7 @@ export interface ScsiCommand {
 const FUA = 0x08;
 /** Transfers of GET LBA STATUS look at that much of the disk at most. */
 const STATUS_SCAN_BYTES = 1024 * 1024;
+const STATUS_STEP_BYTES = 128 * 1024;
 const ZEROS = Buffer.alloc(64 * 1024);
 
 /** Address and length by the shape of the CDB, which its group (the top three bits of the opcode) gives. */
@@ -255,21 +256,41 @@ async function readCapacity16(unit: LogicalUnit, { cdb }: ScsiRequest): Promise<
 }
 
 /** What reads as zeros counts as deallocated, which is what an unmapped block reads as. */
-async function getLbaStatus(unit: LogicalUnit, { cdb }: ScsiRequest): Promise<Buffer> {
+async function getLbaStatus(unit: LogicalUnit, { cdb, takeBuffer }: ScsiRequest): Promise<Buffer> {
   const lba = Number(cdb.readBigUInt64BE(2));
   assertWithin(unit, lba, 1);
-  const bytes = Math.min(STATUS_SCAN_BYTES, (unit.blocks - lba) * SECTOR_BYTES);
-  const content = await unit.disk.read(lba * SECTOR_BYTES, bytes);
-  const isZeroAt = (at: number): boolean => ZEROS.compare(content, at, at + SECTOR_BYTES, 0, SECTOR_BYTES) === 0;
-  const isZero = isZeroAt(0);
-  let end = SECTOR_BYTES;
-  while (end < bytes && isZeroAt(end) === isZero) end += SECTOR_BYTES;
+  const { isZero, lengthBytes } = await scanZeros(unit, lba * SECTOR_BYTES, takeBuffer);
   const data = Buffer.alloc(24);
   data.writeUInt32BE(20, 0);
   data.writeBigUInt64BE(BigInt(lba), 8);
-  data.writeUInt32BE(end / SECTOR_BYTES, 16);
+  data.writeUInt32BE(lengthBytes / SECTOR_BYTES, 16);
   data[20] = isZero ? 1 : 0;
   return data.subarray(0, cdb.readUInt32BE(10));
+}
+
+/**
+ * Whether the sector there is zero, and how far that goes on. In small steps through one buffer: initiators ask before
+ * every read of an area that they do not know, and mostly want little of the answer.
+ */
+async function scanZeros(
+  unit: LogicalUnit,
+  startBytes: number,
+  takeBuffer: ScsiRequest['takeBuffer'],
+): Promise<{ isZero: boolean; lengthBytes: number }> {
+  const { disk } = unit;
+  const totalBytes = Math.min(STATUS_SCAN_BYTES, unit.blocks * SECTOR_BYTES - startBytes);
+  const memory = disk.readInto === undefined ? undefined : takeBuffer?.(Math.min(STATUS_STEP_BYTES, totalBytes));
+  let isZero: boolean | null = null;
+  for (let at = 0; at < totalBytes; at += STATUS_STEP_BYTES) {
+    const bytes = Math.min(STATUS_STEP_BYTES, totalBytes - at);
+    const content = memory?.subarray(0, bytes) ?? (await disk.read(startBytes + at, bytes));
+    if (memory !== undefined) await disk.readInto?.(startBytes + at, content);
+    for (let sector = 0; sector < bytes; sector += SECTOR_BYTES) {
+      const isThisZero = ZEROS.compare(content, sector, sector + SECTOR_BYTES, 0, SECTOR_BYTES) === 0;
+      if (isThisZero !== (isZero ??= isThisZero)) return { isZero, lengthBytes: at + sector };
+    }
+  }
+  return { isZero: isZero ?? true, lengthBytes: totalBytes };
 }
 
 async function reserveIn(unit: LogicalUnit, { cdb }: ScsiRequest): Promise<Buffer> {

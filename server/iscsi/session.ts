@@ -48,7 +48,7 @@ interface Task {
   wantedBytes: number;
   /** Data to be received: the smaller of the two. */
   collectBytes: number;
-  /** What came before there was memory for the whole; copies of ours. */
+  /** What came before there was memory for the whole; copies, of the pool. */
   parts: Buffer[];
   /** Of the pool: data to be received, or to be sent. */
   memory: Buffer | null;
@@ -288,12 +288,17 @@ export class Session {
     task.memory = this.#pool.take(task.collectBytes);
     let at = 0;
     for (const part of task.parts) at += part.copy(task.memory, at);
-    task.parts = [];
+    this.#releaseParts(task);
   }
 
   #release(task: Task): void {
     if (task.memory !== null) this.#pool.give(task.memory);
     task.memory = null;
+    this.#releaseParts(task);
+  }
+
+  #releaseParts(task: Task): void {
+    for (const part of task.parts) this.#pool.give(part);
     task.parts = [];
   }
 
@@ -307,10 +312,16 @@ export class Session {
     if (end > endBytes) throw new ProtocolError('more data than agreed on', REJECT.protocolError, pdu.header);
     const useful = Math.min(pdu.data.length, task.collectBytes - task.arrivedBytes);
     if (useful > 0) {
-      if (task.memory === null) task.parts.push(Buffer.from(pdu.data.subarray(0, useful)));
+      if (task.memory === null) task.parts.push(this.#copy(pdu.data.subarray(0, useful)));
       else pdu.data.copy(task.memory, task.arrivedBytes, 0, useful);
     }
     task.arrivedBytes = end;
+  }
+
+  #copy(data: Buffer): Buffer {
+    const copy = this.#pool.take(data.length);
+    data.copy(copy);
+    return copy;
   }
 
   #takeData(pdu: Pdu): void {
