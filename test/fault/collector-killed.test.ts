@@ -175,6 +175,8 @@ describe('a collector killed with SIGKILL beside a writer', () => {
       for (let attempt = 0; scene.tally.kills < KILLS && attempt < 10 * KILLS; attempt += 1) {
         await scene.killCollector();
         await scene.assertVersions();
+        // A long run is looked at from time to time.
+        if (KILLS > 20) process.stderr.write(`${JSON.stringify({ attempt, ...scene.tally })}\n`);
         if (attempt % 3 !== 2) continue;
         await scene.killWriter();
         await scene.assertVersions();

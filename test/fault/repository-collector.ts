@@ -46,7 +46,7 @@ for (let turn = 0; turn < TURNS; turn += 1) {
     await repository.deletePoint(pointId, { keepUntilMs: Date.now() - 1, reason: 'rule' });
   }
   operations = Math.max(0, operations);
-  const { removedPacks } = await repository.collect({ patienceMs: 30_000, liveShareMin: 0.9 });
+  const { removedPacks } = await repository.collect({ patienceMs: 5_000, liveShareMin: 0.9 });
   say(`removed ${removedPacks}`);
 }
 await repository.close();
