@@ -4,12 +4,18 @@
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, globSync, readdirSync } from 'node:fs';
+import { relative } from 'node:path';
 import { run, type EventData } from 'node:test';
 
 /** One hung test file must not hold up the rest. */
 const FILE_TIMEOUT_MS = 20 * 60_000;
 /** Kinds whose tests start hosts, servers and browsers: one file at a time on a small machine. */
 const HEAVY = new Set(['integration', 'fault', 'e2e', 'acceptance']);
+
+/** Kinds that look at what the build made. */
+const BUILT = new Set(['e2e']);
+/** Files that take that long are named with their time. */
+const LONG_MS = 20_000;
 
 interface Tally {
   passed: number;
@@ -31,7 +37,8 @@ if (unknown.length > 0) {
 }
 
 for (const kind of kinds) {
-  if (wanted.length > 0 && !wanted.includes(kind)) continue;
+  if (wanted.length > 0 && !wanted.includes(kind) && !(kind === 'build' && wanted.some((name) => BUILT.has(name))))
+    continue;
   const startedAt = performance.now();
   const tally = kind === 'check' || kind === 'build' ? runScript(kind) : await runTests(kind);
   const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
@@ -80,6 +87,7 @@ async function runTests(kind: string): Promise<Tally> {
       tally.passed += 1;
     }
   });
+  stream.on('test:summary', nameLong);
   stream.on('test:stderr', (data: EventData.TestStderr) => {
     if (process.env['DOZO_TEST_VERBOSE'] !== undefined) process.stderr.write(data.message);
   });
@@ -91,6 +99,11 @@ async function runTests(kind: string): Promise<Tally> {
     tally.failed += 1;
   }
   return tally;
+}
+
+function nameLong({ file, duration_ms }: EventData.TestSummary): void {
+  if (file === undefined || duration_ms < LONG_MS) return;
+  console.log(`   ${relative('.', file)}: ${(duration_ms / 1000).toFixed(1)} s`);
 }
 
 /** With process isolation each file reports itself as a test around its tests. */
