@@ -1,2 +1,2 @@
-export type { GuestFileSystem } from './filesystem.ts';
-export { findVolumes, type DiskVolume } from './volumes.ts';
+export type { GuestEntry, GuestFile, GuestFileSystem } from './filesystem.ts';
+export { findVolumes, recogniseForeign, type DiskVolume } from './volumes.ts';

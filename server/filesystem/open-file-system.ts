@@ -17,25 +17,39 @@ export interface VolumeContent {
   freeUnknown: string | null;
 }
 
+/** What a volume may hold that Dozo knows by its mark alone. */
+export type ForeignKind =
+  'lvm' | 'luks' | 'bitlocker' | 'raid' | 'btrfs' | 'swap' | 'bcache' | 'fat' | 'exfat' | 'storage-pool';
+
 /**
  * Marks that others leave on a volume: where one of them is found, a file system beside it may be what was there
  * before, and what it calls free may be in use. By offset from the start, or from the end where negative.
  */
-const FOREIGN_MARKS: readonly { name: string; atBytes: number; bytes: Buffer }[] = [
-  ...[0, 512, 1024, 1536].map((atBytes) => ({ name: 'a physical volume of LVM', atBytes, bytes: text('LABELONE') })),
-  { name: 'an encrypted volume (LUKS)', atBytes: 0, bytes: text('LUKS\xba\xbe') },
-  { name: 'an encrypted volume (BitLocker)', atBytes: 3, bytes: text('-FVE-FS-') },
-  { name: 'a member of a Linux RAID', atBytes: 0, bytes: Buffer.from('fc4e2ba9', 'hex') },
-  { name: 'a member of a Linux RAID', atBytes: 4096, bytes: Buffer.from('fc4e2ba9', 'hex') },
-  { name: 'a member of a Linux RAID', atBytes: -8192, bytes: Buffer.from('fc4e2ba9', 'hex') },
-  { name: 'a member of a Linux RAID', atBytes: -65_536, bytes: Buffer.from('fc4e2ba9', 'hex') },
-  { name: 'a Btrfs file system', atBytes: 65_600, bytes: text('_BHRfS_M') },
-  { name: 'a swap area', atBytes: 4086, bytes: text('SWAPSPACE2') },
-  { name: 'a bcache device', atBytes: 4120, bytes: Buffer.from('c68573f64e1a45ca8265f57f48ba6d81', 'hex') },
-  { name: 'a FAT file system', atBytes: 82, bytes: text('FAT32   ') },
-  { name: 'a FAT file system', atBytes: 54, bytes: text('FAT1') },
-  { name: 'an exFAT file system', atBytes: 3, bytes: text('EXFAT   ') },
-  { name: 'a Windows storage pool', atBytes: 0, bytes: text('SPACEDB ') },
+const FOREIGN_MARKS: readonly { kind: ForeignKind; name: string; atBytes: number; bytes: Buffer }[] = [
+  ...[0, 512, 1024, 1536].map((atBytes) => ({
+    kind: 'lvm' as const,
+    name: 'a physical volume of LVM',
+    atBytes,
+    bytes: text('LABELONE'),
+  })),
+  { kind: 'luks', name: 'an encrypted volume (LUKS)', atBytes: 0, bytes: text('LUKS\xba\xbe') },
+  { kind: 'bitlocker', name: 'an encrypted volume (BitLocker)', atBytes: 3, bytes: text('-FVE-FS-') },
+  { kind: 'raid', name: 'a member of a Linux RAID', atBytes: 0, bytes: Buffer.from('fc4e2ba9', 'hex') },
+  { kind: 'raid', name: 'a member of a Linux RAID', atBytes: 4096, bytes: Buffer.from('fc4e2ba9', 'hex') },
+  { kind: 'raid', name: 'a member of a Linux RAID', atBytes: -8192, bytes: Buffer.from('fc4e2ba9', 'hex') },
+  { kind: 'raid', name: 'a member of a Linux RAID', atBytes: -65_536, bytes: Buffer.from('fc4e2ba9', 'hex') },
+  { kind: 'btrfs', name: 'a Btrfs file system', atBytes: 65_600, bytes: text('_BHRfS_M') },
+  { kind: 'swap', name: 'a swap area', atBytes: 4086, bytes: text('SWAPSPACE2') },
+  {
+    kind: 'bcache',
+    name: 'a bcache device',
+    atBytes: 4120,
+    bytes: Buffer.from('c68573f64e1a45ca8265f57f48ba6d81', 'hex'),
+  },
+  { kind: 'fat', name: 'a FAT file system', atBytes: 82, bytes: text('FAT32   ') },
+  { kind: 'fat', name: 'a FAT file system', atBytes: 54, bytes: text('FAT1') },
+  { kind: 'exfat', name: 'an exFAT file system', atBytes: 3, bytes: text('EXFAT   ') },
+  { kind: 'storage-pool', name: 'a Windows storage pool', atBytes: 0, bytes: text('SPACEDB ') },
 ];
 
 /** Recognises and opens what a volume holds. Rejects only with what reading the volume throws. */
@@ -54,7 +68,7 @@ export async function openFileSystem(volume: Volume, signal?: AbortSignal): Prom
   const system = found[0] ?? null;
   if (system === null) return { system, failure, freeUnknown: failure?.message ?? 'no file system that Dozo reads' };
   const mark = await findForeignMark(volume, signal);
-  const rival = found.length > 1 || failure !== null ? 'another file system' : mark;
+  const rival = found.length > 1 || failure !== null ? 'another file system' : (mark?.name ?? null);
   return {
     system,
     failure: null,
@@ -62,13 +76,17 @@ export async function openFileSystem(volume: Volume, signal?: AbortSignal): Prom
   };
 }
 
-async function findForeignMark(volume: Volume, signal: AbortSignal | undefined): Promise<string | null> {
-  for (const { name, atBytes, bytes } of FOREIGN_MARKS) {
+/** The first mark of another program on a volume; null where there is none. */
+export async function findForeignMark(
+  volume: Volume,
+  signal: AbortSignal | undefined,
+): Promise<{ kind: ForeignKind; name: string } | null> {
+  for (const { kind, name, atBytes, bytes } of FOREIGN_MARKS) {
     // Marks near the end lie at whole 64 KiB or 4 KiB of what is left.
     const unitBytes = atBytes === -65_536 ? 65_536 : 4096;
     const offsetBytes = atBytes >= 0 ? atBytes : Math.floor(volume.sizeBytes / unitBytes) * unitBytes + atBytes;
     if (offsetBytes < 0 || offsetBytes + bytes.length > volume.sizeBytes) continue;
-    if ((await volume.read(offsetBytes, bytes.length, signal)).equals(bytes)) return name;
+    if ((await volume.read(offsetBytes, bytes.length, signal)).equals(bytes)) return { kind, name };
   }
   return null;
 }

@@ -1,7 +1,7 @@
 import type { DiskReader } from '../disk/index.ts';
 
 import type { Volume } from './filesystem.ts';
-import { openFileSystem, type VolumeContent } from './open-file-system.ts';
+import { findForeignMark, openFileSystem, type ForeignKind, type VolumeContent } from './open-file-system.ts';
 import { readPartitions } from './partitions.ts';
 import { readSwapArea } from './swap-area.ts';
 
@@ -40,6 +40,15 @@ export async function findVolumes(disk: DiskReader, signal?: AbortSignal): Promi
     volumes.push({ number, offsetBytes, sizeBytes, partitionType: type, swapKeepBytes, ...content, freeUnknown });
   }
   return volumes;
+}
+
+/** What a volume is marked as that is none of the file systems that Dozo reads; null where nothing is known. */
+export async function recogniseForeign(
+  disk: DiskReader,
+  { offsetBytes, sizeBytes }: DiskVolume,
+  signal?: AbortSignal,
+): Promise<ForeignKind | null> {
+  return (await findForeignMark(volumeOf(disk, { offsetBytes, sizeBytes }), signal))?.kind ?? null;
 }
 
 function volumeOf(disk: DiskReader, { offsetBytes, sizeBytes }: { offsetBytes: number; sizeBytes: number }): Volume {

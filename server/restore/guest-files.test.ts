@@ -47,6 +47,20 @@ describe('files of a guest', () => {
     ]);
   });
 
+  it('says what stands where there is no file system that it reads', async () => {
+    const marked = async (atBytes: number, mark: string): Promise<string | undefined> => {
+      const bytes = Buffer.alloc(MIB);
+      bytes.write(mark, atBytes, 'latin1');
+      const read = (at: number, length: number) => Promise.resolve(bytes.subarray(at, at + length));
+      return (await listGuestVolumes({ sizeBytes: MIB, read }))[0]?.holds;
+    };
+    assert.equal(await marked(512, 'LABELONE'), 'lvm');
+    assert.equal(await marked(0, 'LUKS\xba\xbe'), 'luks');
+    assert.equal(await marked(3, '-FVE-FS-'), 'bitlocker');
+    assert.equal(await marked(4086, 'SWAPSPACE2'), 'swap');
+    assert.equal(await marked(4086, 'SWAPSPACE3'), undefined);
+  });
+
   it('lists a folder in pages, each name once', async () => {
     const names: string[] = [];
     for (let from: number | null = 0, pages = 0; from !== null; pages += 1) {

@@ -1,7 +1,7 @@
 import type { GuestFileView, GuestFolderPage, GuestVolumeView } from '../contract/api/guest-file.schema.ts';
 import type { DiskReader } from '../disk/index.ts';
 import { AppError } from '../errors/index.ts';
-import { findVolumes, type DiskVolume, type GuestFileSystem } from '../filesystem/index.ts';
+import { findVolumes, recogniseForeign, type DiskVolume, type GuestFileSystem } from '../filesystem/index.ts';
 import { MIB } from '../runtime/index.ts';
 
 /** What is read of a file at a time. */
@@ -18,16 +18,22 @@ export interface GuestDownload {
 
 /** The volumes of a stored disk, in the order of the disk. */
 export async function listGuestVolumes(disk: DiskReader, signal?: AbortSignal): Promise<GuestVolumeView[]> {
-  const volumes = await findVolumes(disk, signal);
-  return volumes.map((volume) => ({
-    number: volume.number,
-    offsetBytes: volume.offsetBytes,
-    sizeBytes: volume.sizeBytes,
-    partitionType: volume.partitionType,
-    fileSystem: volume.system?.kind ?? null,
-    label: volume.system?.label ?? '',
-    unreadable: volume.failure?.message ?? null,
-  }));
+  const views: GuestVolumeView[] = [];
+  for (const volume of await findVolumes(disk, signal)) {
+    const isUnknown = volume.system === null && volume.failure === null;
+    const holds = isUnknown ? await recogniseForeign(disk, volume, signal) : null;
+    views.push({
+      number: volume.number,
+      offsetBytes: volume.offsetBytes,
+      sizeBytes: volume.sizeBytes,
+      partitionType: volume.partitionType,
+      fileSystem: volume.system?.kind ?? null,
+      label: volume.system?.label ?? '',
+      unreadable: volume.failure?.message ?? null,
+      ...(holds === null ? {} : { holds }),
+    });
+  }
+  return views;
 }
 
 /**

@@ -110,7 +110,7 @@ function addGuestFileCommands(points: Command, context: CommandContext): void {
         volume.fileSystem ?? '-',
         volume.label,
         formatBytes(volume.sizeBytes),
-        volume.unreadable ?? '',
+        volume.unreadable ?? volume.holds ?? '',
       ]);
     },
   );

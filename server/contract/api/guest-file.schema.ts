@@ -14,6 +14,10 @@ export const guestVolumeSchema = z
     label: z.string(),
     /** Why a file system that was recognised cannot be read; an English sentence. */
     unreadable: z.string().nullable(),
+    /** What is there instead of a file system that Dozo reads, where its mark is known. Absent: nothing known. */
+    holds: z
+      .enum(['lvm', 'luks', 'bitlocker', 'raid', 'btrfs', 'swap', 'bcache', 'fat', 'exfat', 'storage-pool'])
+      .exactOptional(),
   })
   .meta({ id: 'GuestVolume' });
 export type GuestVolumeView = z.infer<typeof guestVolumeSchema>;
