@@ -13,6 +13,7 @@ import type { RunLog } from './run-log.ts';
 import {
   explainFailure,
   findSkippedSpace,
+  findZeroAreas,
   partSkipped,
   transferReader,
   type SkipChoice,
@@ -69,7 +70,7 @@ export interface DiskRun {
   skipped: SkippedSpace | null;
   /** Bytes that were to be read and became zeros instead. */
   skippedBytes: number;
-  /** The base has zeros where its disk had bytes that nobody needs. */
+  /** The base has zeros where its disk had bytes that nobody needed then; later, that some of them stay. */
   inheritsSkipped: boolean;
   /** The change map was found wrong in this run. */
   distrusted: boolean;
@@ -177,6 +178,7 @@ export async function copyDisk(run: DiskRun, verifyShare: number, context: RunCo
   run.bottleneck.start();
   try {
     await lookForSkipped(run, context);
+    await planSkippedAgain(run, context);
     await deliver(run, run.extents, context);
     await context.arrow('transferred');
     const distrust = await findWrongMap(run, verifyShare, context);
@@ -211,7 +213,7 @@ async function findWrongMap(run: DiskRun, share: number, context: RunContext): P
   const unchanged = run.arrived.missingFrom(wholeDisk(disk.sizeBytes));
   const sample = pickSample(subtractExtents(unchanged, run.skipped?.extents ?? []), share);
   if (sample.length === 0) return null;
-  const comparing = new ComparingSink(storedReader(run), { zerosMayDiffer: run.inheritsSkipped });
+  const comparing = new ComparingSink(storedReader(run));
   const sink = new ArrivalSink({ inner: comparing });
   count(run, await deliverExtents({ plan: run.plan, sink, extents: sample, ...pick(context) }));
   if (comparing.differsAtBytes !== null) {
@@ -292,6 +294,30 @@ async function lookForSkipped(run: DiskRun, context: RunContext): Promise<void> 
     const text = `${disk.label} (${disk.key}), volume ${String(number)} is read in full: ${reason}.`;
     context.log.info('SKIP_NOT_SURE', text, { disk: disk.key, label: disk.label, volume: number, reason });
   }
+}
+
+/**
+ * Reads as well what the base may have left out and what is not known to be free now, changed or not: that it was not
+ * needed then says nothing of today.
+ */
+async function planSkippedAgain(run: DiskRun, context: RunContext): Promise<void> {
+  const { freeSpace, swap } = context.skip;
+  const { disk } = run.frozen;
+  if (run.inheritsSkipped && run.base !== null) {
+    const zeros = await findZeroAreas(run.base.disk, disk.sizeBytes);
+    const again = subtractExtents(zeros, run.skipped?.extents ?? []);
+    run.inheritsSkipped = totalBytes(again) < totalBytes(zeros);
+    const more = subtractExtents(again, run.extents);
+    if (more.length > 0) {
+      const readBytes = totalBytes(more);
+      context.progress.widen(disk.key, readBytes);
+      run.extents = normalizeExtents([...run.extents, ...more]);
+      const text = `${disk.label} (${disk.key}): ${formatBytes(readBytes)} that the last version may have left out are read as well.`;
+      context.log.info('SKIPPED_READ_AGAIN', text, { disk: disk.key, label: disk.label, readBytes });
+    }
+  }
+  // An attempt that was cut may have left out what this one could not look for.
+  if ((freeSpace || swap) && run.skipped === null && run.arrived.totalBytes > 0) run.inheritsSkipped = true;
 }
 
 async function deliver(run: DiskRun, wanted: readonly Extent[], context: RunContext): Promise<void> {

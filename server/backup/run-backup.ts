@@ -308,9 +308,13 @@ class BackupRun {
     const planned = await planDisk(frozen, this.#task.options.fullRead ? null : base, this.#context());
     const run =
       recorded === null ? { ...planned, writer: null, arrived: new ExtentSet() } : takeUp(planned, recorded, base);
-    const basePoint = this.#history.find((point) => point.pointId === run.base?.pointId);
-    const told = parseEvidence(basePoint?.evidence)?.disks.find(({ key }) => key === run.base?.manifest.key);
-    run.inheritsSkipped = told?.skipped !== undefined;
+    if (run.base !== null) {
+      const { pointId, manifest } = run.base;
+      const basePoint = this.#history.find((point) => point.pointId === pointId);
+      const told = parseEvidence(basePoint?.evidence)?.disks.find(({ key }) => key === manifest.key);
+      // A version that does not say so is taken for one that left something out.
+      run.inheritsSkipped = told === undefined || told.skipped !== undefined;
+    }
     return run;
   }
 

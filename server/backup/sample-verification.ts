@@ -3,7 +3,6 @@ import { KIB, MIB, randomHex } from '../runtime/index.ts';
 
 /** A sample is made of pieces of this size: small, so that a few MiB look into many places. */
 const PIECE_BYTES = 64 * KIB;
-const BLOCK_BYTES = 4 * KIB;
 /** A background check: at most this much of one disk, so that a huge one does not prolong every run. */
 const BACKGROUND_BYTES_MAX = 256 * MIB;
 /** From this share on the check was asked for, not run by the way, and is carried out whole. */
@@ -63,22 +62,14 @@ export class ComparingSink implements DiskSink {
   /** Offset of the first difference found, or null. */
   differsAtBytes: number | null = null;
   readonly #expected: DiskReader;
-  readonly #zerosMayDiffer: boolean;
 
-  /**
-   * @param options.zerosMayDiffer the store has zeros where space was left out as free. Such space can come into
-   *   use without being written (reserved files), so that zeros of the store say nothing of the disk.
-   */
-  constructor(expected: DiskReader, options: { zerosMayDiffer?: boolean } = {}) {
+  constructor(expected: DiskReader) {
     this.#expected = expected;
-    this.#zerosMayDiffer = options.zerosMayDiffer ?? false;
   }
 
   async write(offsetBytes: number, data: Buffer): Promise<void> {
     const expected = await this.#expected.read(offsetBytes, data.length);
-    if (!expected.equals(data) && !(this.#zerosMayDiffer && differsInZerosOnly(expected, data))) {
-      this.#differs(offsetBytes);
-    }
+    if (!expected.equals(data)) this.#differs(offsetBytes);
   }
 
   async zero(offsetBytes: number, lengthBytes: number): Promise<void> {
@@ -92,15 +83,6 @@ export class ComparingSink implements DiskSink {
   #differs(offsetBytes: number): void {
     this.differsAtBytes = Math.min(this.differsAtBytes ?? Infinity, offsetBytes);
   }
-}
-
-/** Whether each block of file systems' usual size is equal or nothing but zeros in the store. */
-function differsInZerosOnly(expected: Buffer, data: Buffer): boolean {
-  for (let at = 0; at < data.length; at += BLOCK_BYTES) {
-    const stored = expected.subarray(at, at + BLOCK_BYTES);
-    if (!stored.equals(data.subarray(at, at + BLOCK_BYTES)) && stored.some((byte) => byte !== 0)) return false;
-  }
-  return true;
 }
 
 /** What a disk without an earlier version holds outside its allocated areas. */

@@ -10,7 +10,8 @@ import {
 } from '../disk/index.ts';
 import { isAbort, isAppError, toAppError } from '../errors/index.ts';
 import { findVolumes, type DiskVolume } from '../filesystem/index.ts';
-import { KIB } from '../runtime/index.ts';
+import type { PointDisk } from '../repository/index.ts';
+import { KIB, MIB } from '../runtime/index.ts';
 
 /** What of a disk a version does without. */
 export interface SkippedSpace {
@@ -54,6 +55,49 @@ export async function findSkippedSpace(
     volumes.push({ number: volume.number, kind, skippedBytes: chunks.totalBytes - before, reason });
   }
   return { extents: chunks.extents(), volumes };
+}
+
+/**
+ * Areas of an earlier version that are zero: what it left out is among them. A guest can put such space into use
+ * without writing to it any more: a file's data reach the disk before the records that claim them, and a version
+ * frozen in between holds the one without the other. No change map speaks of that.
+ *
+ * @returns normalized, within `sizeBytes`; of very many, neighbours are joined over what lies between them
+ * @throws what the repository throws where the version is damaged
+ */
+export async function findZeroAreas(
+  version: Pick<PointDisk, 'dataExtents' | 'sizeBytes'>,
+  sizeBytes: number,
+): Promise<Extent[]> {
+  const endBytes = Math.min(version.sizeBytes, sizeBytes);
+  let areas: Extent[] = [];
+  let gapBytes = 0;
+  let at = 0;
+  const add = (untilBytes: number): void => {
+    if (untilBytes > at) areas.push({ offsetBytes: at, lengthBytes: untilBytes - at });
+    while (areas.length > RUNS_MAX) {
+      gapBytes = Math.max(MIB, gapBytes * 2);
+      areas = joinNear(areas, gapBytes);
+    }
+  };
+  for await (const { offsetBytes, lengthBytes } of version.dataExtents()) {
+    if (offsetBytes >= endBytes) break;
+    add(offsetBytes);
+    at = offsetBytes + lengthBytes;
+  }
+  add(endBytes);
+  return normalizeExtents(areas);
+}
+
+function joinNear(areas: readonly Extent[], gapBytes: number): Extent[] {
+  const joined: Extent[] = [];
+  for (const area of areas) {
+    const last = joined.at(-1);
+    if (last !== undefined && area.offsetBytes - last.offsetBytes - last.lengthBytes <= gapBytes) {
+      last.lengthBytes = area.offsetBytes + area.lengthBytes - last.offsetBytes;
+    } else joined.push({ ...area });
+  }
+  return joined;
 }
 
 /** Adds what a volume can do without; gives the reason where that is nothing, though it was chosen. */
