@@ -75,6 +75,7 @@ export const ERROR_CODES = {
   DISK_READ_SHORT: { http: 502, retry: 'transient' },
   DISK_RANGE_IGNORED: { http: 502, retry: 'permanent' },
   DISK_CLONE_FAILED: { http: 502, retry: 'transient' },
+  DISK_CLONE_INTERRUPTED: { http: 502, retry: 'transient' },
   DISK_DESCRIPTOR_INVALID: { http: 502, retry: 'permanent' },
   DISK_WRITE_FAILED: { http: 502, retry: 'transient' },
   DISK_VERIFY_FAILED: { http: 502, retry: 'permanent' },

@@ -3,11 +3,11 @@ import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { runBackup } from '../../server/backup/index.ts';
-import type { BackupResult, LogLine } from '../../server/contract/run.ts';
+import type { BackupResult, LogLine, MachineProgress } from '../../server/contract/run.ts';
 import { SharedPortal } from '../../server/iscsi/index.ts';
 import { createRepository, openRepository, type Repository } from '../../server/repository/index.ts';
 import { runRestore } from '../../server/restore/index.ts';
-import { randomHex, silentLogger, systemClock } from '../../server/runtime/index.ts';
+import { randomHex, silentLogger, systemClock, type Clock } from '../../server/runtime/index.ts';
 import { connectEsxi, type HostAddress, type MachineIdentity, type SourceHost } from '../../server/source/index.ts';
 import { openLocalStorage } from '../../server/storage/index.ts';
 import type { LabOptions } from '../lab/lab-host.ts';
@@ -31,6 +31,8 @@ interface BackOptions {
   hold?: string;
   signal?: AbortSignal;
   host?: SourceHost;
+  clock?: Clock;
+  progress?(step: MachineProgress): void;
 }
 
 interface Backup {
@@ -63,13 +65,15 @@ export async function startIscsiScene(options: Omit<LabOptions, 'directory'>): P
     host,
     repositoryPath,
     repository,
-    async back(name, { hold = `dozo-${randomHex(8)}`, signal, host: by = host } = {}) {
+    async back(name, { hold = `dozo-${randomHex(8)}`, signal, host: by = host, clock, progress } = {}) {
       const machine = await findMachine(host, name);
       const lines: LogLine[] = [];
       scene.holds.push(hold);
       const result = await backUpOnce(by, repository, machine.identity, hold, {
         log: (line) => void lines.push(line),
         signal: signal ?? new AbortController().signal,
+        ...(clock && { clock }),
+        ...(progress && { progress }),
       });
       return { hold, result, lines };
     },
@@ -122,10 +126,13 @@ export async function backUpOnce(
   repository: Repository,
   identity: MachineIdentity,
   hold: string,
-  hooks: { log(line: LogLine): void; signal: AbortSignal },
+  {
+    clock = systemClock,
+    ...hooks
+  }: { log(line: LogLine): void; signal: AbortSignal } & Pick<BackOptions, 'clock' | 'progress'>,
 ): Promise<BackupResult> {
   return await runBackup(
-    { repository, source, clock: systemClock, logger: silentLogger },
+    { repository, source, clock, logger: silentLogger },
     {
       runId: `run-${hold}`,
       hold,

@@ -55,6 +55,16 @@ export interface LabHost {
   localPath(absolutePath: string): string;
   /** Ends every SSH session at once; gives how many there were. */
   killSessions(): Promise<number>;
+  /**
+   * The host loses its power: SSH, HTTPS, machines, running commands, iSCSI sessions and devices are gone at once. What
+   * is on disks stays, and so do its settings.
+   */
+  losePower(): Promise<void>;
+  /**
+   * Starts it again at the same ports, and the machines that ran before unless told not to. Targets are logged in to
+   * at the next rescan.
+   */
+  boot(options?: { autostart: boolean }): Promise<void>;
   /** What software iSCSI and the firewall have in force. */
   iscsi(): Promise<IscsiState>;
   /** Loses the connections of all iSCSI sessions once; gives how many there were. */
@@ -156,6 +166,12 @@ function labHost(
     localPath: (absolutePath) => join(options.directory, 'root', absolutePath),
     async killSessions() {
       return (await call<{ killed: number }>('POST', '/lab/sessions/kill')).killed;
+    },
+    async losePower() {
+      await call('POST', '/lab/power/lose');
+    },
+    async boot(options = { autostart: true }) {
+      await call('POST', '/lab/power/boot', options);
     },
     iscsi: () => call<IscsiState>('GET', '/lab/iscsi'),
     async cutIscsi() {

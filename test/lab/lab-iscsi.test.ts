@@ -174,6 +174,35 @@ describe('The software initiator of the lab', () => {
     assert.match(await login.read(`esxcli storage core path list -d ${device}`), /^ {3}State: dead$/m);
   });
 
+  test('loses sessions, devices and commands with the power of the host, and keeps what is configured', async () => {
+    await lab.set({ cloneBytesPerSecond: 2 * MIB });
+    await attach();
+    const id = await lab.vmId('vm');
+    const running = await login.start(CLONE());
+    await waitFor(async () => (await login.read(`ls /vmfs/volumes/six`)).includes('copy.vmdk'));
+
+    await lab.losePower();
+
+    assert.notEqual((await running.ended.catch(() => null))?.code, 0);
+    await assert.rejects(loginToLab(lab));
+    const { enabled, statics, sessions, devices, openRules } = await lab.iscsi();
+    assert.deepEqual([enabled, statics, sessions, devices], [true, [TARGET], [], []]);
+    assert.ok(openRules.includes('vSPC'));
+    login.close();
+    await lab.boot();
+    login = await loginToLab(lab);
+    const { vms } = await lab.state();
+    assert.equal(vms.find((vm) => vm.id === id)?.powerState, 'poweredOn');
+    assert.notEqual((await login.run(`esxcli storage core device list -d ${device}`)).code, 0);
+    await login.read(RESCAN);
+    assert.deepEqual((await lab.iscsi()).devices, [device]);
+    await login.read(`vmkfstools -U ${POINTER}`);
+    await lab.set({ cloneBytesPerSecond: null });
+    await login.read(CLONE());
+    const truth = await lab.frozenCopy(id, 'frozen');
+    assert.ok(readFileSync(truth?.['scsi0:0'] ?? '').equals(readFileSync(join(directory, 'image'))));
+  });
+
   test('does not let go of a device in use, and lets go of a detached one', async () => {
     await lab.set({ cloneBytesPerSecond: 2 * MIB });
     await attach();
@@ -191,9 +220,9 @@ describe('The software initiator of the lab', () => {
 });
 
 async function waitFor(condition: () => Promise<boolean>): Promise<void> {
-  for (let attempt = 0; attempt < 300; attempt += 1) {
+  for (let attempt = 0; attempt < 900; attempt += 1) {
     if (await condition()) return;
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
-  assert.fail('it did not happen within 30 seconds');
+  assert.fail('it did not happen within 90 seconds');
 }

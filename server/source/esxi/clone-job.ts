@@ -37,7 +37,7 @@ export interface CloneRequest {
 /**
  * Clones and waits for the end. What was begun is removed when it fails or is cancelled.
  * @returns path of the flat file; of the pointer, for a device
- * @throws DISK_CLONE_FAILED, DISK_READ_REFUSED (locked), DATASTORE_FULL, CANCELLED
+ * @throws DISK_CLONE_FAILED, DISK_CLONE_INTERRUPTED, DISK_READ_REFUSED (locked), DATASTORE_FULL, CANCELLED
  */
 export async function cloneDisk(host: HostShell, clock: Clock, request: CloneRequest): Promise<string> {
   for (let attempt = 0; ; attempt += 1) {
@@ -58,6 +58,7 @@ async function cloneOnce(host: HostShell, clock: Clock, request: CloneRequest): 
   const job = jobOf(target);
   signal.throwIfAborted();
   await host.run(shell`rm -f -- ${job}.rc ${job}.pid ${job}.log`, 'remove the traces of an earlier clone');
+  const watch = new ProcessWatch(host, job);
   // Not repeated when the connection is lost: the state in the files tells whether it was started.
   await host
     .exec(
@@ -72,11 +73,12 @@ async function cloneOnce(host: HostShell, clock: Clock, request: CloneRequest): 
   let last = { percent: -1, atMs: clock.monotonicMs() };
   for (;;) {
     await clock.sleep(POLL_MS, signal);
-    const state = await readJob(host, job, signal);
+    const state = await readJob(host, job, watch, signal);
     if (state.percent !== last.percent) {
       last = { percent: state.percent, atMs: clock.monotonicMs() };
       request.onProgress?.(Math.max(0, state.percent));
     }
+    if (state.status === 'lost') throw cloneInterrupted(source, state);
     if (state.status !== null) {
       if (state.status !== 0) throw cloneFailed(source, state.words, state.status);
       break;
@@ -98,11 +100,14 @@ function wrongSize({ source, sizeBytes }: CloneRequest, bytes: number): AppError
   return cloneFailed(source, `size ${String(bytes)} instead of ${String(sizeBytes)}`, 0);
 }
 
-async function readJob(
-  host: HostShell,
-  job: string,
-  signal: AbortSignal,
-): Promise<{ status: number | null; percent: number; words: string }> {
+interface JobState {
+  /** Null while it runs; `lost` when its process is gone and left no status. */
+  status: number | 'lost' | null;
+  percent: number;
+  words: string;
+}
+
+async function readJob(host: HostShell, job: string, watch: ProcessWatch, signal: AbortSignal): Promise<JobState> {
   const command = shell`tail -c 400 -- ${job}.log; echo; echo @; cat -- ${job}.rc 2>/dev/null; echo @; kill -0 $(cat -- ${job}.pid) 2>/dev/null && echo alive; true`;
   const text = await host.run(command, 'look after a clone', { signal }).catch((error: unknown) => {
     if (isAppError(error) && error.code === 'NOT_FOUND') return '@\n@\n';
@@ -113,16 +118,63 @@ async function readJob(
   if (/^\d+$/.test(statusText)) return { status: Number(statusText), percent: 100, words: lastWords(log) };
   const percent = parseProgress(log) ?? 0;
   // Ended without a status: the host was restarted, or somebody killed the shell around it.
-  if (!alive.includes('alive') && log.trim() !== '')
+  const isAlive = await watch.isOurs(alive.includes('alive'), signal);
+  if (!isAlive && (log.trim() !== '' || watch.wasBegun))
     return { status: await lateStatus(host, job, signal), percent, words: lastWords(log) };
   return { status: null, percent, words: '' };
 }
 
 /** The status is written a moment after the process ended. */
-async function lateStatus(host: HostShell, job: string, signal: AbortSignal): Promise<number> {
+async function lateStatus(host: HostShell, job: string, signal: AbortSignal): Promise<number | 'lost'> {
   const { stdout } = await host.exec(shell`sleep 1; cat -- ${job}.rc`, { isRepeatable: true, signal });
   const text = stdout.toString('utf8').trim();
-  return /^\d+$/.test(text) ? Number(text) : 255;
+  return /^\d+$/.test(text) ? Number(text) : 'lost';
+}
+
+/**
+ * Tells the clone's process from another one that was given its number after a restart of the host. Nobody restarts
+ * without losing our connection, so the process is looked for by name only after that, and only where the host showed
+ * it by name before.
+ */
+class ProcessWatch {
+  readonly #host: HostShell;
+  readonly #job: string;
+  #connections: number;
+  #isShown: boolean | null = null;
+
+  /** To be made before the clone is begun. */
+  constructor(host: HostShell, job: string) {
+    this.#host = host;
+    this.#job = job;
+    this.#connections = host.connections;
+  }
+
+  /** It was seen, or there was a loss of the connection since, after which nothing can be about to begin. */
+  get wasBegun(): boolean {
+    return this.#isShown !== null || this.#host.connections !== this.#connections;
+  }
+
+  /** @param isAlive whether there is a process of the number that the clone had */
+  async isOurs(isAlive: boolean, signal: AbortSignal): Promise<boolean> {
+    if (!isAlive) return false;
+    const { connections } = this.#host;
+    if (this.#isShown === null) this.#isShown = await isListed(this.#host, this.#job, signal);
+    else if (connections !== this.#connections && this.#isShown) {
+      if (!(await isListed(this.#host, this.#job, signal))) return false;
+      this.#connections = connections;
+    }
+    return true;
+  }
+}
+
+/**
+ * Whether the process that clones is among the host's. The random name of the hold in a command line proves that it is
+ * ours. A datastore has two paths, by name and by UUID, so the end of the path must do.
+ */
+async function isListed(host: HostShell, job: string, signal?: AbortSignal): Promise<boolean> {
+  const options = { isRepeatable: true, ...(signal && { signal }) };
+  const processes = await host.exec(shell`ps -c 2>/dev/null || ps`, options);
+  return processes.stdout.toString('utf8').includes(`${job.split('/').slice(-2).join('/')}.vmdk`);
 }
 
 /** Ends the clone's process if it is ours: its number may be another process's after a restart of the host. */
@@ -131,11 +183,7 @@ async function endClone(host: HostShell, job: string): Promise<boolean> {
   if (!/^\d+$/.test(pid)) return false;
   // The second at the end: locks outlive their process for a moment, and a snapshot whose disk is still
   // held would not be merged.
-  const processes = await host.exec(shell`ps -c 2>/dev/null || ps`, { isRepeatable: true });
-  // The random name of the hold in a command line proves that the process which wrote its number lives.
-  // A datastore has two paths, by name and by UUID, so the end of the path must do.
-  const target = `${job.split('/').slice(-2).join('/')}.vmdk`;
-  if (!processes.stdout.toString('utf8').includes(target)) return false;
+  if (!(await isListed(host, job))) return false;
   await host.exec(
     shell`kill ${pid}; n=0; while kill -0 ${pid} 2>/dev/null && [ $n -lt 10 ]; do sleep 1; n=$((n+1)); done; kill -9 ${pid} 2>/dev/null; sleep 1`,
   );
@@ -177,6 +225,13 @@ export async function removeDisk(host: HostShell, target: string): Promise<void>
     shell`vmkfstools -U ${target} >/dev/null 2>&1; rm -f -- ${target} ${stem}-flat.vmdk ${stem}-rdm.vmdk ${stem}-rdmp.vmdk ${stem}.log ${stem}.pid ${stem}.rc ${stem}.rc.tmp`,
     { isRepeatable: true },
   );
+}
+
+function cloneInterrupted(source: string, { percent, words }: JobState): AppError {
+  return new AppError('DISK_CLONE_INTERRUPTED', `The host's copy of ${source} was cut off at ${String(percent)} %.`, {
+    hint: 'The host was restarted meanwhile, or somebody ended the copy there; it is begun anew.',
+    details: { source, percent, words },
+  });
 }
 
 function cloneFailed(source: string, words: string, status: number | null): AppError {

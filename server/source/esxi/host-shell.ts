@@ -25,6 +25,7 @@ export class HostShell {
   #connection: SshConnection;
   #renewal: Promise<SshConnection> | null = null;
   #wireBytesBefore = 0;
+  #connections = 1;
   #isDead = false;
   readonly #closing = new AbortController();
 
@@ -52,6 +53,11 @@ export class HostShell {
    */
   over(connection: SshConnection): HostShell {
     return new HostShell({ connection, connect: null, clock: this.#clock, logger: this.#logger });
+  }
+
+  /** How many connections there have been: another number than before means that one was lost in between. */
+  get connections(): number {
+    return this.#connections;
   }
 
   get hostKey(): string {
@@ -156,6 +162,7 @@ export class HostShell {
         const connection = await this.#connect();
         this.#wireBytesBefore += broken.wireBytes();
         this.#connection = connection;
+        this.#connections += 1;
         this.#isDead = false;
         this.#logger.info({ attempts: RECONNECT_DELAYS_MS.indexOf(delayMs) + 1 }, 'connected to the host anew');
         return this.#connection;

@@ -58,7 +58,7 @@ export class IscsiClones {
   /**
    * Clones a disk into a sink; every byte of it has arrived when this resolves.
    * @throws DISK_READ_REFUSED when the host cannot be brought to log in, or not write: another route is then chosen;
-   *   DISK_CLONE_FAILED, CANCELLED, and whatever the sink threw
+   *   DISK_CLONE_FAILED, DISK_CLONE_INTERRUPTED, CANCELLED, and whatever the sink threw
    */
   async clone(source: IscsiCloneSource, sink: DiskSink, signal: AbortSignal): Promise<void> {
     const { shell: host } = this.#context;

@@ -9,8 +9,12 @@ export interface Mounts {
 
 const mounts = new WeakMap<Host, Mounts>();
 
-export function setMounts(host: Host, value: Mounts): void {
+/** Mounts anew what the host had mounted, since its mounts outlive a restart. */
+export async function setMounts(host: Host, value: Mounts): Promise<void> {
   mounts.set(host, value);
+  for (const { uuid, localPath, nfs } of host.datastores.list()) {
+    if (nfs !== null && !localPath.endsWith(uuid)) await value.bind(localPath, `/vmfs/volumes/${uuid}`);
+  }
 }
 
 /**

@@ -19,6 +19,8 @@ export interface LabControl {
   killSessions(): number;
   /** Resolves when the switches set so far have taken effect. */
   settled(): Promise<void>;
+  losePower(): Promise<void>;
+  boot(options: { autostart: boolean }): Promise<void>;
 }
 
 interface Request {
@@ -300,6 +302,8 @@ const ROUTES: Route[] = [
     }),
   ],
   ['POST', /^\/lab\/sessions\/kill$/, ({ control }) => ({ killed: control.killSessions() })],
+  ['POST', /^\/lab\/power\/lose$/, async ({ control }) => await control.losePower()],
+  ['POST', /^\/lab\/power\/boot$/, async ({ control, body }) => await control.boot(body as { autostart: boolean })],
   [
     'POST',
     /^\/lab\/unlock$/,

@@ -22,15 +22,37 @@ const COMMANDS: Record<string, Command> = {
 const FRAME_BYTES = 512 * 1024;
 
 /** Serves the shell's host commands (native/lab-client.c) on a unix socket. */
-export function serveCommands(host: Host, path: string): Promise<Server> {
-  const server = createServer((socket) => serve(host, socket));
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(path, () => resolve(server));
-  });
+export class CommandServer {
+  readonly #host: Host;
+  readonly #server: Server;
+  readonly #running = new Set<Promise<void>>();
+
+  private constructor(host: Host) {
+    this.#host = host;
+    this.#server = createServer((socket) => {
+      serve(socket, (call) => {
+        const work = run(this.#host, socket, call).finally(() => this.#running.delete(work));
+        this.#running.add(work);
+      });
+    });
+  }
+
+  static async start(host: Host, path: string): Promise<CommandServer> {
+    const commands = new CommandServer(host);
+    await new Promise<void>((resolve, reject) => {
+      commands.#server.once('error', reject);
+      commands.#server.listen(path, resolve);
+    });
+    return commands;
+  }
+
+  /** Resolves when none of the commands runs any more that run now. */
+  async settled(): Promise<void> {
+    await Promise.all(this.#running);
+  }
 }
 
-function serve(host: Host, socket: Socket): void {
+function serve(socket: Socket, begin: (call: Invocation) => void): void {
   let received = Buffer.alloc(0);
   let started = false;
   const gone = new AbortController();
@@ -43,7 +65,7 @@ function serve(host: Host, socket: Socket): void {
     if (words === null) return;
     started = true;
     const [program = '', folder = '/', terminal = '', user = 'root', ...args] = words;
-    void run(host, socket, {
+    begin({
       program,
       folder,
       isTerminal: terminal === '1',

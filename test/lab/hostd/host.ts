@@ -66,7 +66,7 @@ export class Host {
   readonly iscsi: SoftwareIscsi;
   readonly hostName: string;
   readonly uuid: string;
-  readonly bootTimeMs = Date.now();
+  bootTimeMs = Date.now();
   readonly programs: NativePrograms;
   readonly networks: string[] = ['VM Network', 'Management Network'];
   readonly #vms = new Map<number, VirtualMachine>();
@@ -74,6 +74,7 @@ export class Host {
   readonly #events = new EventEmitter();
   readonly #context: HostContext;
   #nextVm = 1;
+  #ranBefore: VirtualMachine[] = [];
   #switches: Switches;
   #generation = 1;
   #isPublishing = false;
@@ -406,6 +407,25 @@ export class Host {
         this.datastores.volumeOf(vm.vmxPath) === volume ||
         diskNodes(vm.vmx).some(({ fileName }) => this.datastores.volumeOf(vm.diskPath(fileName)) === volume),
     );
+  }
+
+  /**
+   * Everything that lives in memory is gone: machines are off, sessions, tasks and their numbers forgotten. A layer
+   * that is half merged is not imitated, so tasks under way come to their end first.
+   */
+  async losePower(): Promise<void> {
+    await this.iscsi.losePower();
+    await this.tasks.settled();
+    this.#ranBefore = this.vms().filter(({ power }) => power === 'poweredOn');
+    for (const vm of this.vms()) vm.losePower();
+    this.tasks.forget();
+  }
+
+  /** Starts up again, and the machines that ran before unless there is no autostart. */
+  async boot({ autostart }: { autostart: boolean }): Promise<void> {
+    this.bootTimeMs = Date.now();
+    this.changed();
+    for (const vm of autostart ? this.#ranBefore : []) await vm.startPowerOn().done;
   }
 
   async close(): Promise<void> {

@@ -10,8 +10,8 @@ import { setMounts } from '../commands/nfs-mounts.ts';
 import { buildRootFolder, writeAccountFiles } from '../jail/root-folder.ts';
 import { Jail } from '../jail/jail.ts';
 import { buildNative } from '../native/build.ts';
-import { serveApi } from './api.ts';
-import { serveCommands } from './command-server.ts';
+import { serveApi, type LabControl } from './api.ts';
+import { CommandServer } from './command-server.ts';
 import { Host } from './host.ts';
 import { hostProfile } from './host-profile.ts';
 import type { LabOptions, LabReady } from './lab-options.ts';
@@ -67,29 +67,52 @@ async function start(options: LabOptions): Promise<LabReady> {
   applyTools();
   host.onSwitches(applyTools);
 
-  await serveCommands(host, join(run, 'command.sock'));
-  const jail = await Jail.start({ program: programs.jail, root, run, hostName: host.hostName, tmpMib: TMP_MIB });
-  closers.push(() => jail.close());
-  setMounts(host, jail);
+  const commands = await CommandServer.start(host, join(run, 'command.sock'));
   const port = options.sshPort === undefined || options.sshPort === 0 ? await freePort(address) : options.sshPort;
-  const ssh = new SshService({ host, jail, root, address, port });
+  const ssh = new SshService({ host, root, address, port });
   closers.push(() => ssh.close());
-  const control = { killSessions: () => ssh.killSessions(), settled: () => ssh.settled() };
+  let jail: Jail | null = null;
+  let front: SoapFront | null = null;
+  closers.push(async () => {
+    await front?.close();
+    await jail?.close();
+  });
+  const startShell = async (): Promise<void> => {
+    jail = await Jail.start({ program: programs.jail, root, run, hostName: host.hostName, tmpMib: TMP_MIB });
+    await setMounts(host, jail);
+    await ssh.start(jail);
+  };
+  const startFront = async (frontPort: number): Promise<SoapFront | null> => {
+    if (options.https === false) return null;
+    return (front = await SoapFront.start({ directory, address, port: frontPort }));
+  };
+  const control: LabControl = {
+    killSessions: () => ssh.killSessions(),
+    settled: () => ssh.settled(),
+    async losePower() {
+      await front?.close();
+      await jail?.close();
+      await ssh.losePower();
+      await host.losePower();
+      await commands.settled();
+    },
+    async boot(boot) {
+      await host.boot(boot);
+      await startShell();
+      await startFront(ready.httpsPort ?? 0);
+    },
+  };
   await serveApi(host, control, join(run, 'hostd.sock'));
-  await ssh.start();
+  await startShell();
 
   for (const machine of options.vms ?? []) await host.createMachine(machine);
 
-  let front: SoapFront | null = null;
-  if (options.https !== false) {
-    front = await SoapFront.start({ directory, address, port: options.httpsPort ?? 0 });
-    const started = front;
-    closers.push(() => started.close());
-  }
-  return {
+  const first = await startFront(options.httpsPort ?? 0);
+  const ready: LabReady = {
     sshPort: ssh.port,
-    httpsPort: front?.port ?? null,
+    httpsPort: first?.port ?? null,
     sshHostKey: ssh.fingerprint,
-    tlsCertificate: front?.certificate ?? null,
+    tlsCertificate: first?.certificate ?? null,
   };
+  return ready;
 }

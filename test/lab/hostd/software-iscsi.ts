@@ -44,6 +44,8 @@ export class SoftwareIscsi {
   readonly #switches: () => Switches;
   readonly #devicesFolder: string;
   readonly #sessions = new Map<string, TargetSession>();
+  /** Counts the times that the host lost its power. */
+  #outages = 0;
   enabled = false;
 
   constructor(parts: { firewall: Firewall; switches: () => Switches; root: string; hostName: string; seed: string }) {
@@ -91,7 +93,12 @@ export class SoftwareIscsi {
         switches: this.#switches,
         isDetached: (device) => this.detached.has(device),
       });
+      const outages = this.#outages;
       if (!(await session.connect())) continue;
+      if (outages !== this.#outages) {
+        await session.drop();
+        return;
+      }
       this.#sessions.set(entry.name, session);
       mkdirSync(this.#devicesFolder, { recursive: true });
       if (session.device !== null) writeFileSync(join(this.#devicesFolder, session.device.name), '');
@@ -124,6 +131,17 @@ export class SoftwareIscsi {
     return sessions.length;
   }
 
+  /** Sessions and devices are gone without a word to anybody; what is configured stays. */
+  async losePower(): Promise<void> {
+    this.#outages += 1;
+    const sessions = this.sessions();
+    this.#sessions.clear();
+    for (const session of sessions) {
+      await session.drop();
+      this.#removeNode(session);
+    }
+  }
+
   state(): IscsiState {
     return {
       enabled: this.enabled,
@@ -146,7 +164,11 @@ export class SoftwareIscsi {
   async #end(name: string, session: TargetSession): Promise<void> {
     this.#sessions.delete(name);
     await session.close();
-    if (session.device !== null) rmSync(join(this.#devicesFolder, session.device.name), { force: true });
+    this.#removeNode(session);
+  }
+
+  #removeNode({ device }: TargetSession): void {
+    if (device !== null) rmSync(join(this.#devicesFolder, device.name), { force: true });
   }
 
   async #login({ address, port, name }: TargetEntry): Promise<IscsiSession> {
@@ -211,7 +233,17 @@ export class TargetSession {
     }
   }
 
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
   async cut(): Promise<void> {
+    await this.#live?.cut();
+  }
+
+  /** Ends it as the end of the host does: no logout, no new attempt, and its device answers no more. */
+  async drop(): Promise<void> {
+    this.#isClosed = true;
     await this.#live?.cut();
   }
 
@@ -295,7 +327,7 @@ export class IscsiDevice {
       } catch (error) {
         if (!(error instanceof SessionLost)) throw error;
       }
-      if (performance.now() > untilMs) throw new CommandFailed('all paths down');
+      if (this.session.isClosed || performance.now() > untilMs) throw new CommandFailed('all paths down');
       await delay(100);
     }
   }

@@ -9,7 +9,7 @@ const WATCH_MS = 20;
 /** OpenSSH in the jail, with the faults that the switches ask for. */
 export class SshService {
   readonly #host: Host;
-  readonly #jail: Jail;
+  #jail: Jail | null = null;
   readonly #root: string;
   readonly #address: string;
   readonly port: number;
@@ -20,21 +20,36 @@ export class SshService {
   #killed = 0;
   #queue: Promise<void> = Promise.resolve();
   readonly #stopped = new Set<number>();
+  #isListening = false;
 
-  constructor(options: { host: Host; jail: Jail; root: string; address: string; port: number }) {
+  constructor(options: { host: Host; root: string; address: string; port: number }) {
     this.#host = options.host;
-    this.#jail = options.jail;
     this.#root = options.root;
     this.#address = options.address;
     this.port = options.port;
     this.fingerprint = makeHostKey(this.#root, 'ssh_host_ed25519_key').fingerprint;
   }
 
-  async start(): Promise<void> {
-    this.#host.onSwitches(() => {
-      this.#queue = this.#queue.then(() => this.#apply()).catch((error: unknown) => console.error(error));
-    });
+  /** Begins in a jail that has just started, again after `losePower`. */
+  async start(jail: Jail): Promise<void> {
+    this.#jail = jail;
+    if (!this.#isListening) {
+      this.#isListening = true;
+      this.#host.onSwitches(() => {
+        this.#queue = this.#queue.then(() => this.#apply()).catch((error: unknown) => console.error(error));
+      });
+    }
     await this.#apply();
+  }
+
+  /** The jail has ended, and every session with it. */
+  async losePower(): Promise<void> {
+    await this.#queue;
+    this.#jail = null;
+    this.#state = null;
+    this.#stopped.clear();
+    await this.close();
+    this.#dropper = null;
   }
 
   /** Resolves when the switches set so far have taken effect. */
@@ -43,12 +58,17 @@ export class SshService {
   }
 
   killSessions(): number {
-    const sessions = this.#jail.sessions();
+    const sessions = this.#sessions();
     for (const { pid } of sessions) kill(pid, 'SIGKILL');
     return sessions.length;
   }
 
+  #sessions(): { pid: number; writtenBytes: number }[] {
+    return this.#jail?.sessions() ?? [];
+  }
+
   async #apply(): Promise<void> {
+    if (this.#jail === null) return;
     const { ssh, sshHostKeyChanged, killSessionAfterBytes } = this.#host.switches;
     const wanted = ssh === 'on' && sshHostKeyChanged ? 'changed-key' : ssh;
     if (wanted !== this.#state) {
@@ -74,12 +94,12 @@ export class SshService {
   async #listen(keyName: string): Promise<void> {
     const hostKey = makeHostKey(this.#root, keyName).path;
     writeSshdConfig(this.#root, { address: this.#address, port: this.port, hostKey });
-    await this.#jail.startSshd();
+    await this.#jail?.startSshd();
     await untilListening(this.#address, this.port);
   }
 
   async #stopListening(): Promise<void> {
-    await this.#jail.stopSshd();
+    await this.#jail?.stopSshd();
     const dropper = this.#dropper;
     this.#dropper = null;
     if (dropper !== null) await new Promise((resolve) => dropper.close(resolve));
@@ -96,7 +116,7 @@ export class SshService {
   }
 
   #freeze(): void {
-    for (const { pid } of this.#jail.sessions()) {
+    for (const { pid } of this.#sessions()) {
       if (!this.#stopped.has(pid)) {
         kill(pid, 'SIGSTOP');
         this.#stopped.add(pid);
@@ -113,7 +133,7 @@ export class SshService {
     const { killSessionAfterBytes, killSessionsMax, ssh } = this.#host.switches;
     if (ssh === 'stall') this.#freeze();
     if (killSessionAfterBytes === null) return;
-    for (const { pid, writtenBytes } of this.#jail.sessions()) {
+    for (const { pid, writtenBytes } of this.#sessions()) {
       if (writtenBytes < killSessionAfterBytes) continue;
       if (killSessionsMax !== null && this.#killed >= killSessionsMax) return;
       this.#killed += 1;

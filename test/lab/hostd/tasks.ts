@@ -12,6 +12,7 @@ export interface RunningTask {
 export class TaskList {
   #tasks: LabTask[] = [];
   #next = 1000;
+  readonly #running = new Set<Promise<number | null>>();
   readonly #changed: () => void;
 
   constructor(changed: () => void) {
@@ -73,12 +74,18 @@ export class TaskList {
       },
     );
     // Whoever is interested waits on the promise; a task nobody waits for must not end the daemon.
-    done.catch(() => undefined);
+    done.catch(() => undefined).finally(() => this.#running.delete(done));
+    this.#running.add(done);
     return { task, done };
   }
 
   isBusy(entityValue: string): boolean {
     return this.#tasks.some((task) => task.entity.value === entityValue && task.state === 'running');
+  }
+
+  /** Resolves when none of the tasks runs any more that run now. */
+  async settled(): Promise<void> {
+    await Promise.allSettled(this.#running);
   }
 
   /** As after a restart of hostd: ids are forgotten, the work goes on. */

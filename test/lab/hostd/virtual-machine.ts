@@ -220,6 +220,21 @@ export class VirtualMachine {
     this.#closeDisks();
   }
 
+  /** The host lost its power: what is on the disks is all that is left. The swap file stays, as on a real host. */
+  losePower(): void {
+    if (this.power !== 'poweredOn') return;
+    this.halt();
+    this.#writer = null;
+    this.#swapFile = null;
+    this.question = null;
+    this.power = 'poweredOff';
+    this.bootTimeMs = null;
+    this.#trackers.clear();
+    for (const record of this.tree.records) record.maps.clear();
+    this.loadConfig();
+    this.#host.changed();
+  }
+
   #openDisks(): void {
     const opened: OpenDisk[] = [];
     try {
