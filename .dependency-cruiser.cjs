@@ -22,7 +22,7 @@ const ARROWS = {
   iscsi: ['disk', 'contract', 'errors', 'runtime'],
   backup: ['source', 'disk', 'filesystem', 'repository', 'policy', 'contract', 'errors', 'runtime'],
   restore: ['source', 'disk', 'filesystem', 'repository', 'policy', 'contract', 'errors', 'runtime'],
-  'restore-tool': ['storage', 'repository', 'restore', 'contract', 'errors', 'runtime'],
+  'restore-tool': ['storage', 'repository', 'restore', 'disk', 'filesystem', 'contract', 'errors', 'runtime'],
   orchestration: ['contract', 'errors', 'runtime', 'policy', 'database', 'queue', 'notification'],
   http: ['contract', 'errors', 'runtime', 'policy', 'database', 'queue', 'orchestration', 'nas'],
   cli: ['contract', 'errors', 'runtime'],

@@ -4,7 +4,7 @@ import { Writable } from 'node:stream';
 import { AppError, isAppError } from '../errors/index.ts';
 import { looksLikeRecoveryKey, openRepository, type KeySecret, type Repository } from '../repository/index.ts';
 import { openLocalStorage } from '../storage/index.ts';
-import type { ToolStreams } from './run-tool.ts';
+import type { ToolStreams } from './tool-streams.ts';
 
 /**
  * Opens the repository in a folder, for reading. An encrypted one asks for its passphrase or its recovery key:

@@ -1,9 +1,10 @@
-import { mkdir, readdir, realpath, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { AppError } from '../errors/index.ts';
 import type { Point, Repository } from '../repository/index.ts';
 import { runExport } from '../restore/index.ts';
 import { randomHex, silentLogger, systemClock } from '../runtime/index.ts';
+import { freeName, makeEmptyFolder } from './target-folder.ts';
 
 export interface RestoreRequest {
   repository: Repository;
@@ -71,28 +72,4 @@ export async function restoreVersion(request: RestoreRequest): Promise<string[]>
     request.say(`${file}: ${result.writtenBytes} bytes written, read back and compared`);
   }
   return [...names];
-}
-
-/** Nothing that is there is written over, and nothing is written into a repository. */
-async function makeEmptyFolder(wanted: string, repositoryFolder: string): Promise<string> {
-  await mkdir(wanted, { recursive: true });
-  const folder = await realpath(wanted);
-  const inside = path.relative(await realpath(repositoryFolder), folder);
-  if (!inside.startsWith('..') && !path.isAbsolute(inside)) {
-    throw new AppError('CONFLICT', `${wanted} lies in the repository.`, { hint: 'Restore into a folder elsewhere.' });
-  }
-  if ((await readdir(folder)).length === 0) return folder;
-  throw new AppError('CONFLICT', `The folder ${wanted} is not empty.`, { hint: 'Choose an empty or a new folder.' });
-}
-
-/** A name that stays in the folder whatever the repository, which may be hostile, calls it; each once. */
-function freeName(names: Set<string>, wanted: string): string {
-  // Control characters, what file systems of other systems refuse, and dots that hide or lead away.
-  const safe = wanted.replaceAll(/[\u0000-\u001f\u007f/\\:*?"<>|]/g, '_').replace(/^\.+/, '_');
-  const base = safe === '' ? '_' : safe.slice(0, 120);
-  const { name, ext } = path.parse(base);
-  let free = base;
-  for (let number = 2; names.has(free.toLowerCase()); number += 1) free = `${name}-${number}${ext}`;
-  names.add(free.toLowerCase());
-  return free;
 }

@@ -2,20 +2,13 @@ import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { AppError, isAbort, isAppError } from '../errors/index.ts';
-import type { PointListing, Repository } from '../repository/index.ts';
-import { formatBytes, GIB } from '../runtime/index.ts';
+import { formatBytes } from '../runtime/index.ts';
+import { clean, findVersion, progressMeter, type Call } from './call.ts';
+import { extract, files } from './guest-commands.ts';
 import { openFolder } from './open-folder.ts';
 import { restoreVersion } from './restore-version.ts';
+import type { ToolStreams } from './tool-streams.ts';
 import { findByRoot, verifyVersion, type VersionProof } from './verify-version.ts';
-
-export interface ToolStreams {
-  input: NodeJS.ReadableStream;
-  output: NodeJS.WritableStream;
-  errors: NodeJS.WritableStream;
-  /** Where the tool itself lies: the repository, as a rule. */
-  folder: string;
-  signal: AbortSignal;
-}
 
 const USAGE = `Restores from a Dozo repository, with nothing but this file and Node 20.3 or later.
 
@@ -25,19 +18,25 @@ const USAGE = `Restores from a Dozo repository, with nothing but this file and N
   node dozo-restore.js verify --root HASH          prove that the version (or disk) of this root hash is here,
                                                    unchanged, with all the versions before it
   node dozo-restore.js restore VERSION FOLDER      write disks and configuration into a new folder
+  node dozo-restore.js files VERSION               volumes of its disks, and what file systems they hold
+  node dozo-restore.js files VERSION PATH          a folder of a guest's file system; the topmost is /
+  node dozo-restore.js extract VERSION PATH FOLDER write one file, or a folder with all that is in it, into a
+                                                   new folder
 
 VERSION is an id from the list, its beginning, or a machine's name for its newest version.
 
   --repository FOLDER   the repository; by default the folder that this file lies in
-  --disk KEY            only this disk (verify VERSION, restore)
+  --disk KEY            only this disk (verify VERSION, restore, files, extract)
+  --volume NUMBER       only this volume, as \`files VERSION\` numbers it (files, extract)
   --format raw|vmdk     form of the disks (raw: zeros become holes)
   --key-file FILE       passphrase or recovery key of an encrypted repository; - is standard input
   --json                one document for programs
 
-Files within a guest's file system are not restored one by one: restore the disk and mount it,
-on Linux with: losetup -P -r /dev/loop0 DISK.raw
+File systems that are read: ext2 to ext4, XFS, NTFS. With any other, restore the disk and mount it,
+on Linux with: losetup -P -r --show -f DISK.raw
 
-Exit status: 0 done, 1 failed or damaged, 2 wrong usage, 3 done but the version is incomplete.
+Exit status: 0 done, 1 failed or damaged, 2 wrong usage, 3 done, but the version is incomplete or links and
+special files were left out of a folder.
 `;
 
 const OPTIONS = {
@@ -45,6 +44,7 @@ const OPTIONS = {
   disk: { type: 'string' },
   format: { type: 'string', default: 'raw' },
   root: { type: 'string' },
+  volume: { type: 'string' },
   'key-file': { type: 'string' },
   json: { type: 'boolean', default: false },
   help: { type: 'boolean', short: 'h', default: false },
@@ -52,14 +52,6 @@ const OPTIONS = {
 } as const;
 
 type Parsed = ReturnType<typeof parseArgs<{ options: typeof OPTIONS; allowPositionals: true }>>;
-
-interface Call {
-  repository: Repository;
-  listings: PointListing[];
-  args: string[];
-  values: Parsed['values'];
-  streams: ToolStreams;
-}
 
 /** @returns the exit status */
 export async function runTool(args: readonly string[], streams: ToolStreams): Promise<number> {
@@ -103,9 +95,10 @@ class UsageError extends Error {}
 function parse(args: readonly string[]): Parsed {
   try {
     const parsed = parseArgs({ args: [...args], options: OPTIONS, allowPositionals: true });
-    const { format, root } = parsed.values;
+    const { format, root, volume } = parsed.values;
     if (format !== 'raw' && format !== 'vmdk') throw new UsageError(`There is no format ${format}.`);
     if (root !== undefined && !/^[0-9a-f]{64}$/i.test(root)) throw new UsageError('A root hash has 64 hex digits.');
+    if (volume !== undefined && !/^\d{1,9}$/.test(volume)) throw new UsageError('A volume is a number.');
     return parsed;
   } catch (error) {
     throw error instanceof UsageError ? error : new UsageError((error as Error).message);
@@ -122,6 +115,8 @@ const COMMANDS: Record<string, { takes(rest: readonly string[]): boolean; act(ca
   list: { takes: (rest) => rest.length === 0, act: async (call) => list(call) },
   verify: { takes: (rest) => rest.length <= 1, act: verify },
   restore: { takes: (rest) => rest.length === 2, act: restore },
+  files: { takes: (rest) => rest.length === 1 || rest.length === 2, act: files },
+  extract: { takes: (rest) => rest.length === 3, act: extract },
 };
 
 function list({ listings, values, streams: { output } }: Call): number {
@@ -230,7 +225,7 @@ async function restore({ repository, listings, args, values, streams }: Call): P
   const point = await repository.openPoint(findVersion(listings, wanted));
   const meter = progressMeter(streams);
   const lines: string[] = [];
-  const files = await restoreVersion({
+  const written = await restoreVersion({
     repository,
     point,
     folder,
@@ -243,55 +238,11 @@ async function restore({ repository, listings, args, values, streams }: Call): P
   meter.end();
   const { pointId, state, stateReasons } = point.manifest;
   if (values.json) {
-    streams.output.write(`${JSON.stringify({ pointId, state, stateReasons, folder, files }, null, 2)}\n`);
+    streams.output.write(`${JSON.stringify({ pointId, state, stateReasons, folder, files: written }, null, 2)}\n`);
   } else {
     for (const line of lines) streams.output.write(`${clean(line)}\n`);
     for (const reason of stateReasons) streams.errors.write(`INCOMPLETE: ${clean(reason)}\n`);
-    streams.output.write(`${files.length} files in ${folder}\n`);
+    streams.output.write(`${written.length} files in ${folder}\n`);
   }
   return state === 'complete' ? 0 : 3;
-}
-
-/** An id, the beginning of exactly one, or a machine's name: then its newest version that can be read. */
-function findVersion(listings: readonly PointListing[], wanted: string): string {
-  const exact = listings.find(({ pointId }) => pointId === wanted);
-  if (exact !== undefined) return exact.pointId;
-  const beginning = listings.filter(({ pointId }) => pointId.startsWith(wanted));
-  if (beginning.length === 1 && beginning[0] !== undefined) return beginning[0].pointId;
-  const ofMachine = listings.findLast(({ manifest }) => manifest?.machineName === wanted);
-  if (ofMachine !== undefined) return ofMachine.pointId;
-  throw new AppError('POINT_NOT_FOUND', `There is no version or machine ${wanted}, or more than one.`, {
-    hint: 'See the list of versions.',
-  });
-}
-
-interface Meter {
-  add(label: string, bytes: number): void;
-  show(label: string, doneBytes: number, totalBytes: number): void;
-  end(): void;
-}
-
-/** Progress on the error stream where that is a terminal; nothing elsewhere. */
-function progressMeter({ errors }: ToolStreams): Meter {
-  const isTerminal = 'isTTY' in errors && errors.isTTY === true;
-  let doneBytes = 0;
-  let shownBytes = 0;
-  const write = (text: string): void => {
-    if (isTerminal) errors.write(`\r\u001b[K${text}`);
-  };
-  return {
-    add: (label, bytes) => {
-      doneBytes += bytes;
-      if (doneBytes - shownBytes < GIB / 16) return;
-      shownBytes = doneBytes;
-      write(`${label} ${formatBytes(doneBytes)}`);
-    },
-    show: (label, done, total) => write(`${label} ${formatBytes(done)} of ${formatBytes(total)}`),
-    end: () => write(''),
-  };
-}
-
-/** What a repository says may hold anything; what could command the terminal is shown as a question mark. */
-function clean(text: string): string {
-  return text.replaceAll(/[\u0000-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069]/g, '?');
 }
