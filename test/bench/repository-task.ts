@@ -1,6 +1,7 @@
 /**
  * One measured step of `repository.ts` in a process of its own, so that its memory and processor time
- * are its own: `full`, `again` (same content, on the base of the last version), `restore`, `check`.
+ * are its own: `full` (the first of a new repository), `add` (another one, on no base), `again` (on the base of
+ * the last version), `restore` (the last one), `check`, `prune` (the version in the middle goes, and its data).
  */
 import { open } from 'node:fs/promises';
 import { mkdir } from 'node:fs/promises';
@@ -11,10 +12,10 @@ import { openLocalStorage } from '../../server/storage/index.ts';
 const [step = '', folder = '', image = ''] = process.argv.slice(2);
 const PIECE_BYTES = MIB;
 
-async function write(base: boolean): Promise<void> {
+async function write(isNew: boolean, base: boolean): Promise<void> {
   await mkdir(folder, { recursive: true });
   const storage = await openLocalStorage({ folder });
-  const repository = base ? await openRepository({ storage }) : await createRepository({ storage });
+  const repository = isNew ? await createRepository({ storage }) : await openRepository({ storage });
   const file = await open(image, 'r');
   const { size } = await file.stat();
   const last = (await repository.listPoints()).at(-1);
@@ -71,10 +72,23 @@ async function check(): Promise<void> {
   result['readBytes'] = report.readBytes;
 }
 
+async function prune(): Promise<void> {
+  const repository = await openRepository({ storage: await openLocalStorage({ folder }) });
+  const points = await repository.listPoints();
+  const point = points[Math.floor(points.length / 2)];
+  if (point === undefined) throw new Error('no point to delete');
+  await repository.deletePoint(point.pointId, { keepUntilMs: Date.now() - 1, reason: 'bench' });
+  const { state, purgedPoints } = await repository.collect({ patienceMs: 0 });
+  if (state !== 'done' || purgedPoints.length !== 1) throw new Error(`the collector ended as ${state}`);
+  await repository.close();
+}
+
 const result: Record<string, unknown> = {};
 const started = performance.now();
-if (step === 'full') await write(false);
-else if (step === 'again') await write(true);
+if (step === 'full') await write(true, false);
+else if (step === 'add') await write(false, false);
+else if (step === 'again') await write(false, true);
+else if (step === 'prune') await prune();
 else if (step === 'restore') await restore();
 else if (step === 'check') await check();
 else throw new Error(`unknown step ${step}`);
