@@ -353,6 +353,24 @@ describe('daily maintenance', () => {
   });
 });
 
+describe('a server that ended before it had looked into what a run made', () => {
+  it('looks into it at its next start, and not again', async () => {
+    const scene = await Scene.open('2026-11-20T12:00Z');
+    const runId = await scene.starter.startCopy(MAIN, { targetId: SECOND });
+    scene.nowMs += HOUR_MS;
+    const made = scene.addPoint(SECOND, {});
+    await scene.catalogue.runs.finish(runId, { state: 'success', error: null, atMs: scene.nowMs });
+    const known = async (): Promise<string[]> => (await scene.catalogue.points.list({ limit: 10 })).map(({ id }) => id);
+    assert.deepEqual(await known(), []);
+    await scene.restart().catchUp();
+    assert.deepEqual(await known(), [made.id]);
+    // No run has made this one.
+    scene.addPoint(SECOND, {});
+    await scene.restart().catchUp();
+    assert.deepEqual(await known(), [made.id]);
+  });
+});
+
 describe('retention of copies', () => {
   let scene: Scene;
   beforeEach(async () => {

@@ -24,6 +24,10 @@ const MINUTE_MS = 60_000;
 /** A look at the store that is worth its start. */
 const VERIFY_BYTES_MIN = 64 * 1024 * 1024;
 const ALL_POINTS = 1_000_000;
+/** Kinds of runs after which a repository holds something else. */
+const CHANGING_RUNS = new Set<RunRecord['kind']>(['backup', 'copy', 'maintenance']);
+/** Ended runs among which those are that an earlier server had no time to look into. */
+const CATCH_UP_RUNS = 1000;
 
 /** What is remembered of a repository between maintenances; without it a round begins anew. */
 const stateSchema = z.object({
@@ -73,6 +77,9 @@ export class MaintenanceService {
 
   start(): void {
     this.#loop = this.#run();
+    this.catchUp().catch((error: unknown) => {
+      this.#context.logger.warn({ code: toAppError(error).code }, 'what ended runs have changed is not looked into');
+    });
   }
 
   async stop(): Promise<void> {
@@ -212,6 +219,21 @@ export class MaintenanceService {
     if (active.some((other) => other.repositoryId === run.repositoryId)) return;
     const origin: RunOrigin = { startedBy: 'retry', dueAtMs: null, attempt: 0, done: null };
     await this.#announce(await this.begin(run.repositoryId, origin));
+  }
+
+  /** What a server that ended did not come to: repositories that runs have changed since they were looked into. */
+  async catchUp(): Promise<void> {
+    const { catalogue, logger } = this.#context;
+    const ended = await catalogue.runs.list({ active: false, limit: CATCH_UP_RUNS });
+    for (const { id: repositoryId, seenAtMs } of await catalogue.repositories.list()) {
+      const changes = ended.filter((run) => run.repositoryId === repositoryId && CHANGING_RUNS.has(run.kind));
+      if (changes.every(({ finishedAtMs }) => (finishedAtMs ?? 0) <= (seenAtMs ?? 0))) continue;
+      try {
+        await this.applyRetention(repositoryId);
+      } catch (error) {
+        logger.warn({ repositoryId, code: toAppError(error).code }, 'a repository could not be looked into');
+      }
+    }
   }
 
   /** Begins what is due. */

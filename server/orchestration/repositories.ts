@@ -116,6 +116,8 @@ export class RepositoryService {
   async #refresh(id: string): Promise<PointsResult> {
     const { catalogue, clock, events } = this.#context;
     const repository = found(await catalogue.repositories.load(id), 'repository', id);
+    // What is made while the answer is under way counts as not seen.
+    const askedAtMs = clock.nowMs();
     try {
       const content = await this.#askPoints(await addressOf(catalogue, repository));
       if (repository.formatId !== null && content.formatId !== repository.formatId) {
@@ -127,7 +129,7 @@ export class RepositoryService {
       await catalogue.transaction(async (tables) => {
         const current = await tables.repositories.load(id);
         if (current === null) return;
-        await tables.repositories.save(withContent(current, content, clock.nowMs()));
+        await tables.repositories.save(withContent(current, content, askedAtMs));
         await takeOverPoints(tables, id, content);
       });
       return content;
