@@ -19,6 +19,9 @@ DOZO_LOOPBACK_PORT=$(get Web_Port 15510)
 DOZO_LOOPBACK_PREFIX=/dozo
 DOZO_START_SECONDS=90
 QNAP_QPKG=Dozo
+# Of the installer, and of what runs.
+[ ! -r "$DOZO_ROOT/.installer-words.sh" ] || . "$DOZO_ROOT/.installer-words.sh"
+[ ! -r "$DOZO_ROOT/bin/words.sh" ] || . "$DOZO_ROOT/bin/words.sh"
 export DOZO_ROOT DOZO_STATE TMPDIR DOZO_LOOPBACK_PORT DOZO_LOOPBACK_PREFIX DOZO_START_SECONDS QNAP_QPKG
 
 tell() { # 1 warning, 2 error; text
@@ -28,7 +31,7 @@ tell() { # 1 warning, 2 error; text
 
 start() {
   if [ "$(/sbin/getcfg Dozo Enable -u -d FALSE -f "$conf")" != TRUE ]; then
-    echo "Dozo is disabled in App Center." >&2
+    words disabled >&2
     return 1
   fi
   # The runtime looks for its loader below this name, on whichever volume the package lies.
@@ -37,7 +40,7 @@ start() {
   # A volume that is mounted late: without this we would write into memory.
   volume=$(dirname "$DOZO_STATE")
   [ -d "$volume" ] || {
-    tell 2 "The volume with the settings is not there: $volume"
+    tell 2 "$(words no-volume "$volume")"
     return 1
   }
   mkdir -p "$TMPDIR" && chmod 700 "$DOZO_STATE" || return 1

@@ -5,6 +5,7 @@
 set -u
 umask 022
 . ./qpkg.cfg
+. ./words.sh
 
 conf=/etc/config/qpkg.conf
 parent=$(cd .. && pwd)
@@ -20,7 +21,7 @@ tell() { # 0 info, 1 warning, 2 error; text
   /sbin/log_tool -t "$1" -u System -p 127.0.0.1 -m localhost -a "[Dozo] $2" >/dev/null 2>&1
 }
 give_up() {
-  tell 2 "$* Nothing was changed."
+  tell 2 "$* $(words unchanged)"
   rm -rf "$staging"
   progress -1
   exit 1
@@ -48,38 +49,38 @@ rm -rf "$staging"
 firmware=$(/sbin/getcfg System Version -f /etc/default_config/uLinux.conf 2>/dev/null)
 [ -n "$firmware" ] || firmware=$(/sbin/getcfg System Version -f /etc/config/uLinux.conf 2>/dev/null)
 if older "${firmware:-0}" "$QTS_MINI_VERSION"; then
-  give_up "Dozo needs QTS or QuTS hero $QTS_MINI_VERSION or later; this is ${firmware:-unknown}."
+  give_up "$(words firmware "$QTS_MINI_VERSION" "$firmware")"
 fi
 installed=$(get Version)
 if [ -n "$installed" ] && [ -d "$target" ] && older "$QPKG_VER" "$installed"; then
-  give_up "Version $installed is installed, which is newer than $QPKG_VER. Remove it first; its data stays."
+  give_up "$(words older "$installed" "$QPKG_VER")"
 fi
 free_kib=$(df -k -P "$parent" 2>/dev/null | awk 'NR == 2 { print $4 }')
 case $free_kib in
   '' | *[!0-9]*) ;;
   *)
     if [ "$free_kib" -lt "$DOZO_INSTALLED_KIB" ]; then
-      give_up "Only $((free_kib / 1024)) MiB are free on the volume, $((DOZO_INSTALLED_KIB / 1024)) MiB are needed."
+      give_up "$(words space $((free_kib / 1024)) $((DOZO_INSTALLED_KIB / 1024)))"
     fi
     ;;
 esac
 
-mkdir -p "$staging" || give_up "Cannot write to $parent."
-tar -xzf data.tar.gz -C "$staging" || give_up "The package cannot be unpacked: the volume may be full, or the file damaged."
+mkdir -p "$staging" || give_up "$(words unwritable "$parent")"
+tar -xzf data.tar.gz -C "$staging" || give_up "$(words unpack)"
 # The first run of the new runtime checks every file. It is not at its final place yet: so through its loader.
 "$staging/lib/$DOZO_LOADER" --library-path "$staging/lib" "$staging/bin/node" "$staging/bin/verify.mjs" "$staging" ||
-  give_up "The files are damaged, or the runtime of the package does not start on this NAS ($(uname -r))."
+  give_up "$(words damaged "$(uname -r)")"
 
 enabled=$(get Enable TRUE)
 progress 1
 if [ -x "$target/dozo.sh" ]; then
-  "$target/dozo.sh" stop || give_up "The running version does not stop."
+  "$target/dozo.sh" stop || give_up "$(words no-stop)"
 fi
 rm -rf "$previous"
-if [ -d "$target" ] && ! mv "$target" "$previous"; then give_up "The old version cannot be moved aside."; fi
+if [ -d "$target" ] && ! mv "$target" "$previous"; then give_up "$(words aside)"; fi
 if ! mv "$staging" "$target"; then
   [ -d "$previous" ] && mv "$previous" "$target" && [ "$enabled" = TRUE ] && "$target/dozo.sh" start
-  give_up "The new version cannot be moved into place."
+  give_up "$(words into-place)"
 fi
 progress 2
 
@@ -116,11 +117,11 @@ if [ "$enabled" = TRUE ] && ! "$target/dozo.sh" start; then
     mv "$previous" "$target"
     link_all
     "$target/dozo.sh" start
-    tell 2 "Version $QPKG_VER does not start; version $installed is back and running. See $state/log/server.log."
+    tell 2 "$(words back "$QPKG_VER" "$installed" "$state/log/server.log")"
   else
     "./uninstall.sh"
     /sbin/rmcfg Dozo -f "$conf"
-    tell 2 "Dozo does not start and was taken away again. See $state/log/server.log."
+    tell 2 "$(words away "$state/log/server.log")"
   fi
   progress -1
   exit 1
@@ -147,8 +148,9 @@ set_key Distribution_Type 0
 set_key Build "$(sed -n 's/^time = //p' built_info)"
 [ -n "$(get Web_Port)" ] || set_key Web_Port "$QPKG_WEB_PORT"
 cp -f uninstall.sh "$target/.uninstall.sh" && chmod 755 "$target/.uninstall.sh"
+cp -f words.sh "$target/.installer-words.sh"
 rm -rf "$previous"
 sync
-tell 0 "Version $QPKG_VER is installed."
+tell 0 "$(words installed "$QPKG_VER")"
 progress 3
 exit 0

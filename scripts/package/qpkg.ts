@@ -40,6 +40,7 @@ export function writeQpkg({ architecture, version, payload, modifiedS }: Package
       { path: 'qpkg.cfg', mode: 0o644, data: Buffer.from(configuration) },
       ourFile('install.sh', 0o755),
       ourFile('uninstall.sh', 0o755),
+      ourFile('words.sh', 0o644),
       ourFile('package_routines', 0o644),
       { path: 'built_info', mode: 0o644, data: Buffer.from(`time = ${formatDay(modifiedS)}\n`) },
     ],

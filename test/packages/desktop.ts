@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -98,11 +98,9 @@ export class Desktop {
   }
 
   close(): void {
-    try {
-      this.#inNetwork('/usr/sbin/nginx', '-s', 'stop', '-c', join(this.folder, 'nginx.conf'));
-    } catch {
-      // It was not started, or ended with the root.
-    }
+    // By its id: what its configuration includes may be gone by now.
+    const pidFile = join(this.folder, 'nginx.pid');
+    if (existsSync(pidFile)) process.kill(Number(readFileSync(pidFile, 'utf8')), 'SIGTERM');
     rmSync(this.folder, { recursive: true, force: true });
   }
 

@@ -6,6 +6,8 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readFileSync,
+  renameSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -92,7 +94,8 @@ export class NasRoot {
     const { user = 0, env = {} } = options;
     this.write('run.sh', `${script}\n`, 0o755);
     const outside = [
-      'mount --bind "$1" "$1"',
+      // With the volumes that are mounted in it.
+      'mount --rbind "$1" "$1"',
       'for d in null zero random urandom; do mount --bind /dev/$d "$1/dev/$d"; done',
       'mount -t proc proc "$1/proc"',
       '/usr/sbin/chroot "$1" /bin/ip link set lo up',
@@ -113,6 +116,27 @@ export class NasRoot {
     };
   }
 
+  /**
+   * Starts a root in which one script after another is run, while what the ones before have started stays at work.
+   *
+   * @param user numeric; all scripts are run as this one
+   */
+  open(user: number): NasSession {
+    rmSync(this.path('steps'), { recursive: true, force: true });
+    this.makeFolder('steps');
+    chmodSync(this.path('steps'), 0o1777);
+    const loop = [
+      'n=1',
+      'while :; do',
+      // Where the root is removed under it, sleep is gone as well: it must not go round without a pause.
+      '  while [ ! -e /steps/$n.sh ]; do sleep 0.1 || exit 1; done',
+      '  sh /steps/$n.sh > /steps/$n.out 2>&1',
+      '  : > /steps/$n.end; n=$((n + 1))',
+      'done',
+    ].join('\n');
+    return new NasSession(this, this.start(loop, { user }));
+  }
+
   /** Waits until a script has made a file. */
   async until(name: string, timeoutMs = 180_000): Promise<void> {
     for (let leftMs = timeoutMs; leftMs > 0; leftMs -= 200) {
@@ -129,6 +153,44 @@ export class NasRoot {
   #copy(from: string, to: string): void {
     mkdirSync(dirname(this.path(to)), { recursive: true });
     copyFileSync(from, this.path(to));
+  }
+}
+
+/** A running root, see NasRoot.open. */
+export class NasSession {
+  /** A process in its network. */
+  readonly pid: number;
+  readonly #root: NasRoot;
+  readonly #ended: Promise<string>;
+  #steps = 0;
+
+  constructor(root: NasRoot, started: { pid: number; ended: Promise<string> }) {
+    this.#root = root;
+    this.pid = started.pid;
+    this.#ended = started.ended;
+  }
+
+  /** Runs a script to its end. @returns what it wrote, both streams together */
+  async run(script: string, env: Record<string, string> = {}): Promise<string> {
+    this.#steps += 1;
+    const step = `steps/${this.#steps}`;
+    const variables = Object.entries(env).map(([name, value]) => `${name}='${value}'`);
+    this.#root.write(`${step}.body`, `${script}\n`);
+    this.#root.write(
+      `${step}.new`,
+      `cd /; exec env -i PATH=/bin:/sbin:/usr/bin LANG=de_DE.UTF-8 ${variables.join(' ')} /bin/sh /${step}.body\n`,
+    );
+    renameSync(this.#root.path(`${step}.new`), this.#root.path(`${step}.sh`));
+    await this.#root.until(`${step}.end`);
+    return readFileSync(this.#root.path(`${step}.out`), 'utf8');
+  }
+
+  /** Ends everything in it at once, as a power cut does. */
+  async cut(): Promise<void> {
+    // The first process of the root takes all others along; that of unshare would outlive it otherwise.
+    const [first = ''] = readFileSync(`/proc/${this.pid}/task/${this.pid}/children`, 'utf8').split(' ');
+    if (first !== '') process.kill(Number(first), 'SIGKILL');
+    await this.#ended;
   }
 }
 

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { after, before, describe, it } from 'node:test';
 import { writeLightQpkg, type LightOptions } from './light-packages.ts';
 import { readValues, type NasRoot } from './nas-root.ts';
@@ -59,6 +59,28 @@ describe('the installer for QTS when things go wrong', { timeout: 600_000 }, () 
     const values = readValues(await nas(install('new'), install('old'), CLEAN));
     assert.deepEqual([values['old_progress'], values['old_runs']], ['-1', '1.1.0']);
     assert.match(values['old_says'] ?? '', /1\.1\.0 is installed, which is newer than 1\.0\.0/);
+  });
+
+  it('speaks the language of the NAS, in English where it knows none', async () => {
+    for (const [language, words] of [
+      ['ENG', /Version 1\.1\.0 is installed, which is newer than 1\.0\.0.* Nothing was changed/],
+      ['GER', /Version 1\.1\.0 ist installiert und neuer als 1\.0\.0.* Nichts wurde geändert/],
+      ['JPN', /1\.0\.0 より新しいバージョン 1\.1\.0 が.*変更は行われていません/],
+      ['', /which is newer than/],
+    ] as const) {
+      const output = await nas(
+        `sh /sbin/setcfg System Language '${language}' -f /etc/config/uLinux.conf`,
+        install('new'),
+        install('old'),
+        `sh ${TARGET}/.uninstall.sh`,
+        CLEAN,
+      );
+      assert.match(readValues(output)['old_says'] ?? '', words, output);
+    }
+    const events = readFileSync(root.path('etc/config/events'), 'utf8');
+    for (const words of [/Dozo is removed\. Settings .*dozo_data/, /Dozo ist entfernt\./, /Dozo を削除しました。/]) {
+      assert.match(events, words);
+    }
   });
 
   it('can be killed before any of its steps, and the next installation makes it whole', async () => {

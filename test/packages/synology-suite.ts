@@ -5,24 +5,16 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { readSpk, type Spk } from './archives.ts';
 import type { BuiltPackages } from './built-packages.ts';
+import { placeDsmPrograms } from './dsm-programs.ts';
 import { Desktop, DSM_DESKTOP, DSM_WEB_SERVER, headingOf } from './desktop.ts';
 import { NasRoot, PRINT_MAPPED, readValues, WAIT_UNTIL_LET_GO } from './nas-root.ts';
+import { PACKAGE_USER } from './package-center.ts';
 import { assertTaken, assertWindow } from './synology-form.ts';
 
-/** As DSM numbers users of packages. */
-const USER = 108_668;
+const USER = PACKAGE_USER;
 const PACKAGE = '/var/packages/Dozo';
 const SCRIPTS = `${PACKAGE}/scripts`;
 const STATE = 'volume1/@appdata/Dozo/dozo';
-
-/** Like DSM's: knows a session by cookie and token, and prints the name of whose it is. */
-const AUTHENTICATE = `#!/bin/sh
-[ "$HTTP_X_SYNO_TOKEN" = token-1 ] && [ "$REMOTE_ADDR" = 127.0.0.1 ] || exit 0
-case $HTTP_COOKIE in
-  id=admin-session-1) echo alice ;;
-  id=plain-session-1) echo bob ;;
-esac
-`;
 
 /** What Package Center sets for every script but preinst. */
 function packageEnvironment(status: string): Record<string, string> {
@@ -114,13 +106,7 @@ export function testSynology(built: () => BuiltPackages): void {
     });
 
     it("opens its window on the desktop, behind DSM's web server and signed in by its session", async () => {
-      root.write('usr/syno/synoman/webman/modules/authenticate.cgi', AUTHENTICATE, 0o755);
-      root.write('usr/syno/bin/synodsmnotify', '#!/bin/sh\nexit 1\n', 0o755);
-      root.write(
-        'usr/bin/id',
-        '#!/bin/sh\ncase $2 in alice) echo users administrators ;; *) echo users ;; esac\n',
-        0o755,
-      );
+      placeDsmPrograms(root);
       const running = root.start(
         [
           'rm -f /tmp/up',

@@ -1,0 +1,50 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import type { Member, Spk } from './archives.ts';
+
+/**
+ * Stands for Node: answers what the service asks of it, and as the server keeps a secret, takes the password of the
+ * wizard, and runs until it is told to end.
+ */
+const NODE = `#!/bin/sh
+answering=$DOZO_STATE/run/answering
+case "$*" in
+  '-e 0') exit 0 ;;
+  *'probe.mjs free '*) echo "$3" ;;
+  *'probe.mjs health '*) [ -d "/proc/$(cat "$answering" 2>/dev/null)/fd" ] ;;
+  *server-main.js)
+    [ ! -e "$DOZO_STATE/data/refuses" ] || { cat "$DOZO_STATE/data/refuses"; exit 1; }
+    [ -e "$DOZO_STATE/data/secret" ] || echo "key of $$" > "$DOZO_STATE/data/secret"
+    [ -z "\${DOZO_ADMIN_PASSWORD_FILE:-}" ] || cp "$DOZO_ADMIN_PASSWORD_FILE" "$DOZO_STATE/data/account"
+    trap 'rm -f "$answering"; exit 0' TERM
+    echo $$ > "$answering"
+    while :; do sleep 1 & wait $!; done
+    ;;
+esac
+`;
+
+/** An SPK with the real scripts and the real service around a program that is none: started in a moment. */
+export function makeLightSpk(version: string, editService: (text: string) => string = (text) => text): Spk {
+  const member = (name: string, data: Buffer | string): Member => ({
+    name,
+    mode: 0o755,
+    type: '0',
+    owner: [0, 0],
+    modifiedS: 0,
+    data: Buffer.from(data),
+  });
+  const read = (name: string): string => readFileSync(`scripts/package/payload/${name}`, 'utf8');
+  const scripts = readdirSync('spk/scripts').map((name) =>
+    member(`scripts/${name}`, readFileSync(`spk/scripts/${name}`)),
+  );
+  return {
+    info: new Map([['version', version]]),
+    members: new Map(scripts.map((script) => [script.name, script])),
+    payload: [
+      member('bin/node', NODE),
+      member('bin/service', editService(read('service'))),
+      ...['words.sh', 'probe.mjs'].map((name) => member(`bin/${name}`, read(name))),
+      member('server/server-main.js', ''),
+      member('version', version),
+    ],
+  };
+}

@@ -1,0 +1,194 @@
+import assert from 'node:assert/strict';
+import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { after, before, describe, it } from 'node:test';
+import { makeLightSpk } from './light-spk.ts';
+import { LoopVolume } from './loop-volume.ts';
+import { NasRoot, readValues, type NasSession } from './nas-root.ts';
+import { PACKAGE_USER, PackageCenter } from './package-center.ts';
+
+const OLD = makeLightSpk('1.0.0');
+const NEW = makeLightSpk('1.1.0');
+/** The tools with which the scripts change anything. */
+const TOOLS = ['mkdir', 'rm', 'dd', 'tail', 'wc', 'cp', 'setsid', 'dirname', 'cat', 'tr'];
+/** All of them with DOZO_EVERY_STEP=1. */
+const STRIDE = process.env['DOZO_EVERY_STEP'] === undefined ? 9 : 1;
+/** Shell: how many watchers of the server there are. */
+const WATCHERS = 'echo watchers=$(grep -l "bin/[s]ervice.supervise" /proc/[0-9]*/cmdline 2>/dev/null | wc -l)';
+
+/** The real scripts around a program that is none. */
+describe('the package for DSM when things go wrong', { timeout: 900_000 }, () => {
+  let root: NasRoot;
+  let session: NasSession;
+  before(() => {
+    root = new NasRoot('busybox');
+    root.makeFolder('volume1');
+    session = root.open(PACKAGE_USER);
+  });
+  after(async () => {
+    await session.cut();
+    root.remove();
+  });
+
+  function forget(): void {
+    for (const name of ['volume1', 'volume2', 'var/packages'])
+      rmSync(root.path(name), { recursive: true, force: true });
+    mkdirSync(root.path('volume1'));
+  }
+
+  const secret = (center: PackageCenter): string => readFileSync(root.path(`${center.state}/data/secret`), 'utf8');
+
+  it('can be killed in the middle of an upgrade, and a repair makes it whole', async () => {
+    const chosen = TOOLS.map(
+      (tool) => `#!/bin/busybox sh
+echo >> /tmp/steps; n=$(/bin/busybox wc -l < /tmp/steps)
+[ "$n" != "$(/bin/busybox cat /tmp/kill-at)" ] || { kill -9 -1; exit 1; }
+exec /bin/busybox ${tool} "$@"
+`,
+    );
+    const arm = (at: string): void => {
+      for (const [name, text] of [
+        ['steps', ''],
+        ['kill-at', at],
+      ] as const) {
+        writeFileSync(root.path(`tmp/${name}`), text);
+        chmodSync(root.path(`tmp/${name}`), 0o666);
+      }
+    };
+    arm('none');
+    for (const [index, tool] of TOOLS.entries()) root.write(`bin/${tool}`, chosen[index] ?? '', 0o755);
+    const center = new PackageCenter(root, session);
+    assert.equal((await center.install(OLD, { answers: { dozo_password: 'correct horse' } })).failedAt, null);
+    const before = secret(center);
+    arm('none');
+    assert.equal((await center.upgrade(NEW)).failedAt, null);
+    const steps = readFileSync(root.path('tmp/steps'), 'utf8').length;
+    assert.ok(steps > 20, `${steps} steps`);
+    let cuts = 0;
+    for (let at = 1; at < steps; at += STRIDE) {
+      arm(String(at));
+      const cut = await center.upgrade(NEW);
+      if (cut.failedAt !== null) cuts += 1;
+      arm('none');
+      const repaired = await center.install(NEW);
+      assert.equal(repaired.failedAt, null, `killed at ${at}: ${repaired.dialog}\n${repaired.output}`);
+      assert.equal(await center.status(), 0, `killed at ${at}`);
+      assert.equal(secret(center), before, `killed at ${at}`);
+      assert.equal(readValues(await session.run(WATCHERS))['watchers'], '1', `killed at ${at}`);
+    }
+    assert.ok(cuts > 1, 'nothing was cut');
+    assert.equal(readFileSync(root.path(`${center.state}/data/account`), 'utf8'), 'correct horse\n');
+    assert.ok(!existsSync(root.path(`${center.state}/first-password`)));
+    assert.equal((await center.stop()).failedAt, null);
+    assert.equal(await center.status(), 3);
+    for (const tool of TOOLS) {
+      rmSync(root.path(`bin/${tool}`));
+      symlinkSync('/bin/busybox', root.path(`bin/${tool}`));
+    }
+    forget();
+  });
+
+  it('leaves a stranger alone whose number stands in a pid file that was left', async () => {
+    const check = async (spk: typeof OLD): Promise<void> => {
+      const center = new PackageCenter(root, session);
+      assert.equal((await center.install(spk)).failedAt, null);
+      await center.stop();
+      await session.run(
+        [
+          'sleep 100000 < /dev/null > /dev/null 2>&1 & echo $! > /tmp/stranger',
+          `for name in supervisor server; do cp /tmp/stranger /${center.state}/run/$name.pid; done`,
+        ].join('\n'),
+      );
+      await center.stop();
+      const left = readValues(await session.run('kill $(cat /tmp/stranger); echo lived=$?'));
+      forget();
+      assert.equal(left['lived'], '0', 'the stranger was ended');
+    };
+    await check(OLD);
+    const careless = makeLightSpk('1.0.0', (text) => text.replace('grep -qF -- "$2"', 'grep -q .'));
+    await assert.rejects(check(careless), assert.AssertionError, 'the harness does not see it');
+  });
+
+  it('takes everything along to another volume', async () => {
+    const center = new PackageCenter(root, session);
+    await center.install(OLD);
+    const before = secret(center);
+    assert.equal((await center.move('volume2')).failedAt, null);
+    assert.equal(center.state, 'volume2/@appdata/Dozo/dozo');
+    assert.equal(secret(center), before);
+    assert.equal(await center.status(), 0);
+    await center.stop();
+    assert.ok(!existsSync(root.path('volume1/@appdata/Dozo')));
+    forget();
+  });
+
+  it('refuses settings of a newer version in the language of the user, and takes nothing from them', async () => {
+    const center = new PackageCenter(root, session);
+    await center.install(NEW);
+    const before = secret(center);
+    await center.uninstall();
+    assert.equal((await center.install(OLD, { isStarted: false })).failedAt, null);
+    // What the real server says of a catalogue whose form it does not know.
+    root.write(`${center.state}/data/refuses`, 'CATALOGUE_NEWER: The catalogue has version 9, this Dozo knows 8.\n');
+    for (const [language, words] of [
+      ['enu', /those of a newer version\. Install that one again/],
+      ['ger', /von einer neueren Version\. Installieren Sie diese wieder/],
+      ['jpn', /新しいバージョンのものです。/],
+    ] as const) {
+      const result = await new PackageCenter(root, session, { language }).start();
+      assert.equal(result.failedAt, 'start');
+      assert.match(result.dialog, words);
+    }
+    rmSync(root.path(`${center.state}/data/refuses`));
+    assert.equal((await center.install(NEW)).failedAt, null);
+    assert.equal(secret(center), before);
+    await center.stop();
+    forget();
+  });
+});
+
+describe('the package for DSM on a volume that is full', { timeout: 900_000 }, () => {
+  let root: NasRoot;
+  let session: NasSession;
+  let volume: LoopVolume;
+  before(() => {
+    root = new NasRoot('dash');
+    volume = new LoopVolume('ext4', root.path('volume1'), { mib: 32 });
+    session = root.open(PACKAGE_USER);
+  });
+  after(async () => {
+    await session.cut();
+    volume.close();
+    root.remove();
+  });
+
+  it('says so at installation and at start, and works once there is room', async () => {
+    const center = new PackageCenter(root, session);
+    assert.equal((await center.install(OLD)).failedAt, null);
+    const before = readFileSync(root.path(`${center.state}/data/secret`), 'utf8');
+    await center.stop();
+    const fill = async (): Promise<void> => {
+      // The last blocks go in small pieces.
+      for (const bytes of [2 ** 20, 4096]) {
+        await session.run(`dd if=/dev/zero bs=${bytes} >> /${center.state}/filler 2>/dev/null`);
+      }
+    };
+    await fill();
+    for (const [language, words] of [
+      ['enu', /the volume of .* is full, or its quota/],
+      ['ger', /das Volume von .* ist voll/],
+      ['jpn', /ボリュームに空きがないか/],
+    ] as const) {
+      const result = await new PackageCenter(root, session, { language }).start();
+      assert.equal(result.failedAt, 'start', result.output);
+      assert.match(result.dialog, words);
+    }
+    const refused = await center.install(NEW, { answers: { dozo_password: 'correct horse' } });
+    assert.ok(['postinst', 'start'].includes(refused.failedAt ?? ''), refused.output);
+    assert.match(refused.dialog, /is full/);
+    rmSync(root.path(`${center.state}/filler`));
+    const repaired = await center.install(NEW, { answers: { dozo_password: 'correct horse' } });
+    assert.equal(repaired.failedAt, null, `${repaired.dialog}\n${repaired.output}`);
+    assert.equal(readFileSync(root.path(`${center.state}/data/secret`), 'utf8'), before);
+    await center.stop();
+  });
+});
