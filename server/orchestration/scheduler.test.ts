@@ -14,6 +14,7 @@ import { openCatalogue, type Catalogue, type RunRecord } from '../database/index
 import { judgePoints, type RetainedPoint } from '../policy/index.ts';
 import { createSealer, type TaskQueue } from '../queue/index.ts';
 import { silentLogger, type Clock } from '../runtime/index.ts';
+import { keptBy, wallClock, weekdayOf, type WallTime } from '../../test/integration/rules-said-again.ts';
 import type { OrchestrationContext } from './context.ts';
 import { EventHub } from './event-hub.ts';
 import { sealHostSecret } from './host-addresses.ts';
@@ -628,7 +629,7 @@ describe('a year of three jobs', () => {
       // In the night of 28 March there is no 02:30: at 03:00 instead.
       ({ date, time }: WallTime) => time === (date === '2027-03-28' ? '03:00' : '02:30'),
       ({ time }: WallTime) => ['00:00', '08:00', '16:00'].includes(time),
-      ({ date, time }: WallTime) => time === '12:00' && new Date(`${date}T00:00Z`).getUTCDay() === 0,
+      ({ date, time }: WallTime) => time === '12:00' && weekdayOf(date) === 0,
     ];
     const clocks = specs.map(({ timeZone }) => wallClock(timeZone));
     const expected: string[][] = [[], [], []];
@@ -707,7 +708,7 @@ describe('a year of three jobs', () => {
       scene.error = { code: 'HOST_UNREACHABLE', message: 'x', details: {} };
       const isOpen = (atMs: number): boolean => {
         const { date, time } = newYork(atMs);
-        const weekday = new Date(`${date}T00:00Z`).getUTCDay();
+        const weekday = weekdayOf(date);
         return weekday >= 1 && weekday <= 5 && time >= '12:30' && time < '14:00';
       };
 
@@ -728,7 +729,7 @@ describe('a year of three jobs', () => {
         seen.add(`${date} ${time}`);
         const isNightlyDue = isNew && time === (date === '2027-03-28' ? '03:00' : '02:30');
         const there = tokyo(atMs);
-        const isLastDue = there.time === '12:00' && new Date(`${there.date}T00:00Z`).getUTCDay() === 0;
+        const isLastDue = there.time === '12:00' && weekdayOf(there.date) === 0;
         if (waitsSinceMs !== null && couldBeginMs === null && isOpen(atMs)) couldBeginMs = atMs;
         if (isOff(atMs)) {
           isNightlyMissed ||= isNightlyDue;
@@ -774,43 +775,8 @@ describe('a year of three jobs', () => {
       assert.ok((expected[copy]?.length ?? 0) > 200);
       assert.deepEqual(
         points.map(({ createdAtMs }) => createdAtMs).sort((a, b) => a - b),
-        keptBy(made, (atMs) => berlin(atMs).date),
+        keptBy(made, (atMs) => berlin(atMs).date, { last: 7, weeks: 5, months: 12 }),
       );
     },
   );
 });
-
-interface WallTime {
-  date: string;
-  time: string;
-}
-
-function wallClock(timeZone: string): (atMs: number) => WallTime {
-  const format = new Intl.DateTimeFormat('sv-SE', { timeZone, dateStyle: 'short', timeStyle: 'short' });
-  return (atMs) => {
-    const [date = '', time = ''] = format.format(atMs).split(' ');
-    return { date, time };
-  };
-}
-
-/** The last seven, and the newest of each of five weeks and twelve months, said once more; all at once. */
-function keptBy(made: readonly { atMs: number; isComplete: boolean }[], dateOf: (atMs: number) => string): number[] {
-  const complete = made.filter(({ isComplete }) => isComplete).map(({ atMs }) => atMs);
-  const kept = new Set(complete.slice(-7));
-  const monday = (date: string): string => {
-    const day = new Date(`${date}T00:00Z`);
-    day.setUTCDate(day.getUTCDate() - ((day.getUTCDay() + 6) % 7));
-    return day.toISOString();
-  };
-  const newestOf = (count: number, periodOf: (date: string) => string): void => {
-    const newest = new Map(complete.map((atMs) => [periodOf(dateOf(atMs)), atMs]));
-    for (const atMs of [...newest.values()].slice(-count)) kept.add(atMs);
-  };
-  newestOf(5, monday);
-  newestOf(12, (date) => date.slice(0, 7));
-  // One that is not complete stays until seven complete ones are newer.
-  for (const { atMs, isComplete } of made) {
-    if (!isComplete && complete.filter((other) => other > atMs).length < 7) kept.add(atMs);
-  }
-  return [...kept].sort((a, b) => a - b);
-}
