@@ -171,7 +171,7 @@ describe('the command line', { timeout: 180_000 }, () => {
     assert.equal(failed.status, 1);
     assert.match(failed.out, /SNAPSHOT_FAILED/);
     assert.match(failed.out, /Try again\./);
-    lab.script({ backupMs: 20_000 });
+    lab.script({ hold: true });
     const started = await json(['jobs', 'run', 'nightly']);
     const watching = dozo(['runs', 'watch', started.document.id]);
     await lab.until(async () => {

@@ -16,13 +16,15 @@ import { createLogger, systemClock } from '../../server/runtime/index.ts';
  * DOZO_FAKE_FOLDER says what to do and keeps a record of what was done:
  *
  * - `journal`: one JSON line for each thing done, with the process that did it;
- * - `script.json`: milliseconds of a backup, machines of the host, names that fail or crash;
+ * - `script.json`: milliseconds of a backup and whether it may end, machines of the host, names that fail or crash;
  * - `points.json`: what the repository holds; grows with every finished backup.
  */
 const folder = process.env['DOZO_FAKE_FOLDER'] ?? '';
 
 interface Script {
   backupMs: number;
+  /** Whatever is at work goes on and on until this is false. */
+  hold: boolean;
   machines: InventoryResult['machines'];
   /** Names of machines whose backup fails, leaves its hold, or kills the worker the first time. */
   fail: string[];
@@ -84,6 +86,10 @@ async function work(context: TaskContext, name: string, totalMs: number): Promis
     });
     if (context.signal.aborted) throw cancelled();
     await sleep(100);
+  }
+  while (readScript().hold) {
+    if (context.signal.aborted) throw cancelled();
+    await sleep(50);
   }
 }
 

@@ -1,23 +1,8 @@
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
-import { connect } from 'node:net';
-import { join } from 'node:path';
 import { after, afterEach, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Answer, ServerLab, fakeMachine } from './server-lab.ts';
-
-/** One command to the embedded Redis, past everything. */
-function tellRedis(lab: ServerLab, command: string): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const socket = connect(join(lab.dataFolder, 'redis/redis.sock'));
-    socket.on('error', reject);
-    socket.on('connect', () => socket.write(`${command}\r\n`));
-    socket.on('data', (data) => {
-      socket.destroy();
-      resolve(data.toString());
-    });
-  });
-}
 
 /** What must hold after any fault: everything ended, nothing left, nothing done twice at the same time. */
 async function assertAllWell(lab: ServerLab, run: Answer): Promise<void> {
@@ -41,8 +26,9 @@ describe('faults in the middle of runs', { timeout: 300_000 }, () => {
   after(() => lab.destroy());
   afterEach(() => lab.script({}));
 
-  async function startLongRun(backupMs: number): Promise<string> {
-    lab.script({ backupMs });
+  /** A run whose machines are both at work, and stay so until the script says otherwise. */
+  async function startHeldRun(): Promise<string> {
+    lab.script({ hold: true });
     const started = await lab.call('POST', `/jobs/${ids.jobId}/run`, {});
     await lab.until(async () => {
       const run = await lab.call('GET', `/runs/${started.id}`);
@@ -51,15 +37,21 @@ describe('faults in the middle of runs', { timeout: 300_000 }, () => {
     return started.id as string;
   }
 
+  async function untilStarted(runId: string, times: number): Promise<void> {
+    const run = await lab.call('GET', `/runs/${runId}`);
+    await lab.until(async () => (startsOf(run) >= times ? true : null), `${times} starts`, 90_000);
+  }
+
   function startsOf(run: Answer): number {
     const tasks = new Set(run.parts.map((part: Answer) => part.id));
     return lab.journal('backup-start').filter((entry) => tasks.has(entry['task'])).length;
   }
 
   it('goes on when Redis is killed: nothing is done twice, no line is lost', async () => {
-    const runId = await startLongRun(4_000);
+    const runId = await startHeldRun();
     const { redis } = await lab.pids();
-    process.kill(redis, 'SIGKILL');
+    lab.kill(redis);
+    lab.script({});
 
     const run = await lab.waitForRun(runId);
 
@@ -72,8 +64,9 @@ describe('faults in the middle of runs', { timeout: 300_000 }, () => {
   });
 
   it('goes on when Redis forgets everything: the worker keeps its tasks, the results arrive', async () => {
-    const runId = await startLongRun(4_000);
-    await tellRedis(lab, 'FLUSHALL');
+    const runId = await startHeldRun();
+    await lab.tellRedis('FLUSHALL');
+    lab.script({});
 
     const run = await lab.waitForRun(runId);
 
@@ -83,9 +76,9 @@ describe('faults in the middle of runs', { timeout: 300_000 }, () => {
   });
 
   it('goes on when Redis forgets everything while tasks wait for their turn', async () => {
-    await lab.call('PATCH', '/settings', { tasksPerHost: 16 });
+    await lab.call('PATCH', '/settings', { tasksPerHost: 16, tasksPerDatastore: 16 });
     const machines = [1, 2, 3, 4, 5].map((number) => fakeMachine(`many ${number}`, 100 + number));
-    lab.script({ backupMs: 1_000, machines });
+    lab.script({ hold: true, machines });
     await lab.call('GET', `/hosts/${ids.hostId}/machines?refresh=true`);
     const known = await lab.call('GET', '/machines?search=many');
     const job = await lab.call('POST', '/jobs', {
@@ -94,8 +87,12 @@ describe('faults in the middle of runs', { timeout: 300_000 }, () => {
       repositoryId: ids.repositoryId,
     });
     const started = await lab.call('POST', `/jobs/${job.id}/run`, {});
-    await sleep(700);
-    await tellRedis(lab, 'FLUSHALL');
+    await lab.until(async () => {
+      const run = await lab.call('GET', `/runs/${started.id}`);
+      return startsOf(run) === 2 && (await lab.countQueued()) === 3 ? true : null;
+    }, 'two machines at work and three that wait');
+    await lab.tellRedis('FLUSHALL');
+    lab.script({ machines });
 
     const run = await lab.waitForRun(started.id);
 
@@ -104,13 +101,14 @@ describe('faults in the middle of runs', { timeout: 300_000 }, () => {
     const log = await lab.call('GET', `/runs/${run.id}/log`);
     assert.ok(log.lines.some((line: Answer) => line.code === 'QUEUE_FORGOT_TASK'));
     await assertAllWell(lab, run);
-    await lab.call('PATCH', '/settings', { tasksPerHost: 2 });
+    await lab.call('PATCH', '/settings', { tasksPerHost: 2, tasksPerDatastore: 4 });
   });
 
   it('takes a task up again, with the same hold, when its worker is killed', async () => {
-    const runId = await startLongRun(3_000);
-    const [worker] = (await lab.pids()).workers;
-    process.kill(worker ?? 0, 'SIGKILL');
+    const runId = await startHeldRun();
+    lab.kill(...(await lab.pids()).workers);
+    await untilStarted(runId, 4);
+    lab.script({});
 
     const run = await lab.waitForRun(runId);
 
@@ -146,10 +144,11 @@ describe('faults in the middle of runs', { timeout: 300_000 }, () => {
   });
 
   it('takes runs up again when the server is killed; its worker brings them to their end', async () => {
-    const runId = await startLongRun(3_000);
+    const runId = await startHeldRun();
     await lab.killServer();
     await sleep(500);
     await lab.start();
+    lab.script({});
 
     const run = await lab.waitForRun(runId);
 
@@ -159,9 +158,11 @@ describe('faults in the middle of runs', { timeout: 300_000 }, () => {
   });
 
   it('finds the result of a run that ended while no server was there', async () => {
-    const runId = await startLongRun(1_500);
+    const ends = lab.journal('backup-end').length;
+    const runId = await startHeldRun();
     await lab.killServer();
-    await sleep(4_000);
+    lab.script({});
+    await lab.until(async () => (lab.journal('backup-end').length === ends + 2 ? true : null), 'both machines to end');
     await lab.start();
 
     const run = await lab.waitForRun(runId);
@@ -172,8 +173,8 @@ describe('faults in the middle of runs', { timeout: 300_000 }, () => {
   });
 
   it('leaves no worker behind that was just starting when its server was killed', async () => {
-    const [worker = 0] = (await lab.pids()).workers;
-    process.kill(worker, 'SIGKILL');
+    const [worker] = (await lab.pids()).workers;
+    lab.kill(worker);
     let next = 0;
     await lab.until(async () => {
       next = (await lab.pids()).workers[0] ?? 0;
@@ -182,18 +183,20 @@ describe('faults in the middle of runs', { timeout: 300_000 }, () => {
     await lab.killServer();
     await lab.until(async () => (existsSync(`/proc/${next}/exe`) ? null : true), 'the worker to end', 20_000);
     await lab.until(
-      async () => ((await tellRedis(lab, 'PING').catch(() => 'gone')) === 'gone' ? true : null),
+      async () => ((await lab.tellRedis('PING').catch(() => 'gone')) === 'gone' ? true : null),
       'its Redis to end',
     );
     await lab.start();
   });
 
   it('survives the death of everything at once', async () => {
-    const runId = await startLongRun(2_000);
+    const runId = await startHeldRun();
     const { redis, workers } = await lab.pids();
     await lab.killServer();
-    for (const pid of [redis, ...workers]) process.kill(pid, 'SIGKILL');
+    lab.kill(redis, ...workers);
     await lab.start();
+    await untilStarted(runId, 4);
+    lab.script({});
 
     const run = await lab.waitForRun(runId);
 
@@ -203,10 +206,11 @@ describe('faults in the middle of runs', { timeout: 300_000 }, () => {
   });
 
   it('gives running tasks back when it is stopped in order, and goes on at the next start', async () => {
-    const runId = await startLongRun(2_500);
-    await lab.stop();
     const cancelled = lab.journal('backup-cancelled').length;
-    assert.ok(cancelled >= 2);
+    const runId = await startHeldRun();
+    await lab.stop();
+    assert.equal(lab.journal('backup-cancelled').length, cancelled + 2);
+    lab.script({});
     await lab.start();
 
     const run = await lab.waitForRun(runId);
@@ -216,9 +220,8 @@ describe('faults in the middle of runs', { timeout: 300_000 }, () => {
   });
 
   it('cancels while Redis is away', async () => {
-    const runId = await startLongRun(30_000);
-    const { redis } = await lab.pids();
-    process.kill(redis, 'SIGKILL');
+    const runId = await startHeldRun();
+    lab.kill((await lab.pids()).redis);
     await lab.call('POST', `/runs/${runId}/cancel`, {});
 
     const run = await lab.waitForRun(runId);
@@ -228,13 +231,13 @@ describe('faults in the middle of runs', { timeout: 300_000 }, () => {
   });
 
   it('remembers what is left on a host that is away, through a restart, and removes it', async () => {
-    lab.script({ backupMs: 1_500, leaveHold: ['one'] });
+    lab.script({ hold: true, leaveHold: ['one'] });
     const started = await lab.call('POST', `/jobs/${ids.jobId}/run`, {});
     await lab.until(async () => {
       const run = await lab.call('GET', `/runs/${started.id}`);
       return run.parts.every((part: Answer) => part.state === 'running') ? true : null;
     }, 'the run');
-    lab.script({ backupMs: 1_500, leaveHold: ['one'], hostDown: true });
+    lab.script({ leaveHold: ['one'], hostDown: true });
     const run = await lab.waitForRun(started.id);
     assert.equal(run.state, 'warning');
     assert.equal(run.parts.filter((part: Answer) => !part.holdReleased).length, 1);
@@ -268,14 +271,15 @@ describe('two workers', { timeout: 120_000 }, () => {
   after(() => lab.destroy());
 
   it('share the machines, and never do one twice, whatever Redis forgets', async () => {
-    lab.script({ backupMs: 15_000 });
+    lab.script({ hold: true });
     const started = await lab.call('POST', `/jobs/${ids.jobId}/run`, {});
     await lab.until(async () => (lab.journal('backup-start').length === 2 ? true : null), 'both to start');
     const pids = new Set(lab.journal('backup-start').map((entry) => entry['pid']));
     assert.equal(pids.size, 2);
-    await tellRedis(lab, 'FLUSHALL');
+    await lab.tellRedis('FLUSHALL');
     await sleep(1_000);
-    process.kill((await lab.pids()).redis, 'SIGKILL');
+    lab.kill((await lab.pids()).redis);
+    lab.script({});
 
     const run = await lab.waitForRun(started.id);
 
@@ -297,6 +301,11 @@ describe('random deaths', { timeout: 600_000 }, () => {
   };
   let ids: Awaited<ReturnType<ServerLab['setUp']>>;
 
+  /** Many deaths in one task's time may use up its attempts; then it says so, and the host is clean. */
+  const assertEndedWell = (run: Answer): void => {
+    if (run.state !== 'success') assert.equal(run.error?.code, 'WORKER_LOST');
+  };
+
   before(async () => {
     await lab.start();
     ids = await lab.setUp();
@@ -312,13 +321,13 @@ describe('random deaths', { timeout: 600_000 }, () => {
       const { redis, workers } = await lab.pids();
       switch (random(5)) {
         case 0:
-          process.kill(redis, 'SIGKILL');
+          lab.kill(redis);
           break;
         case 1:
-          process.kill(workers[0] ?? 0, 'SIGKILL');
+          lab.kill(...workers);
           break;
         case 2:
-          await tellRedis(lab, 'FLUSHALL').catch(() => '');
+          await lab.tellRedis('FLUSHALL').catch(() => '');
           break;
         case 3:
           await lab.killServer();
@@ -326,18 +335,17 @@ describe('random deaths', { timeout: 600_000 }, () => {
           break;
         default:
           await lab.killServer();
-          for (const pid of [redis, ...workers]) process.kill(pid, 'SIGKILL');
+          lab.kill(redis, ...workers);
           await lab.start();
       }
       const run = await lab.call('GET', `/runs/${runId}`);
       if (run.finishedAtMs === null) continue;
-      assert.equal(run.state, 'success');
+      assertEndedWell(run);
       ended += 1;
       runId = (await lab.call('POST', `/jobs/${ids.jobId}/run`, {})).id;
     }
     const last = await lab.waitForRun(runId, 120_000);
-    // Many deaths in one task's time may use up its attempts; then it says so, and the host is clean.
-    if (last.state !== 'success') assert.equal(last.error.code, 'WORKER_LOST');
+    assertEndedWell(last);
     await assertAllWell(lab, last);
     const { runs } = await lab.call('GET', '/runs');
     assert.equal(runs.length, ended + 1);

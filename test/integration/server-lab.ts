@@ -1,7 +1,8 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { request } from 'node:https';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
@@ -56,6 +57,7 @@ export class ServerLab {
   script(changes: Record<string, unknown>): void {
     const defaults = {
       backupMs: 300,
+      hold: false,
       machines: [fakeMachine('one', 1), fakeMachine('two', 2)],
       fail: [],
       leaveHold: [],
@@ -64,7 +66,9 @@ export class ServerLab {
       hostDown: false,
       restored: null,
     };
-    writeFileSync(join(this.folder, 'script.json'), JSON.stringify({ ...defaults, ...changes }));
+    // At once: a worker may be reading it.
+    writeFileSync(join(this.folder, 'script.next'), JSON.stringify({ ...defaults, ...changes }));
+    renameSync(join(this.folder, 'script.next'), join(this.folder, 'script.json'));
   }
 
   /** What the workers did, oldest first. */
@@ -100,10 +104,39 @@ export class ServerLab {
     return (reply.json as { token: string }).token;
   }
 
-  async pids(): Promise<{ redis: number; workers: number[] }> {
+  async pids(): Promise<{ redis: number | null; workers: (number | null)[] }> {
     this.#child?.kill('SIGUSR2');
-    const { pids } = JSON.parse(await this.#nextLine()) as { pids: { redis: number; workers: number[] } };
+    const { pids } = JSON.parse(await this.#nextLine()) as { pids: Awaited<ReturnType<ServerLab['pids']>> };
     return pids;
+  }
+
+  /** One command to the embedded Redis, past everything. */
+  tellRedis(command: string): Promise<string> {
+    return new Promise((resolve, reject) => {
+      const socket = connect(join(this.dataFolder, 'redis/redis.sock'));
+      socket.on('error', reject);
+      socket.on('connect', () => socket.write(`${command}\r\n`));
+      socket.on('data', (data) => {
+        socket.destroy();
+        resolve(data.toString());
+      });
+    });
+  }
+
+  /** Tasks of runs that lie in the queue and that no worker has. */
+  async countQueued(): Promise<number> {
+    return Number((await this.tellRedis('ZCARD dozo:runs:prioritized')).slice(1));
+  }
+
+  /** Kills what of these is there; null is one that is being started again. */
+  kill(...pids: (number | null | undefined)[]): void {
+    for (const pid of pids) {
+      try {
+        if (typeof pid === 'number') process.kill(pid, 'SIGKILL');
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+      }
+    }
   }
 
   /** Kills the server alone: its Redis and its workers stay, as after an out-of-memory kill. */

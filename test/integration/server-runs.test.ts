@@ -39,7 +39,7 @@ describe('runs of a server with a real queue', { timeout: 120_000 }, () => {
   });
 
   it('refuses a second run of the same job', async () => {
-    lab.script({ backupMs: 1500 });
+    lab.script({ hold: true });
     const first = await lab.call('POST', `/jobs/${ids.jobId}/run`, {});
     const replies = await Promise.all(
       [1, 2, 3].map(() => lab.send(`/jobs/${ids.jobId}/run`, { method: 'POST', body: {} })),
@@ -49,6 +49,7 @@ describe('runs of a server with a real queue', { timeout: 120_000 }, () => {
       assert.equal(reply.status, 409);
       assert.equal(reply.json.code, 'RUN_ALREADY_ACTIVE');
     }
+    lab.script({});
     assert.equal((await lab.waitForRun(first.id)).state, 'success');
   });
 
@@ -85,7 +86,7 @@ describe('runs of a server with a real queue', { timeout: 120_000 }, () => {
   });
 
   it('cancels a run: running machines are stopped, waiting ones never start', async () => {
-    lab.script({ backupMs: 20_000, machines: [fakeMachine('one', 1), fakeMachine('two', 2)] });
+    lab.script({ hold: true });
     await lab.call('PATCH', '/settings', { tasksPerHost: 1 });
     const started = await lab.call('POST', `/jobs/${ids.jobId}/run`, {});
     const before = lab.journal('backup-start').length;
