@@ -2,6 +2,7 @@ import type { ErrorBody } from '../contract/error-codes.ts';
 import type { MachineProgress, RunState } from '../contract/run.ts';
 import type { WorkerTask } from '../contract/task.ts';
 import type { RunPartView } from '../contract/api/run.schema.ts';
+import { Filter } from './filter.ts';
 import { encodeJson, integer, integerOrNull, json, jsonOrNull, text, textOrNull } from './row.ts';
 import type { Row, SqlExecutor } from './sqlite.ts';
 
@@ -67,14 +68,18 @@ export class RunParts {
     return rows.map(toPart);
   }
 
-  /** Newest part of each machine, for lists of machines. */
-  async listLastOfMachines(): Promise<
-    { machineId: string; runId: string; state: RunState; finishedAtMs: number | null }[]
-  > {
+  /** Newest part of each machine in a backup, wherever to or into one repository. */
+  async listLastOfMachines(
+    filter: { repositoryId?: string } = {},
+  ): Promise<{ machineId: string; runId: string; state: RunState; finishedAtMs: number | null }[]> {
+    const where = new Filter()
+      .addAll(`run_parts.machine_id IS NOT NULL AND runs.kind = 'backup'`)
+      .add('runs.repository_id = ?', filter.repositoryId);
     const rows = await this.#sql.all(
       `SELECT run_parts.machine_id, run_parts.run_id, run_parts.state, run_parts.finished_at_ms, max(runs.number)
        FROM run_parts JOIN runs ON runs.id = run_parts.run_id
-       WHERE run_parts.machine_id IS NOT NULL AND runs.kind = 'backup' GROUP BY run_parts.machine_id`,
+       WHERE ${where.sql} GROUP BY run_parts.machine_id`,
+      where.params,
     );
     return rows.map((row) => ({
       machineId: text(row, 'machine_id'),

@@ -16,6 +16,7 @@ import { createSealer, type TaskQueue } from '../queue/index.ts';
 import { silentLogger, type Clock } from '../runtime/index.ts';
 import type { OrchestrationContext } from './context.ts';
 import { EventHub } from './event-hub.ts';
+import { sealHostSecret } from './host-addresses.ts';
 import { MaintenanceService } from './maintenance.ts';
 import { RepositoryKeyService } from './repository-keys.ts';
 import { RepositoryService } from './repositories.ts';
@@ -27,6 +28,7 @@ const HOUR_MS = 3_600_000;
 const GIB = 2 ** 30;
 const MAIN = '00000000000000c1';
 const SECOND = '00000000000000c2';
+const HOST = '00000000000000aa';
 const MACHINES = ['00000000000000b1', '00000000000000b2'];
 
 const folder = await mkdtemp(join(tmpdir(), 'dozo-maintenance-'));
@@ -165,7 +167,7 @@ class Scene {
     for (const run of await this.catalogue.runs.list({ active: true, limit: 1000 })) await this.end(run.id);
   }
 
-  async addJob(repositoryId: string, machineIds: string[], retention: Retention | null): Promise<void> {
+  async addJob(repositoryId: string, machineIds: string[], retention: Retention | null): Promise<string> {
     this.#numbers += 1;
     const id = `00000000000000d${this.#numbers}`;
     for (const machineId of machineIds) {
@@ -180,6 +182,20 @@ class Scene {
         ...{ options: { ...jobOptionsSchema.parse({}), retention }, updatedAtMs: 0 },
       }),
     );
+    return id;
+  }
+
+  /** A run of a job whose machines all end like this, and what follows it. The versions are the test's to make. */
+  async backUp(jobId: string, state: RunState): Promise<void> {
+    await this.catalogue.hosts.save({
+      ...{ id: HOST, name: 'esx', host: '192.0.2.1', sshPort: 22, httpsPort: 443, user: 'root', auth: 'password' },
+      ...{ sshHostKey: null, tlsCertificate: null, facts: null, error: null, checkedAtMs: null, createdAtMs: 0 },
+      secret: sealHostSecret(this.#context.sealer, HOST, { password: 'x', privateKey: null }),
+    });
+    for (const machine of await this.catalogue.machines.list()) {
+      await this.catalogue.machines.save({ ...machine, hostId: HOST });
+    }
+    await this.end(await this.starter.startJob(jobId, {}), state);
   }
 
   addPoint(repositoryId: string, change: Partial<StoredPoint>): StoredPoint {
@@ -368,6 +384,56 @@ describe('a server that ended before it had looked into what a run made', () => 
     scene.addPoint(SECOND, {});
     await scene.restart().catchUp();
     assert.deepEqual(await known(), [made.id]);
+  });
+});
+
+describe('retention of tasks', () => {
+  const [first = '', second = ''] = MACHINES;
+  let scene: Scene;
+  beforeEach(async () => {
+    scene = await Scene.open('2026-11-20T12:00Z');
+  });
+
+  /** A version a day, the last one now. */
+  function addDays(repositoryId: string, machineId: string): void {
+    for (let day = 3; day >= 0; day -= 1) {
+      scene.addPoint(repositoryId, { machineId, createdAtMs: scene.nowMs - day * DAY_MS });
+    }
+  }
+
+  it('waits for a good run into this repository, however well runs into another one go', async () => {
+    const retention = retentionSchema.parse({ withinDays: 2 });
+    const main = await scene.addJob(MAIN, [first], retention);
+    const other = await scene.addJob(SECOND, [first], retention);
+    for (const repositoryId of [MAIN, SECOND]) addDays(repositoryId, first);
+    await scene.backUp(main, 'failed');
+    await scene.backUp(other, 'success');
+    await scene.maintenance.applyRetention(MAIN);
+    assert.deepEqual([scene.shown(MAIN).length, scene.shown(SECOND).length], [4, 2]);
+
+    await scene.backUp(main, 'success');
+    assert.equal(scene.shown(MAIN).length, 2);
+  });
+
+  it('leaves a machine alone that has left its task, among copies too, until someone decides', async () => {
+    const retention = retentionSchema.parse({ last: 1 });
+    const jobId = await scene.addJob(MAIN, [first, second], null);
+    for (const machineId of MACHINES) addDays(MAIN, machineId);
+    await scene.backUp(jobId, 'success');
+    await scene.setRetention(MAIN, { last: 1 });
+    const job = await scene.catalogue.jobs.load(jobId);
+    assert.ok(job !== null);
+    const changed = { ...job, machineIds: [second], options: { ...job.options, retention } };
+    await scene.catalogue.transaction((tables) => tables.jobs.change(changed));
+    await scene.backUp(jobId, 'success');
+    await scene.starter.startCopy(SECOND, { targetId: MAIN });
+    await scene.endAll();
+
+    const left = (scene.stored.get(MAIN) ?? []).filter(({ trash }) => trash === null);
+    assert.deepEqual(
+      MACHINES.map((id) => left.filter(({ machineId }) => machineId === id).length),
+      [4, 1],
+    );
   });
 });
 

@@ -56,16 +56,16 @@ export class RetentionService {
   }
 
   /**
-   * Versions that every job of their machine lets go of; of a machine that no job backs up into the repository, so
+   * Versions that every job of their machine lets go of; of a machine that was never backed up into the repository, so
    * that its versions are copies, those that the repository's own rules let go of. A machine that some job keeps all
-   * of, or whose last run (for copies: the last copy into the repository) did not go well, lets go of none: what does
-   * not grow must not shrink.
+   * of, that no job backs up any more, or whose last run into the repository (for copies: the last copy) did not go
+   * well, lets go of none: what does not grow must not shrink.
    */
   async plan(repositoryId: string): Promise<{ ofJobs: string[]; copies: string[] }> {
     const { catalogue } = this.#context;
     const rules = await this.#loadRules(repositoryId);
     const lastStates = new Map(
-      (await catalogue.parts.listLastOfMachines()).map((part) => [part.machineId, part.state]),
+      (await catalogue.parts.listLastOfMachines({ repositoryId })).map((part) => [part.machineId, part.state]),
     );
     const lastCopy = (await catalogue.runs.list({ kind: 'copy', limit: RUNS_LOOKED_AT })).find(
       (run) => run.repositoryId === repositoryId && run.finishedAtMs !== null,
@@ -73,6 +73,8 @@ export class RetentionService {
     const planned: { ofJobs: string[]; copies: string[] } = { ofJobs: [], copies: [] };
     for (const [machineId, own] of groupByMachine(await catalogue.points.list({ repositoryId, limit: ALL_POINTS }))) {
       const jobRules = rules.ofJobs.get(machineId);
+      // Without a job but with a run it has left its job, or is gone from its host: someone is to decide.
+      if (jobRules === undefined && lastStates.has(machineId)) continue;
       const state = jobRules === undefined ? lastCopy?.state : lastStates.get(machineId);
       if (state !== 'success' && state !== 'warning') continue;
       const staying = this.#judge(own, jobRules ?? [rules.ofCopies]);
