@@ -34,8 +34,8 @@ class FileDisk implements BackingDisk {
     return readFully(this.#file.fd, offsetBytes, lengthBytes);
   }
 
-  async readInto(offsetBytes: number, target: Buffer): Promise<void> {
-    await readFullyInto(this.#file.fd, offsetBytes, target);
+  readInto(offsetBytes: number, target: Buffer): Promise<void> {
+    return readFullyInto(this.#file.fd, offsetBytes, target);
   }
 
   async write(offsetBytes: number, data: Buffer): Promise<void> {
@@ -72,19 +72,20 @@ export async function readFully(fd: number, offsetBytes: number, lengthBytes: nu
   return buffer;
 }
 
-async function readFullyInto(fd: number, offsetBytes: number, buffer: Buffer): Promise<void> {
+function readFullyInto(fd: number, offsetBytes: number, buffer: Buffer): Promise<void> {
   const lengthBytes = buffer.length;
-  let at = 0;
-  while (at < lengthBytes) {
-    const bytes = await new Promise<number>((resolve, reject) =>
-      read(fd, buffer, at, lengthBytes - at, offsetBytes + at, (error, count) =>
-        error === null ? resolve(count) : reject(error),
-      ),
-    );
-    if (bytes === 0)
-      throw new AppError('INVARIANT_BROKEN', `Broken invariant: a disk image ends at byte ${offsetBytes + at}`);
-    at += bytes;
-  }
+  return new Promise((resolve, reject) => {
+    const readFrom = (at: number): void => {
+      read(fd, buffer, at, lengthBytes - at, offsetBytes + at, (error, bytes) => {
+        if (error !== null) reject(error);
+        else if (at + bytes >= lengthBytes) resolve();
+        else if (bytes > 0) readFrom(at + bytes);
+        else
+          reject(new AppError('INVARIANT_BROKEN', `Broken invariant: a disk image ends at byte ${offsetBytes + at}`));
+      });
+    };
+    readFrom(0);
+  });
 }
 
 export async function writeFully(fd: number, offsetBytes: number, data: Buffer): Promise<void> {

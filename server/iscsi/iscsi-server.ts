@@ -17,6 +17,8 @@ const UNSENT_BYTES_MAX = 8 * MIB;
 const SECRET_CHARACTERS_MIN = 12;
 /** Smaller chunks of the socket are left to the collector. */
 const FREED_BYTES_MIN = 16 * KIB;
+/** Up to here a stream takes less time for one copy of what goes out together than for its parts. */
+const JOINED_BYTES_MAX = 16 * KIB;
 
 export interface IscsiLimits {
   /** Connections that have not logged in yet, of all peers. */
@@ -248,7 +250,10 @@ class Connection {
   #statSn = randomBytes(4).readUInt32BE(0);
   #admitting = false;
   #isOver = false;
-  #corked = false;
+  /** Of this turn of the event loop. */
+  #unsent: Buffer[] = [];
+  #unsentBytes = 0;
+  #onSent: (() => void)[] = [];
   #heardMs: number;
   #pinged = false;
   #idleTimer: NodeJS.Timeout | null = null;
@@ -296,6 +301,7 @@ class Connection {
       send: (header, data, sent) => this.#send(header, data, sent),
       end: () => {
         this.#isOver = true;
+        this.#flush();
         this.#socket.end();
         // A peer that does not close its side has had its time.
         setTimeout(() => this.#socket.destroy(), this.#portal.limits.loginTimeoutMs).unref();
@@ -318,7 +324,10 @@ class Connection {
     // Nobody looks at it any more. Given back at once, large chunks neither pile up nor call the collector.
     const isOwn = chunk.length === chunk.buffer.byteLength && chunk.length >= FREED_BYTES_MIN;
     if (isOwn && this.#reader.reusesData) (chunk.buffer as ArrayBuffer).transfer(0);
-    if (this.#socket.writableLength > UNSENT_BYTES_MAX) this.#socket.pause();
+    if (this.#socket.writableLength + this.#unsentBytes > UNSENT_BYTES_MAX) {
+      this.#flush();
+      this.#socket.pause();
+    }
   }
 
   #take(pdu: Pdu): void {
@@ -385,6 +394,7 @@ class Connection {
     if (step.status === LOGIN_STATUS.success) return;
     this.#portal.logger.warn({ peer: this.#socket.remoteAddress, status: step.status }, 'iSCSI login refused');
     this.#isOver = true;
+    this.#flush();
     this.#socket.end();
   }
 
@@ -394,20 +404,30 @@ class Connection {
       sent?.();
       return;
     }
-    if (!this.#corked) {
-      this.#corked = true;
-      this.#socket.cork();
-      queueMicrotask(() => {
-        this.#corked = false;
-        this.#socket.uncork();
-      });
+    if (this.#unsent.length === 0) queueMicrotask(() => this.#flush());
+    framePdu(header, data, this.#digests, this.#unsent);
+    this.#unsentBytes += header.length + (data?.length ?? 0);
+    if (sent !== undefined) this.#onSent.push(sent);
+  }
+
+  /** To be called before the socket is ended. */
+  #flush(): void {
+    const [parts, bytes, onSent] = [this.#unsent, this.#unsentBytes, this.#onSent];
+    if (parts.length === 0) return;
+    this.#unsent = [];
+    this.#unsentBytes = 0;
+    this.#onSent = [];
+    const done = (): void => {
+      for (const sent of onSent) sent();
+    };
+    if (bytes <= JOINED_BYTES_MAX) {
+      this.#socket.write(Buffer.concat(parts), done);
+      return;
     }
-    const parts = framePdu(header, data, this.#digests);
     const last = parts.length - 1;
-    parts.forEach((part, index) => {
-      if (index === last && sent !== undefined) this.#socket.write(part, () => sent());
-      else this.#socket.write(part);
-    });
+    this.#socket.cork();
+    parts.forEach((part, index) => this.#socket.write(part, index === last ? done : undefined));
+    this.#socket.uncork();
   }
 
   #watch(session: Session): void {
@@ -427,6 +447,7 @@ class Connection {
       if (error.header !== null) this.#session?.reject(error.rejectReason, error.header);
     } else this.#portal.logger.error({ peer, err: error }, 'iSCSI connection failed');
     this.#isOver = true;
+    this.#flush();
     this.#socket.destroySoon();
   }
 

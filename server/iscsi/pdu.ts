@@ -39,7 +39,7 @@ export interface Pdu {
   immediate: boolean;
   /** Bit 7 of byte 1: final, or transit in a login. */
   final: boolean;
-  /** The basic header segment. */
+  /** The basic header segment; nobody else's memory. */
   header: Buffer;
   /** Without padding. */
   data: Buffer;
@@ -178,11 +178,11 @@ export class PduReader {
 
 const PADDING = [Buffer.alloc(0), Buffer.alloc(3), Buffer.alloc(2), Buffer.alloc(1)] as const;
 
-/** The buffers of one PDU in the order in which they go out. Sets the data length in `header`. */
-export function framePdu(header: Buffer, data: Buffer | null, digests: Digests): Buffer[] {
+/** Adds the buffers of one PDU to `parts`, in the order in which they go out. Sets the data length in `header`. */
+export function framePdu(header: Buffer, data: Buffer | null, digests: Digests, parts: Buffer[] = []): Buffer[] {
   const dataBytes = data?.length ?? 0;
   header.writeUIntBE(dataBytes, 5, 3);
-  const parts = [header];
+  parts.push(header);
   if (digests.header) parts.push(digest(crc32c(header)));
   if (data === null || dataBytes === 0) return parts;
   const padding = PADDING[dataBytes % 4] as Buffer;

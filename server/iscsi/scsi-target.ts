@@ -29,12 +29,12 @@ export function unitAt(target: ScsiTarget, lunField: Buffer): LogicalUnit | unde
   return target.units[number];
 }
 
-/** Commands of a target that are not those of one unit. */
-export async function executeScsi(
+/** Commands of a unit, and those of a target that are not of one unit. */
+export function executeScsi(
   target: ScsiTarget,
   unit: LogicalUnit | undefined,
   request: ScsiRequest,
-): Promise<ScsiReply> {
+): Promise<ScsiReply> | ScsiReply {
   const { cdb } = request;
   const opcode = cdb.readUInt8(0);
   if (opcode === 0xa0) return reportLuns(target, cdb);

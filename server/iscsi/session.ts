@@ -220,8 +220,8 @@ export class Session {
     const tag = tagOf(pdu);
     if (tag === NO_TAG) throw new ProtocolError('a command without a tag', REJECT.invalidField, header);
     if (this.#tasks.has(tag)) throw new ProtocolError('a tag in use', REJECT.invalidField, header);
-    const cdb = Buffer.from(header.subarray(32, 48));
-    const lunField = Buffer.from(header.subarray(8, 16));
+    const cdb = header.subarray(32, 48);
+    const lunField = header.subarray(8, 16);
     const unit = unitAt(target, lunField);
     const writes = (flags & 0x20) !== 0;
     const expectedBytes = header.readUInt32BE(20);

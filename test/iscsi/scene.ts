@@ -31,10 +31,12 @@ export interface Scene {
   sessionEnd(): Promise<SessionEnd>;
 }
 
-export async function withTarget(
-  options: { open(folder: string): Promise<BackingDisk>; limits?: Partial<IscsiLimits> },
-  body: (scene: Scene) => Promise<void>,
-): Promise<void> {
+export interface TargetOptions {
+  open(folder: string): Promise<BackingDisk>;
+  limits?: Partial<IscsiLimits>;
+}
+
+export async function withTarget(options: TargetOptions, body: (scene: Scene) => Promise<void>): Promise<void> {
   await withFolder(async (folder) => {
     const server = await startIscsiServer({ host: '127.0.0.1', port: 0, limits: options.limits ?? {} });
     const disk = await options.open(folder);
