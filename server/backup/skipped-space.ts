@@ -107,12 +107,14 @@ async function skipVolume(
   chunks: WholeChunks,
   signal: AbortSignal,
 ): Promise<string | null> {
-  if (volume.swapKeepBytes !== null) {
-    if (!choice.swap) return null;
-    const { offsetBytes, sizeBytes, swapKeepBytes } = volume;
-    chunks.add({ offsetBytes: offsetBytes + swapKeepBytes, lengthBytes: sizeBytes - swapKeepBytes });
+  const { sizeBytes, swapKeepBytes } = volume;
+  const add = (extent: Extent): void => volume.onDisk(extent).forEach((part) => chunks.add(part));
+  if (swapKeepBytes !== null) {
+    if (choice.swap) add({ offsetBytes: swapKeepBytes, lengthBytes: sizeBytes - swapKeepBytes });
     return null;
   }
+  // Its logical volumes speak for themselves.
+  if (volume.isPhysical && volume.failure === null) return null;
   if (volume.system === null || volume.freeUnknown !== null) {
     return choice.freeSpace ? volume.freeUnknown : null;
   }
@@ -126,8 +128,7 @@ async function skipVolume(
   }
   // Free runs and page files are of one volume that is sound to its end, or nothing of it is taken.
   for (const { offsetBytes, lengthBytes } of normalizeExtents(found)) {
-    const endBytes = Math.min(offsetBytes + lengthBytes, volume.sizeBytes);
-    chunks.add({ offsetBytes: volume.offsetBytes + offsetBytes, lengthBytes: endBytes - offsetBytes });
+    add({ offsetBytes, lengthBytes: Math.min(offsetBytes + lengthBytes, sizeBytes) - offsetBytes });
   }
   return null;
 }

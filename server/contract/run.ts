@@ -73,7 +73,7 @@ export interface TransferStats {
 
 /** What of a volume a version does without. */
 export interface SkippedVolume {
-  /** Of its partition; 0 for a disk without partitions. */
+  /** Of its partition; 0 for a disk without partitions; from 1001 for logical volumes. */
   number: number;
   kind: 'ext4' | 'xfs' | 'ntfs' | 'swap' | null;
   skippedBytes: number;

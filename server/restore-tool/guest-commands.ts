@@ -31,10 +31,10 @@ async function listVolumes({ repository, listings, args, values, streams }: Call
 function describeDisk({ key, sizeBytes, volumes, trouble }: GuestDisk<GuestVolumeView>): string {
   const lines = [`${clean(key)}  ${formatBytes(sizeBytes)}`];
   if (trouble !== null) lines.push(`    DAMAGED: ${clean(trouble.message)}`);
-  for (const { number, fileSystem, label, sizeBytes: volumeBytes, unreadable, holds } of volumes) {
+  for (const { number, name, fileSystem, label, sizeBytes: volumeBytes, unreadable, holds } of volumes) {
     const what = fileSystem ?? unreadable ?? (holds === undefined ? 'nothing that is read' : `${holds}, not read`);
-    const named = label === '' ? '' : `  "${clean(label)}"`;
-    lines.push(`    volume ${number}  ${formatBytes(volumeBytes)}  ${clean(what)}${named}`);
+    const named = [...(name === undefined ? [] : [name]), ...(label === '' ? [] : [`"${label}"`])].map(clean);
+    lines.push(`    ${[`volume ${number}`, formatBytes(volumeBytes), clean(what), ...named].join('  ')}`);
   }
   return `${lines.join('\n')}\n`;
 }

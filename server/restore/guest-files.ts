@@ -20,10 +20,11 @@ export interface GuestDownload {
 export async function listGuestVolumes(disk: DiskReader, signal?: AbortSignal): Promise<GuestVolumeView[]> {
   const views: GuestVolumeView[] = [];
   for (const volume of await findVolumes(disk, signal)) {
-    const isUnknown = volume.system === null && volume.failure === null;
-    const holds = isUnknown ? await recogniseForeign(disk, volume, signal) : null;
+    const isUnknown = volume.system === null && (volume.failure === null || volume.isPhysical);
+    const holds = isUnknown ? await recogniseForeign(volume, signal) : null;
     views.push({
       number: volume.number,
+      ...(volume.name === null ? {} : { name: volume.name }),
       offsetBytes: volume.offsetBytes,
       sizeBytes: volume.sizeBytes,
       partitionType: volume.partitionType,

@@ -108,7 +108,7 @@ function addGuestFileCommands(points: Command, context: CommandContext): void {
       return listOutput(volumes, ['VOLUME', 'FILE SYSTEM', 'LABEL', 'SIZE', 'NOTE'], (volume) => [
         String(volume.number),
         volume.fileSystem ?? '-',
-        volume.label,
+        [volume.name, volume.label].filter((word) => word !== undefined && word !== '').join(' '),
         formatBytes(volume.sizeBytes),
         volume.unreadable ?? volume.holds ?? '',
       ]);

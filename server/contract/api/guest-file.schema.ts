@@ -3,8 +3,10 @@ import { z } from 'zod';
 /** A volume of a version's disk: a partition, or the disk where it has none. */
 export const guestVolumeSchema = z
   .object({
-    /** Of its partition; 0 for a disk without partitions. */
+    /** Of its partition; 0 for a disk without partitions; from 1001 for logical volumes. */
     number: z.number().int(),
+    /** Of a logical volume of LVM: its group and name, parted by `/`. Absent for any other. */
+    name: z.string().exactOptional(),
     offsetBytes: z.number(),
     sizeBytes: z.number(),
     /** Two hex digits of MBR or the GUID of GPT; null for a disk without partitions. */

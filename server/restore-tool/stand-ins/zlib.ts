@@ -30,8 +30,8 @@ const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, index) => {
   return value;
 });
 
-export function crc32(data: Buffer): number {
-  let value = 0xffffffff;
+export function crc32(data: Buffer, before = 0): number {
+  let value = ~before >>> 0;
   for (const byte of data) value = (value >>> 8) ^ (CRC_TABLE[(value ^ byte) & 0xff] as number);
   return ~value >>> 0;
 }
