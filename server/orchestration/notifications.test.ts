@@ -6,6 +6,7 @@ import { createServer, type IncomingHttpHeaders, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { after, afterEach, beforeEach, describe, it } from 'node:test';
 import { jobOptionsSchema } from '../contract/api/job.schema.ts';
 import { recipientInputSchema } from '../contract/api/notification.schema.ts';
@@ -154,6 +155,14 @@ class Scene {
       await this.catalogue.parts.finish(part.id, { state, result: null, error, atMs: this.nowMs });
     }
     await this.catalogue.runs.finish(runId, { state, error, atMs: this.nowMs });
+  }
+}
+
+async function eventually(look: () => boolean, what: string): Promise<void> {
+  const deadlineMs = performance.now() + 60_000;
+  while (!look()) {
+    assert.ok(performance.now() < deadlineMs, `waited in vain for ${what}`);
+    await delay(10);
   }
 }
 
@@ -354,7 +363,7 @@ describe('notifications', { timeout: 120_000 }, () => {
   });
 });
 
-describe('webhooks', { timeout: 60_000 }, () => {
+describe('webhooks', { timeout: 180_000 }, () => {
   let scene: Scene;
   let server: Server;
   let seen: { url: string; headers: IncomingHttpHeaders; body: string }[];
@@ -460,6 +469,36 @@ describe('webhooks', { timeout: 60_000 }, () => {
     server.closeAllConnections();
     server.close();
     assert.equal((await scene.notifications.test(id)).results[0]?.error?.code, 'NOTIFICATION_UNREACHABLE');
+  });
+
+  it('hold up nobody else while their server hangs, and are not sent twice by it', async () => {
+    const held: (() => void)[] = [];
+    server.removeAllListeners('request');
+    server.on('request', (request, response) => {
+      request.resume();
+      seen.push({ url: request.url ?? '', headers: request.headers, body: '' });
+      held.push(() => response.end());
+    });
+    await add('json', '/hangs');
+    await scene.addNas({ results: ['failure'] });
+    const jobId = await scene.addJob(null);
+    await scene.run(jobId, 'failed');
+    const [first, second] = [scene.notifications.look(), scene.notifications.look()];
+    await eventually(() => held.length === 1 && scene.heard.length === 1, 'the first to hang and be heard');
+    await scene.run(jobId, 'failed');
+    const third = scene.notifications.look();
+    await eventually(() => scene.heard.length === 2, 'the NAS to hear of the second run');
+    assert.equal(held.length, 1, 'one delivery at a time on each way');
+
+    for (const release of held.splice(0)) release();
+    await Promise.all([first, second, third]);
+    const last = scene.notifications.look();
+    await eventually(() => held.length === 1, 'the second message');
+    for (const release of held) release();
+    await last;
+    assert.equal(new Set(seen.map(({ headers }) => headers['x-dozo-delivery'])).size, 2);
+    assert.equal(seen.length, 2);
+    assert.equal(scene.heard.length, 2);
   });
 
   it('keep address and key to themselves: sealed, never answered, and not given to another address', async () => {
