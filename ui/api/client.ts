@@ -3,6 +3,8 @@ import type {
   FolderView,
   GhettoImportInput,
   GhettoImportReport,
+  GuestFolderPage,
+  GuestVolumeView,
   ImportReport,
   JobHooksView,
   NewTrigger,
@@ -115,9 +117,9 @@ interface CallOptions {
   isRepeated?: boolean;
 }
 
-async function call<T>(method: string, path: string, body?: unknown, options: CallOptions = {}): Promise<T> {
+/** The answer of a success. */
+async function ask(method: string, path: string, body?: unknown, options: CallOptions = {}): Promise<Response> {
   let response: Response;
-  let text: string;
   try {
     response = await fetch(apiUrl(path), {
       method,
@@ -129,19 +131,44 @@ async function call<T>(method: string, path: string, body?: unknown, options: Ca
       },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     });
-    text = await response.text();
   } catch (error) {
-    throw new ApiError({ code: 'SERVER_UNREACHABLE', message: String(error), details: {} });
+    throw unreachable(error);
   }
-  if (response.ok) return (text === '' ? undefined : JSON.parse(text)) as T;
-  const failure = readFailure(text, response);
+  if (response.ok) return response;
+  const failure = readFailure(await readText(response), response);
   if (failure.code === 'LOGIN_REQUIRED') {
     if (options.isRepeated !== true && (await renewOnce())) {
-      return call<T>(method, path, body, { ...options, isRepeated: true });
+      return ask(method, path, body, { ...options, isRepeated: true });
     }
     onLoginRequired();
   }
   throw new ApiError(failure);
+}
+
+async function call<T>(method: string, path: string, body?: unknown, options: CallOptions = {}): Promise<T> {
+  const text = await readText(await ask(method, path, body, options));
+  return (text === '' ? undefined : JSON.parse(text)) as T;
+}
+
+/**
+ * Asks for a file and lets go of it at its first bytes: what a link to it would fail with in silence is thrown.
+ * @param url of `apiUrl`
+ */
+async function tryDownload(url: string): Promise<void> {
+  const response = await ask('GET', url.slice(apiUrl('').length));
+  await response.body?.cancel();
+}
+
+async function readText(response: Response): Promise<string> {
+  try {
+    return await response.text();
+  } catch (error) {
+    throw unreachable(error);
+  }
+}
+
+function unreachable(error: unknown): ApiError {
+  return new ApiError({ code: 'SERVER_UNREACHABLE', message: String(error), details: {} });
 }
 
 function readFailure(text: string, response: Response): ErrorBody {
@@ -299,6 +326,16 @@ export const api = {
   lockPoints: (pointIds: readonly string[], repositoryId: string, untilMs: number) =>
     call<PointsChanged>('POST', '/points/lock', { pointIds, repositoryId, untilMs }),
   diskUrl: (pointId: string, key: string) => apiUrl(`/points/${id(pointId)}/disks/${id(key)}/download`),
+  guestVolumes: (pointId: string, key: string) =>
+    call<{ volumes: GuestVolumeView[] }>('GET', `/points/${id(pointId)}/disks/${id(key)}/volumes`),
+  /** @param from entries to pass over */
+  guestFolder: (
+    { pointId, key, volume }: { pointId: string; key: string; volume: number },
+    page: { path: string; from: number; limit: number },
+  ) => call<GuestFolderPage>('GET', `/points/${id(pointId)}/disks/${id(key)}/volumes/${volume}/files${query(page)}`),
+  guestFileUrl: ({ pointId, key, volume }: { pointId: string; key: string; volume: number }, path: string) =>
+    apiUrl(`/points/${id(pointId)}/disks/${id(key)}/volumes/${volume}/file${query({ path })}`),
+  tryDownload,
   restore: (input: RestoreInput) => call<RunView>('POST', '/restores', input),
   exportDisk: (input: ExportInput) => call<RunView>('POST', '/exports', input),
 

@@ -37,6 +37,7 @@ import type { newTokenSchema, secondFactorSecretSchema } from '../../server/cont
 export type { ServerEvent } from '../../server/contract/api/event.schema.ts';
 export type { JobRow, MachineRow, Protection } from '../../server/contract/api/list.schema.ts';
 export type { History, Overview } from '../../server/contract/api/overview.schema.ts';
+export type { GuestFileView, GuestFolderPage, GuestVolumeView } from '../../server/contract/api/guest-file.schema.ts';
 export type { HostView } from '../../server/contract/api/host.schema.ts';
 export type { JobView } from '../../server/contract/api/job.schema.ts';
 export type { MachineView } from '../../server/contract/api/machine.schema.ts';

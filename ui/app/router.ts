@@ -23,6 +23,12 @@ export const router = createRouter({
         { path: 'activities/:id', name: 'run', component: () => import('../pages/RunPage.vue'), props: true },
         { path: 'storage', name: 'storage', component: () => import('../pages/StoragePage.vue') },
         { path: 'storage/:id', name: 'versions', component: () => import('../pages/VersionsPage.vue'), props: true },
+        {
+          path: 'versions/:id/files',
+          name: 'guest-files',
+          component: () => import('../pages/GuestFilesPage.vue'),
+          props: true,
+        },
         { path: 'settings', name: 'settings', component: () => import('../pages/SettingsPage.vue') },
         { path: ':rest(.*)*', redirect: { name: 'overview' } },
       ],

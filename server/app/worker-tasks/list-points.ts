@@ -30,6 +30,7 @@ function describePoint(listing: PointListing): PointFacts {
 
 function describeManifest(manifest: PointManifest): PointFacts {
   const identity = machineIdentitySchema.safeParse(field(manifest.machine, 'identity'));
+  const skipped = skippedDisks(manifest);
   const level = field(field(manifest.evidence, 'consistency'), 'level');
   return {
     id: manifest.pointId,
@@ -49,10 +50,18 @@ function describeManifest(manifest: PointManifest): PointFacts {
         label: typeof label === 'string' ? label : disk.key,
         sizeBytes: disk.sizeBytes,
         storedBytes: disk.stats.storedBytes,
+        ...(skipped.has(disk.key) ? { hasSkipped: true } : {}),
       };
     }),
     identity: identity.success ? identity.data : null,
   };
+}
+
+/** Keys of disks that have zeros where the guest's free space or swap was. */
+function skippedDisks({ evidence }: PointManifest): Set<unknown> {
+  const disks = field(evidence, 'disks');
+  if (!Array.isArray(disks)) return new Set();
+  return new Set(disks.filter((disk) => field(disk, 'skipped') !== undefined).map((disk) => field(disk, 'key')));
 }
 
 /** A version that cannot be read is shown with its damage, not left out. */

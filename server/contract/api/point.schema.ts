@@ -2,7 +2,14 @@ import { z } from 'zod';
 import { errorBodySchema, idSchema, pageQuerySchema, timeSchema } from './common.schema.ts';
 
 export const pointDiskSchema = z
-  .object({ key: z.string(), label: z.string(), sizeBytes: z.number(), storedBytes: z.number() })
+  .object({
+    key: z.string(),
+    label: z.string(),
+    sizeBytes: z.number(),
+    storedBytes: z.number(),
+    /** Somewhere it has zeros where the disk had free space or swap, by choice of the task. Absent: nowhere. */
+    hasSkipped: z.boolean().exactOptional(),
+  })
   .meta({ id: 'PointDisk' });
 
 /** A version of a machine in a repository. */

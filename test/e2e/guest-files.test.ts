@@ -1,0 +1,184 @@
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import type { Download } from 'playwright-core';
+import { GUEST_DISK_MEBIBYTES, MANY, STRANGE_NAMES, writeGuestDisk } from './guest-disk.ts';
+import { oneDisk, Scene, type Named } from './scene.ts';
+
+const MACHINE = 'guest';
+const REPORT = 'report 2026.bin';
+const report = randomBytes(300_001);
+
+let scene: Scene;
+let repositoryId: string;
+let pointId: string;
+
+before(async () => {
+  scene = await Scene.start({
+    machines: [oneDisk(MACHINE, { mebibytes: GUEST_DISK_MEBIBYTES, percent: 0, seed: 1, running: true })],
+  });
+  const { api, folder, lab } = scene;
+  await writeGuestDisk(lab, MACHINE, { folder, report });
+  ({ id: repositoryId } = await api.post<Named>('/repositories', { name: 'main', path: join(folder, 'repository') }));
+  await scene.addHost();
+  await scene.begin();
+});
+
+after(async () => {
+  await scene?.close();
+});
+
+/** What the browser gets when something is clicked or pressed. */
+async function downloaded(act: () => Promise<void>): Promise<Download> {
+  const [download] = await Promise.all([scene.page.waitForEvent('download'), act()]);
+  return download;
+}
+
+test('a task that leaves out free space and swap says so before, during and after', async () => {
+  const { page, api } = scene;
+  await scene.open('/tasks/new');
+  await page.getByRole('checkbox', { name: MACHINE, exact: true }).click();
+  for (let step = 0; step < 3; step += 1) await scene.next();
+  await page.getByText('deleted files cannot be recovered').waitFor();
+  await page.getByRole('switch', { name: 'Leave out free space', exact: true }).click();
+  await page.getByRole('switch', { name: 'Leave out swap and page files', exact: true }).click();
+  await scene.window.picture('task-skip');
+  for (let step = 0; step < 5; step += 1) await scene.next();
+  await page.locator('dd', { hasText: 'free space, swap and page files' }).waitFor();
+  await scene.button('Save and back up now').click();
+  assert.match(await scene.runEnded(), /Success/);
+
+  const { id } = await scene.shownRun();
+  const { parts } = await api.get<{ parts: { result: { pointId: string; stats: { skippedBytes?: number } } }[] }>(
+    `/runs/${id}`,
+  );
+  assert.ok((parts[0]?.result.stats.skippedBytes ?? 0) > 0, 'something was left out');
+  pointId = parts[0]?.result.pointId ?? '';
+  await page.getByText('Left out (free space and swap)').waitFor();
+  await page.getByText('comes back as zeros').waitFor();
+  await scene.window.picture('run-skip');
+  const [job] = await api.get<{ id: string; options: { skipFreeSpace?: boolean; skipSwap?: boolean } }[]>('/jobs');
+  assert.equal(job?.options.skipFreeSpace, true);
+  assert.equal(job.options.skipSwap, true);
+
+  await scene.open(`/tasks/${job.id}`);
+  await page.getByText('Options', { exact: true }).first().click();
+  const free = page.getByRole('switch', { name: 'Leave out free space', exact: true });
+  assert.equal(await free.isChecked(), true, 'the task is opened as it is');
+  await free.click();
+  await scene.button('Save').click();
+  await page.waitForURL(/#\/tasks$/);
+  const [changed] = await api.get<{ options: { skipFreeSpace?: boolean; skipSwap?: boolean } }[]>('/jobs');
+  assert.equal(changed?.options.skipFreeSpace, false);
+  assert.equal(changed.options.skipSwap, true);
+  assert.deepEqual(scene.window.complaints, []);
+});
+
+test('a file comes out of a version as it was, and what cannot be opened says why', async () => {
+  const { page } = scene;
+  await scene.open(`/storage/${repositoryId}`);
+  await page.getByText('without free space or swap').waitFor();
+  await scene.link('Files').click();
+  await page.getByText('Encrypted by the guest (BitLocker)').waitFor();
+  await page.getByText('Encrypted by the guest (LUKS)').waitFor();
+  await page.getByText('Swap area').waitFor();
+  await page.getByText('restore the version as a new virtual machine').waitFor();
+  await scene.window.picture('guest-volumes');
+  assert.deepEqual(await scene.window.barriers(), []);
+  await page.getByText('system', { exact: true }).click();
+  await scene.button('home').click();
+  await scene.button('anna').click();
+  await page.getByRole('link', { name: REPORT }).waitFor();
+  await scene.window.picture('guest-folder');
+  assert.deepEqual(await scene.window.barriers(), []);
+
+  const file = await downloaded(() => scene.page.getByRole('link', { name: REPORT }).click());
+  assert.equal(file.suggestedFilename(), REPORT);
+  assert.ok((await readFile(await file.path())).equals(report), 'byte for byte');
+  const empty = await downloaded(() => page.getByRole('link', { name: 'empty.txt' }).click());
+  assert.equal((await readFile(await empty.path())).length, 0);
+
+  assert.equal(await page.locator('#x').count(), 0, 'a name is text, not markup');
+  assert.notEqual(await page.title(), 'owned');
+  await page.getByText(STRANGE_NAMES[0] ?? '').waitFor();
+  await page.getByText('photo\ufffdgpj.exe').waitFor();
+  const strange = await downloaded(() => page.getByRole('link', { name: 'new\ufffdline' }).click());
+  assert.equal((await readFile(await strange.path())).toString(), 'strange');
+  await page.getByText('newest → report 2026.bin').waitFor();
+
+  // The address tells where one is.
+  await page.goBack();
+  await scene.button('anna').waitFor();
+  await page.goForward();
+  await page.reload();
+  await page.getByRole('link', { name: REPORT }).waitFor();
+  assert.deepEqual(scene.window.complaints, []);
+});
+
+test('folders are walked by keyboard, a large one is sorted and searched as a whole', async () => {
+  const { page } = scene;
+  const focused = (): Promise<string> => page.evaluate<string>('document.activeElement.innerText');
+  const isFocused = (name: string): Promise<unknown> =>
+    scene.until(`${name} has the focus`, async () => ((await focused()) === name ? true : null));
+  await scene.open(`/versions/${pointId}/files?volume=1&path=/`);
+  await scene.button('home').focus();
+  await page.keyboard.press('Home');
+  await isFocused('etc');
+  await page.keyboard.press('Enter');
+  await isFocused('hosts');
+  const hosts = await downloaded(() => page.keyboard.press('Enter'));
+  assert.equal((await readFile(await hosts.path())).toString(), '127.0.0.1 localhost\n');
+  await page.keyboard.press('Backspace');
+  await isFocused('etc');
+  await page.keyboard.press('End');
+  await isFocused('many');
+  await page.keyboard.press('Enter');
+  await page.getByText(`${MANY.toLocaleString('en-GB')} entries`).waitFor();
+  await isFocused('file 0');
+  await page.keyboard.press('End');
+  await isFocused(`file ${MANY - 1}`);
+  assert.ok((await page.locator('[data-at]').count()) < 200, 'only what is in sight is there');
+  await scene.button(/^Name/).click();
+  await page.keyboard.press('Tab');
+  await page.getByRole('columnheader', { name: 'Name' }).and(page.locator('[aria-sort=descending]')).waitFor();
+  await scene.fill('Find in this folder', 'FILE 77');
+  await page.getByText('11 entries').waitFor();
+  await scene.fill('Find in this folder', 'nowhere');
+  await page.getByText('Nothing found').waitFor();
+  assert.deepEqual(scene.window.complaints, []);
+});
+
+test('the restore wizard leads to single files; what has gone meanwhile is told, with what to do', async () => {
+  const { page, api } = scene;
+  await scene.open('/restore');
+  await page.getByLabel('Virtual machine', { exact: true }).click();
+  await page.getByRole('option', { name: MACHINE, exact: true }).click();
+  await scene.next();
+  await page.getByRole('radio', { name: 'Single files', exact: true }).click();
+  await scene.window.picture('restore-kind');
+  await scene.next();
+  await page.getByText('system', { exact: true }).click();
+  await scene.button('home').click();
+  await scene.button('anna').click();
+  const file = await downloaded(() => page.getByRole('link', { name: REPORT }).click());
+  assert.ok((await readFile(await file.path())).equals(report), 'byte for byte');
+  await scene.window.picture('restore-files');
+  assert.deepEqual(await scene.window.barriers(), []);
+
+  await scene.open(`/versions/${pointId}/files?volume=1&path=/not/there`);
+  await page.getByRole('alert').getByText('no such file or folder').waitFor();
+  await scene.open(`/versions/${pointId}/files?volume=2&path=/`);
+  await page.getByRole('alert').getByText('no file system').waitFor();
+  await scene.open(`/versions/${pointId}/files?volume=1&path=/etc`);
+  await page.getByText('hosts').waitFor();
+  await api.post('/points/delete', { pointIds: [pointId], repositoryId, trashDays: 0 });
+  const run = await api.post<Named>(`/repositories/${repositoryId}/maintenance`, {});
+  await scene.ended(run.id);
+  await page.getByRole('link', { name: 'hosts' }).click();
+  await page.getByRole('alert').getByText('was not downloaded').waitFor();
+  await scene.window.picture('guest-gone');
+  assert.match(await page.getByRole('alert').innerText(), /no such version/);
+  scene.window.complaints.length = 0;
+});
