@@ -1,7 +1,7 @@
 import { existsSync, globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { listComponents } from './components.ts';
-import type { PayloadFile } from './payload.ts';
+import type { PayloadFile } from './payload-file.ts';
 import { LIBRARIES, type Architecture } from './pins.ts';
 import { fetchDebianPackage, fetchNode, fetchValkeySource } from './sources.ts';
 

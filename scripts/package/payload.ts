@@ -6,16 +6,10 @@ import { writeSbom } from './bill-of-materials.ts';
 import { compileAddons, compileValkey } from './compile.ts';
 import { execute } from './execute.ts';
 import { writeLicences } from './licences.ts';
+import type { PayloadFile } from './payload-file.ts';
 import { LIBRARIES, type Architecture } from './pins.ts';
 import { CACHE, fetchDebianPackage, fetchNode } from './sources.ts';
 import type { TarEntry } from './tar.ts';
-
-/** A file of a package: where it lies below the package's folder, its mode and its bytes. */
-export interface PayloadFile {
-  path: string;
-  mode: number;
-  data: Buffer;
-}
 
 const OURS = 'scripts/package/payload';
 

@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { gzipSync } from 'node:zlib';
-import { sortByPath, toTarEntries, type PayloadFile } from './payload.ts';
+import type { PayloadFile } from './payload-file.ts';
+import { sortByPath, toTarEntries } from './payload.ts';
 import { installedBytes, type PackageInput } from './spk.ts';
 import { writeTar } from './tar.ts';
 

@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { gzipSync } from 'node:zlib';
-import { readFolder, sortByPath, toTarEntries, type PayloadFile } from './payload.ts';
+import type { PayloadFile } from './payload-file.ts';
+import { readFolder, sortByPath, toTarEntries } from './payload.ts';
 import type { Architecture } from './pins.ts';
 import { writeTar, type TarEntry } from './tar.ts';
 
