@@ -1,7 +1,9 @@
 /** One build for all suites: it takes longer than they do. */
 import { before } from 'node:test';
 import { buildPackages, type BuiltPackages } from './built-packages.ts';
+import { testQnapBackup } from './qnap-backup.ts';
 import { testQnap } from './qnap-suite.ts';
+import { testSynologyBackup } from './synology-backup.ts';
 import { testSynologyProblems } from './synology-problems.ts';
 import { testSynology } from './synology-suite.ts';
 
@@ -19,3 +21,5 @@ testSynologyProblems(built);
 testSynology(built);
 testQnap('dash', built);
 testQnap('busybox', built);
+testSynologyBackup(built);
+testQnapBackup(built);

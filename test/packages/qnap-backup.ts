@@ -1,0 +1,77 @@
+import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
+import { after, before, describe, it } from 'node:test';
+import { BackupScene } from './backup-scene.ts';
+import type { BuiltPackages } from './built-packages.ts';
+import { Desktop, headingOf, QTS_DESKTOP, QTS_WEB_SERVER } from './desktop.ts';
+import { LoopVolume } from './loop-volume.ts';
+import { readValues, type NasRoot, type NasSession } from './nas-root.ts';
+import { makeQnapRoot, ON_QNAP } from './qnap-root.ts';
+import { WindowApi } from './window-api.ts';
+
+const VOLUME = 'share/CACHEDEV1_DATA';
+const RUNNING = 'grep -l -e bin/[n]ode -e bin/[v]alkey -e bin/[s]ervice /proc/[0-9]*/cmdline 2>/dev/null';
+
+/** Work with an installed package for QTS through its window, on a volume as QTS makes them. */
+export function testQnapBackup(built: () => BuiltPackages): void {
+  describe('a backup by the package for QTS', () => {
+    let scene: BackupScene;
+    let root: NasRoot;
+    let session: NasSession;
+    let volume: LoopVolume;
+    let desktop: Desktop;
+    before(async () => {
+      scene = await BackupScene.open();
+      root = makeQnapRoot('busybox');
+      volume = new LoopVolume('ext4', root.path(VOLUME));
+      root.makeFolder(`${VOLUME}/Public`);
+      root.makeFolder(`${VOLUME}/VMs`);
+      root.write(`${VOLUME}/package.qpkg`, built().qpkg);
+      session = root.open(0);
+      await session.run(ON_QNAP);
+      desktop = new Desktop(session.pid);
+      await scene.link.plugInto(session.pid);
+      await install();
+      await desktop.serve(QTS_WEB_SERVER, { 'index.html': QTS_DESKTOP });
+    });
+    after(async () => {
+      desktop.close();
+      await session.cut();
+      await scene.close();
+      volume.close();
+      root.remove();
+    });
+
+    /** Of what is there already: an upgrade. */
+    async function install(): Promise<void> {
+      // The lab host is behind a cable that leads one way.
+      const script = `sh /${VOLUME}/package.qpkg; echo progress=$(cat /tmp/update_process)`;
+      const output = await session.run(script, { DOZO_ISCSI: 'off' });
+      assert.equal(readValues(output)['progress'], '3', output);
+    }
+
+    it('goes on through an upgrade, through removal and installation, and restores byte for byte', async () => {
+      const url = 'http://127.0.0.1:8080/';
+      await desktop.browse({ url, values: { NAS_SID: 'admin1', NAS_USER: 'alice' } }, async (page) => {
+        await page.goto(url);
+        await headingOf(page.frameLocator('iframe'));
+        const frame = await (await page.locator('iframe').elementHandle())?.contentFrame();
+        assert.ok(frame);
+        await scene.assertSurvives(new WindowApi(frame), {
+          repositoryPath: `/${VOLUME}/VMs/main`,
+          logPath: root.path(`${VOLUME}/.dozo_data/log/server.log`),
+          upgrade: install,
+          remove: async () => {
+            const output = await session.run(
+              `sh /${VOLUME}/.qpkg/Dozo/.uninstall.sh; echo removed=$?; sh /sbin/rmcfg Dozo -f /etc/config/qpkg.conf`,
+            );
+            assert.equal(readValues(output)['removed'], '0', output);
+            assert.equal(await session.run(RUNNING), '', 'a process is left');
+            assert.ok(existsSync(root.path(`${VOLUME}/.dozo_data/data/catalogue.sqlite`)));
+          },
+          install,
+        });
+      });
+    });
+  });
+}

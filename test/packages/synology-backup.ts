@@ -1,0 +1,150 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { after, before, describe, it } from 'node:test';
+import type { Page } from 'playwright-core';
+import { readSpk, type Spk } from './archives.ts';
+import { BackupScene } from './backup-scene.ts';
+import type { BuiltPackages } from './built-packages.ts';
+import { Desktop, DSM_DESKTOP, DSM_WEB_SERVER, headingOf } from './desktop.ts';
+import { LoopVolume } from './loop-volume.ts';
+import { NasRoot, type NasSession } from './nas-root.ts';
+import { PACKAGE_USER, PackageCenter, type ChainResult } from './package-center.ts';
+import { placeDsmPrograms } from './dsm-programs.ts';
+import { WindowApi, type RunView } from './window-api.ts';
+
+const RUNNING = 'grep -l -e bin/[n]ode -e bin/[v]alkey -e bin/[s]ervice /proc/[0-9]*/cmdline 2>/dev/null';
+
+/** Work with an installed package for DSM through its window. */
+export function testSynologyBackup(built: () => BuiltPackages): void {
+  let spk: Spk;
+  let scene: BackupScene;
+  let root: NasRoot;
+  let session: NasSession;
+  let desktop: Desktop;
+  let volumes: LoopVolume[] = [];
+
+  async function open(fileSystem: 'btrfs' | 'ext4', language: string): Promise<PackageCenter> {
+    spk = readSpk(built().spk);
+    scene = await BackupScene.open();
+    root = new NasRoot('busybox');
+    volumes = [new LoopVolume(fileSystem, root.path('volume1'))];
+    placeDsmPrograms(root);
+    session = root.open(PACKAGE_USER);
+    desktop = new Desktop(session.pid);
+    await scene.link.plugInto(session.pid);
+    return new PackageCenter(root, session, { language });
+  }
+
+  async function close(): Promise<void> {
+    desktop.close();
+    await session.cut();
+    await scene.close();
+    for (const volume of volumes) volume.close();
+    root.remove();
+  }
+
+  /** Opens the window on the desktop with the session of an administrator of the NAS. */
+  async function inWindow(visit: (api: WindowApi, page: Page) => Promise<void>): Promise<void> {
+    const url = 'https://127.0.0.1:5001/';
+    await desktop.browse({ url, values: { id: 'admin-session-1' } }, async (page) => {
+      await page.goto(url);
+      await headingOf(page.frameLocator('iframe'));
+      const frame = await (await page.locator('iframe').elementHandle())?.contentFrame();
+      assert.ok(frame);
+      await visit(new WindowApi(frame), page);
+    });
+  }
+
+  function assertGood(result: ChainResult): void {
+    assert.equal(result.failedAt, null, `${result.dialog}\n${result.output}`);
+  }
+
+  describe('a backup by the package for DSM, on Btrfs', () => {
+    let center: PackageCenter;
+    before(async () => {
+      center = await open('btrfs', 'ger');
+      assertGood(await center.install(spk, { answers: { dozo_password: 'correct horse battery' } }));
+      await desktop.serve(DSM_WEB_SERVER(root.path('volume1/@appstore/Dozo')), { 'index.html': DSM_DESKTOP });
+    });
+    after(close);
+
+    it('goes on through an upgrade, through removal and installation, and restores byte for byte', async () => {
+      await inWindow(async (api) => {
+        const { shares } = await api.get<{ shares: { path: string; fileSystem: string; hasReflink: boolean }[] }>(
+          '/nas',
+        );
+        assert.deepEqual(
+          shares.map(({ path, fileSystem, hasReflink }) => [path, fileSystem, hasReflink]),
+          [['/volume1/Dozo', 'btrfs', true]],
+        );
+        await scene.assertSurvives(api, {
+          repositoryPath: '/volume1/Dozo/main',
+          logPath: root.path(`${center.state}/log/server.log`),
+          upgrade: async () => assertGood(await center.upgrade(spk)),
+          remove: async () => {
+            assertGood(await center.uninstall());
+            assert.equal(await session.run(RUNNING), '', 'a process is left');
+            assert.ok(existsSync(root.path(`${center.state}/data/catalogue.sqlite`)));
+          },
+          install: async () => assertGood(await center.install(spk)),
+        });
+      });
+      assert.equal(await center.status(), 0);
+      assert.doesNotMatch(readFileSync(root.path(`${center.state}/log/server.log`), 'utf8'), /correct horse/);
+    });
+  });
+
+  describe('a backup by the package for DSM, on ext4', () => {
+    let center: PackageCenter;
+    before(async () => {
+      center = await open('ext4', 'jpn');
+      assertGood(await center.install(spk));
+      await desktop.serve(DSM_WEB_SERVER(root.path('volume1/@appstore/Dozo')), { 'index.html': DSM_DESKTOP });
+    });
+    after(close);
+
+    it('is advised on, restores byte for byte, and outlives what happens to its shared folder', async () => {
+      await inWindow(async (api) => {
+        const { shares } = await api.get<{ shares: { fileSystem: string; advice: { code: string }[] }[] }>('/nas');
+        assert.equal(shares[0]?.fileSystem, 'ext');
+        const codes = shares[0].advice.map(({ code }) => code);
+        assert.ok(codes.includes('FOLDER_NO_REFLINK') && codes.includes('FOLDER_NO_CHECKSUMS'), codes.join());
+        const { hostId, jobId, repositoryId } = await scene.configure(api, '/volume1/Dozo/main');
+        const backUp = async (): Promise<RunView> =>
+          api.ended(await api.post<{ id: string }>(`/jobs/${jobId}/run`, {}));
+        await scene.assertRestores(api, { pointId: scene.pointOf(await backUp()), hostId, name: 'from ext4' });
+
+        // Renamed by the user while the NAS was off.
+        await center.stop();
+        center.moveShare('volume1/Renamed');
+        assertGood(await center.boot());
+        await api.answers();
+        const missing = await backUp();
+        assert.equal(missing.state, 'failed');
+        assert.match(JSON.stringify(missing), /volume1\/Dozo\/main/);
+        const advice = await api.post<{ advice: { code: string }[] }>('/nas/folder', { path: '/volume1/Dozo/main' });
+        assert.deepEqual(
+          advice.advice.map(({ code }) => code),
+          ['FOLDER_MISSING'],
+        );
+        assert.ok(!existsSync(root.path('volume1/Dozo')), 'nothing is written where the folder was');
+        await api.patch(`/repositories/${repositoryId}`, { path: '/volume1/Renamed/main' });
+        scene.pointOf(await backUp());
+
+        // The rights of the package's user are gone, as after an installation that gave it another number.
+        execFileSync('chown', ['-R', '5:5', root.path('volume1/Renamed')]);
+        const refused = await backUp();
+        assert.equal(refused.state, 'failed');
+        assert.match(JSON.stringify(refused), /[Pp]ermission|may not|rights|cannot/);
+        execFileSync('chown', ['-R', `${PACKAGE_USER}:${PACKAGE_USER}`, root.path('volume1/Renamed')]);
+
+        root.makeFolder('volume2');
+        assertGood(await center.move('volume2'));
+        await api.answers();
+        scene.pointOf(await backUp());
+        await scene.assertClean(api, repositoryId);
+      });
+    });
+  });
+}
