@@ -5,35 +5,17 @@ import type { UnitIdentity } from './device-pages.ts';
 import { RangeLock } from './range-lock.ts';
 import { Reservations } from './reservations.ts';
 import { findCommand, isKnownOpcode } from './scsi-commands.ts';
+import type { CommandUnit, ScsiReply, ScsiRequest } from './scsi-request.ts';
 import { encodeSense, ReservationConflict, ScsiCheck, SENSE, STATUS, type SenseCode } from './sense.ts';
 
 /** Unit attentions kept for one nexus; the oldest say enough. */
 const ATTENTIONS_MAX = 8;
 
-export interface ScsiRequest {
-  /** 16 bytes, padded with zeros. */
-  cdb: Buffer;
-  /** Name of the nexus: the initiator's port. */
-  nexus: string;
-  dataOut: Buffer;
-  /** How much data the initiator said that it would send. */
-  announcedBytes: number;
-  /** Gives a buffer for data to be sent, once a command. */
-  takeBuffer?(lengthBytes: number): Buffer;
-}
-
-export interface ScsiReply {
-  status: number;
-  dataIn: Buffer | null;
-  sense: Buffer | null;
-}
-
 /** A disk as SCSI sees it (SAM-5, SPC-4, SBC-3): commands in, status, data and sense out. */
-export class LogicalUnit {
+export class LogicalUnit implements CommandUnit {
   readonly disk: BackingDisk;
   readonly identity: UnitIdentity;
   readonly reservations: Reservations;
-  /** Keeps COMPARE AND WRITE apart from other writes to the same blocks. */
   readonly locks = new RangeLock();
   readonly #attentions = new Map<string, SenseCode[]>();
   /** The disk's own errors, for whoever serves it. */
@@ -65,7 +47,6 @@ export class LogicalUnit {
     for (const nexus of this.#attentions.keys()) this.#attend(nexus, SENSE.deviceReset);
   }
 
-  /** Takes the oldest unit attention of a nexus. */
   takeAttention(nexus: string): SenseCode | undefined {
     return this.#attentions.get(nexus)?.shift();
   }

@@ -7,7 +7,7 @@ import {
   UNMAP_DESCRIPTORS_MAX,
   vitalProductData,
 } from './device-pages.ts';
-import type { LogicalUnit, ScsiRequest } from './logical-unit.ts';
+import type { CommandUnit, ScsiRequest } from './scsi-request.ts';
 import { encodeSense, ScsiCheck, SENSE } from './sense.ts';
 
 /** The commands of a disk, one row each: SPC-4 section 6, SBC-3 section 5. */
@@ -29,7 +29,7 @@ export interface ScsiCommand {
   dataOutRule?: 'exact' | 'partial';
   /** Memory that it takes besides what the initiator sends. */
   workBytes?(cdb: Buffer): number;
-  run(unit: LogicalUnit, request: ScsiRequest): Promise<Buffer | null>;
+  run(unit: CommandUnit, request: ScsiRequest): Promise<Buffer | null>;
 }
 
 const FUA = 0x08;
@@ -55,18 +55,18 @@ function range(cdb: Buffer): { lba: number; blocks: number } {
 }
 
 /** The range in bytes. @throws ScsiCheck when it is not within the disk, or longer than allowed */
-function checkedRange(unit: LogicalUnit, cdb: Buffer, blocksMax: number): { offsetBytes: number; lengthBytes: number } {
+function checkedRange(unit: CommandUnit, cdb: Buffer, blocksMax: number): { offsetBytes: number; lengthBytes: number } {
   const { lba, blocks } = range(cdb);
   assertWithin(unit, lba, blocks);
   if (blocks > blocksMax) throw new ScsiCheck(SENSE.invalidFieldInCdb);
   return { offsetBytes: lba * SECTOR_BYTES, lengthBytes: blocks * SECTOR_BYTES };
 }
 
-function assertWithin(unit: LogicalUnit, lba: number, blocks: number): void {
+function assertWithin(unit: CommandUnit, lba: number, blocks: number): void {
   if (lba > unit.blocks || blocks > unit.blocks - lba || lba === unit.blocks) throw new ScsiCheck(SENSE.lbaOutOfRange);
 }
 
-function assertWritable(unit: LogicalUnit): void {
+function assertWritable(unit: CommandUnit): void {
   if (!unit.disk.writable) throw new ScsiCheck(SENSE.writeProtected);
 }
 
@@ -83,7 +83,7 @@ function transferBytes(cdb: Buffer): number {
   return Math.min(range(cdb).blocks, TRANSFER_BLOCKS_MAX) * SECTOR_BYTES;
 }
 
-async function read(unit: LogicalUnit, { cdb, takeBuffer }: ScsiRequest): Promise<Buffer | null> {
+async function read(unit: CommandUnit, { cdb, takeBuffer }: ScsiRequest): Promise<Buffer | null> {
   assertNoProtection(cdb);
   const { offsetBytes, lengthBytes } = checkedRange(unit, cdb, TRANSFER_BLOCKS_MAX);
   if (lengthBytes === 0) return null;
@@ -98,7 +98,7 @@ function arrivedSectors(dataOut: Buffer, lengthBytes: number): Buffer {
   return dataOut.subarray(0, Math.min(lengthBytes, dataOut.length - (dataOut.length % SECTOR_BYTES)));
 }
 
-async function write(unit: LogicalUnit, { cdb, dataOut }: ScsiRequest): Promise<null> {
+async function write(unit: CommandUnit, { cdb, dataOut }: ScsiRequest): Promise<null> {
   assertNoProtection(cdb);
   const where = checkedRange(unit, cdb, TRANSFER_BLOCKS_MAX);
   assertWritable(unit);
@@ -109,7 +109,7 @@ async function write(unit: LogicalUnit, { cdb, dataOut }: ScsiRequest): Promise<
   return null;
 }
 
-async function writeAndVerify(unit: LogicalUnit, request: ScsiRequest): Promise<null> {
+async function writeAndVerify(unit: CommandUnit, request: ScsiRequest): Promise<null> {
   const { cdb, dataOut } = request;
   if (byteCheck(cdb) > 1) throw new ScsiCheck(SENSE.invalidFieldInCdb);
   // The bit that is FUA elsewhere is reserved here.
@@ -127,7 +127,7 @@ function byteCheck(cdb: Buffer): number {
   return (cdb.readUInt8(1) >> 1) & 3;
 }
 
-async function verify(unit: LogicalUnit, { cdb, dataOut }: ScsiRequest): Promise<null> {
+async function verify(unit: CommandUnit, { cdb, dataOut }: ScsiRequest): Promise<null> {
   assertNoProtection(cdb);
   const { offsetBytes, lengthBytes } = checkedRange(unit, cdb, TRANSFER_BLOCKS_MAX);
   const check = byteCheck(cdb);
@@ -143,7 +143,7 @@ async function verify(unit: LogicalUnit, { cdb, dataOut }: ScsiRequest): Promise
 }
 
 /** @throws ScsiCheck with the offset of the first difference */
-async function compare(unit: LogicalUnit, offsetBytes: number, expected: Buffer): Promise<void> {
+async function compare(unit: CommandUnit, offsetBytes: number, expected: Buffer): Promise<void> {
   const found = await unit.disk.read(offsetBytes, expected.length);
   if (found.equals(expected)) return;
   let at = 0;
@@ -151,7 +151,7 @@ async function compare(unit: LogicalUnit, offsetBytes: number, expected: Buffer)
   throw new ScsiCheck(SENSE.miscompare, at);
 }
 
-async function compareAndWrite(unit: LogicalUnit, { cdb, dataOut }: ScsiRequest): Promise<null> {
+async function compareAndWrite(unit: CommandUnit, { cdb, dataOut }: ScsiRequest): Promise<null> {
   assertNoProtection(cdb);
   const lba = Number(cdb.readBigUInt64BE(2));
   const blocks = cdb.readUInt8(13);
@@ -169,7 +169,7 @@ async function compareAndWrite(unit: LogicalUnit, { cdb, dataOut }: ScsiRequest)
   return null;
 }
 
-async function writeSame(unit: LogicalUnit, { cdb, dataOut }: ScsiRequest): Promise<null> {
+async function writeSame(unit: CommandUnit, { cdb, dataOut }: ScsiRequest): Promise<null> {
   assertNoProtection(cdb);
   const flags = cdb.readUInt8(1);
   const unmap = (flags & 0x08) !== 0;
@@ -195,7 +195,7 @@ async function writeSame(unit: LogicalUnit, { cdb, dataOut }: ScsiRequest): Prom
   return null;
 }
 
-async function unmap(unit: LogicalUnit, { cdb, dataOut }: ScsiRequest): Promise<null> {
+async function unmap(unit: CommandUnit, { cdb, dataOut }: ScsiRequest): Promise<null> {
   if ((cdb.readUInt8(1) & 0x01) !== 0) throw new ScsiCheck(SENSE.invalidFieldInCdb);
   const length = cdb.readUInt16BE(7);
   if (length === 0) {
@@ -219,14 +219,14 @@ async function unmap(unit: LogicalUnit, { cdb, dataOut }: ScsiRequest): Promise<
   return null;
 }
 
-async function synchronize(unit: LogicalUnit, { cdb }: ScsiRequest): Promise<null> {
+async function synchronize(unit: CommandUnit, { cdb }: ScsiRequest): Promise<null> {
   const { lba, blocks } = range(cdb);
   if (lba > unit.blocks || blocks > unit.blocks - lba) throw new ScsiCheck(SENSE.lbaOutOfRange);
   await unit.disk.flush();
   return null;
 }
 
-async function inquiry(unit: LogicalUnit, { cdb }: ScsiRequest): Promise<Buffer> {
+async function inquiry(unit: CommandUnit, { cdb }: ScsiRequest): Promise<Buffer> {
   const vital = (cdb.readUInt8(1) & 0x01) !== 0;
   const page = cdb.readUInt8(2);
   if (!vital && page !== 0) throw new ScsiCheck(SENSE.invalidFieldInCdb);
@@ -234,12 +234,12 @@ async function inquiry(unit: LogicalUnit, { cdb }: ScsiRequest): Promise<Buffer>
   return data.subarray(0, cdb.readUInt16BE(3));
 }
 
-async function requestSense(unit: LogicalUnit, { cdb, nexus }: ScsiRequest): Promise<Buffer> {
+async function requestSense(unit: CommandUnit, { cdb, nexus }: ScsiRequest): Promise<Buffer> {
   if ((cdb.readUInt8(1) & 0x01) !== 0) throw new ScsiCheck(SENSE.invalidFieldInCdb);
   return encodeSense(unit.takeAttention(nexus) ?? SENSE.none).subarray(0, cdb.readUInt8(4));
 }
 
-async function readCapacity10(unit: LogicalUnit, { cdb }: ScsiRequest): Promise<Buffer> {
+async function readCapacity10(unit: CommandUnit, { cdb }: ScsiRequest): Promise<Buffer> {
   if ((cdb.readUInt8(8) & 1) === 0 && cdb.readUInt32BE(2) !== 0) throw new ScsiCheck(SENSE.invalidFieldInCdb);
   const data = Buffer.alloc(8);
   data.writeUInt32BE(Math.min(unit.blocks - 1, 0xffffffff), 0);
@@ -247,7 +247,7 @@ async function readCapacity10(unit: LogicalUnit, { cdb }: ScsiRequest): Promise<
   return data;
 }
 
-async function readCapacity16(unit: LogicalUnit, { cdb }: ScsiRequest): Promise<Buffer> {
+async function readCapacity16(unit: CommandUnit, { cdb }: ScsiRequest): Promise<Buffer> {
   const data = Buffer.alloc(32);
   data.writeBigUInt64BE(BigInt(unit.blocks - 1), 0);
   data.writeUInt32BE(SECTOR_BYTES, 8);
@@ -256,7 +256,7 @@ async function readCapacity16(unit: LogicalUnit, { cdb }: ScsiRequest): Promise<
 }
 
 /** What reads as zeros counts as deallocated, which is what an unmapped block reads as. */
-async function getLbaStatus(unit: LogicalUnit, { cdb, takeBuffer }: ScsiRequest): Promise<Buffer> {
+async function getLbaStatus(unit: CommandUnit, { cdb, takeBuffer }: ScsiRequest): Promise<Buffer> {
   const lba = Number(cdb.readBigUInt64BE(2));
   assertWithin(unit, lba, 1);
   const { isZero, lengthBytes } = await scanZeros(unit, lba * SECTOR_BYTES, takeBuffer);
@@ -273,7 +273,7 @@ async function getLbaStatus(unit: LogicalUnit, { cdb, takeBuffer }: ScsiRequest)
  * every read of an area that they do not know, and mostly want little of the answer.
  */
 async function scanZeros(
-  unit: LogicalUnit,
+  unit: CommandUnit,
   startBytes: number,
   takeBuffer: ScsiRequest['takeBuffer'],
 ): Promise<{ isZero: boolean; lengthBytes: number }> {
@@ -293,17 +293,17 @@ async function scanZeros(
   return { isZero: isZero ?? true, lengthBytes: totalBytes };
 }
 
-async function reserveIn(unit: LogicalUnit, { cdb }: ScsiRequest): Promise<Buffer> {
+async function reserveIn(unit: CommandUnit, { cdb }: ScsiRequest): Promise<Buffer> {
   return unit.reservations.report(cdb.readUInt8(1) & 0x1f).subarray(0, cdb.readUInt16BE(7));
 }
 
-async function reserveOut(unit: LogicalUnit, { cdb, nexus, dataOut }: ScsiRequest): Promise<null> {
+async function reserveOut(unit: CommandUnit, { cdb, nexus, dataOut }: ScsiRequest): Promise<null> {
   const parameters = dataOut.subarray(0, cdb.readUInt32BE(5));
   unit.reservations.change(nexus, cdb.readUInt8(1) & 0x1f, cdb.readUInt8(2), parameters);
   return null;
 }
 
-async function reportOpcodes(_unit: LogicalUnit, { cdb }: ScsiRequest): Promise<Buffer> {
+async function reportOpcodes(_unit: CommandUnit, { cdb }: ScsiRequest): Promise<Buffer> {
   const timeouts = (cdb.readUInt8(2) & 0x80) !== 0;
   const options = cdb.readUInt8(2) & 0x07;
   const allocated = cdb.readUInt32BE(6);
@@ -512,7 +512,7 @@ const COMMANDS: readonly ScsiCommand[] = [
 ];
 
 /** START STOP UNIT: the disk is always ready; stopping it is taken as a wish to have everything stored. */
-async function startStop(unit: LogicalUnit, { cdb }: ScsiRequest): Promise<null> {
+async function startStop(unit: CommandUnit, { cdb }: ScsiRequest): Promise<null> {
   const powerCondition = cdb.readUInt8(4) >> 4;
   const ejects = (cdb.readUInt8(4) & 0x02) !== 0;
   if (ejects) throw new ScsiCheck(SENSE.invalidFieldInCdb);

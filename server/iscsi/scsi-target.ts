@@ -1,7 +1,7 @@
 import type { LogicalUnit } from './logical-unit.ts';
-import { type ScsiReply, type ScsiRequest } from './logical-unit.ts';
 import { standardInquiry } from './device-pages.ts';
 import type { TargetAccess } from './login.ts';
+import type { ScsiReply, ScsiRequest } from './scsi-request.ts';
 import { encodeSense, SENSE, STATUS } from './sense.ts';
 
 export interface SessionEnd {

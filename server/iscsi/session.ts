@@ -1,9 +1,10 @@
 import { MIB } from '../runtime/index.ts';
 import { BufferPool } from './buffer-pool.ts';
 import { ByteBudget } from './byte-budget.ts';
-import type { LogicalUnit, ScsiReply } from './logical-unit.ts';
+import type { LogicalUnit } from './logical-unit.ts';
 import type { LoginResult } from './login.ts';
 import { NO_TAG, OPCODE, ProtocolError, REJECT, type Pdu } from './pdu.ts';
+import type { ScsiReply } from './scsi-request.ts';
 import { executeScsi, unitAt, type ScsiTarget } from './scsi-target.ts';
 import { STATUS } from './sense.ts';
 import { encodeTextKeys, parseTextKeys } from './text-keys.ts';
