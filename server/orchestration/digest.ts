@@ -31,7 +31,7 @@ export async function compileDigest(
       runs: own.length,
       failures: count(own, ['failed', 'incomplete']),
       lastState: last?.state ?? null,
-      lastSuccessAtMs: (await findLastSuccess(tables, job.id))?.finishedAtMs ?? null,
+      lastSuccessAtMs: (await findLastSuccess(tables, job))?.finishedAtMs ?? null,
       nextRunAtMs: job.nextRunAtMs,
       lastError: last?.error ?? null,
     });

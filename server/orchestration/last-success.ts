@@ -1,8 +1,21 @@
-import type { RunRecord, Tables } from '../database/index.ts';
+import type { JobRecord, RunRecord, Tables } from '../database/index.ts';
 
-/** Newest run of a job that left good versions. */
-export async function findLastSuccess(tables: Tables, jobId: string): Promise<RunRecord | null> {
-  const [success] = await tables.runs.list({ jobId, kind: 'backup', state: 'success', limit: 1 });
-  const [warning] = await tables.runs.list({ jobId, kind: 'backup', state: 'warning', limit: 1 });
-  return (success?.number ?? 0) > (warning?.number ?? 0) ? (success ?? null) : (warning ?? null);
+/** Runs by hand of some machines only that are looked past. */
+const RUNS_LOOKED_AT = 50;
+
+/** Newest run of a job that left good versions. One that somebody started of some machines only is none of the job. */
+export async function findLastSuccess(
+  tables: Tables,
+  job: Pick<JobRecord, 'id' | 'machineIds'>,
+): Promise<RunRecord | null> {
+  const good: RunRecord[] = [];
+  for (const state of ['success', 'warning'] as const) {
+    good.push(...(await tables.runs.list({ jobId: job.id, kind: 'backup', state, limit: RUNS_LOOKED_AT })));
+  }
+  for (const run of good.sort((a, b) => b.number - a.number)) {
+    const isWhole =
+      run.startedBy !== 'request' || (await tables.parts.listByRun(run.id)).length >= job.machineIds.length;
+    if (isWhole) return run;
+  }
+  return null;
 }

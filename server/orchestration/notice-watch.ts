@@ -88,8 +88,8 @@ export class NoticeWatch {
       if (!(await tables.runs.markNoticed(run.id)) || notice === null) return;
       await put(tables, { key: `run ${run.id}`, notice, jobId: run.jobId, results: notice.results, nowMs });
       if (run.jobId === null) return;
-      if (notice.results.includes('failure')) await tables.outbox.saveMark(`failure ${run.jobId}`, nowMs);
-      else await tables.outbox.removeMark(`failure ${run.jobId}`);
+      if (notice.results.includes('failure')) await tables.outbox.saveMark(failureKey(run.jobId), nowMs);
+      else if (notice.results.includes('recovered')) await tables.outbox.removeMark(failureKey(run.jobId));
     });
   }
 
@@ -97,7 +97,7 @@ export class NoticeWatch {
   async #composeRun(run: RunRecord, parts: readonly RunPartRecord[]): Promise<RunNotice | null> {
     const { catalogue } = this.#context;
     const before = await this.#loadBefore(run);
-    const results = judgeRun(run, before);
+    const results = judgeRun(run, await this.#hasRecovered(run));
     if (results.length === 0 || run.finishedAtMs === null) return null;
     const retryAtMs = results.includes('failure') ? await this.#findRetry(run, parts) : null;
     if (results.includes('failure') && (await this.#isKnownFailure(run, before, retryAtMs))) return null;
@@ -139,6 +139,23 @@ export class NoticeWatch {
     };
   }
 
+  /**
+   * Whether a job that had failed is well again: not by a run of some of its machines, as long as others are as they
+   * were.
+   */
+  async #hasRecovered({ kind, jobId, state }: RunRecord): Promise<boolean> {
+    const { catalogue } = this.#context;
+    if (kind !== 'backup' || jobId === null || (state !== 'success' && state !== 'warning')) return false;
+    if ((await catalogue.outbox.loadMark(failureKey(jobId))) === null) return false;
+    const job = await catalogue.jobs.load(jobId);
+    for (const machineId of job?.machineIds ?? []) {
+      const parts = await catalogue.parts.listOfMachine({ jobId, machineId, limit: 20 });
+      const last = parts.find((part) => !['waiting', 'running', 'cancelled'].includes(part.state));
+      if (last !== undefined && isFailed(last)) return false;
+    }
+    return true;
+  }
+
   /** The run of the job before this one that says something of its health. */
   async #loadBefore(run: RunRecord): Promise<RunRecord | null> {
     if (run.kind !== 'backup' || run.jobId === null) return null;
@@ -167,7 +184,7 @@ export class NoticeWatch {
     if (run.startedBy === 'request' || run.jobId === null) return false;
     if (run.attempt > 0) return retryMs !== null;
     if (before === null || !isFailed(before) || before.error?.code !== run.error?.code) return false;
-    const toldAtMs = await this.#context.catalogue.outbox.loadMark(`failure ${run.jobId}`);
+    const toldAtMs = await this.#context.catalogue.outbox.loadMark(failureKey(run.jobId));
     const agoMs = this.#context.clock.nowMs() - (toldAtMs ?? 0);
     return toldAtMs !== null && agoMs >= 0 && agoMs < SAME_FAILURE_MS;
   }
@@ -207,7 +224,7 @@ export class NoticeWatch {
       await outbox.saveMark(sinceKey, nowMs);
       return;
     }
-    const success = await findLastSuccess(catalogue, job.id);
+    const success = await findLastSuccess(catalogue, job);
     const [dueMs] = nextStarts(schedule, Math.max(success?.finishedAtMs ?? 0, sinceMs), 1);
     const toldKey = `overdue ${job.id}`;
     const toldMs = await outbox.loadMark(toldKey);
@@ -285,8 +302,8 @@ export class NoticeWatch {
 }
 
 /** What an end of a run is worth telling as; nothing where a person ended it. */
-function judgeRun(run: RunRecord, before: RunRecord | null): NoticeResult[] {
-  const recovered: NoticeResult[] = before !== null && isFailed(before) ? ['recovered'] : [];
+function judgeRun(run: RunRecord, hasRecovered: boolean): NoticeResult[] {
+  const recovered: NoticeResult[] = hasRecovered ? ['recovered'] : [];
   switch (run.state) {
     case 'success':
       return ['success', ...recovered];
@@ -301,6 +318,11 @@ function judgeRun(run: RunRecord, before: RunRecord | null): NoticeResult[] {
     case 'running':
       return [];
   }
+}
+
+/** Of the mark that is there from a failure that was told until the job is well again: when it was told last. */
+function failureKey(jobId: string): string {
+  return `failure ${jobId}`;
 }
 
 function isFailed({ state }: Pick<RunRecord, 'state'>): boolean {

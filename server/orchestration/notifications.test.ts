@@ -20,6 +20,7 @@ import type { OrchestrationContext } from './context.ts';
 import { EventHub } from './event-hub.ts';
 import { sealHostSecret } from './host-addresses.ts';
 import { Notifications } from './notifications.ts';
+import { worstState } from './run-end.ts';
 import { RunStarter } from './run-starter.ts';
 import { Scheduler } from './scheduler.ts';
 import { ScheduleService } from './schedules.ts';
@@ -42,6 +43,8 @@ class Scene {
   readonly heard: string[] = [];
   takes: boolean = true;
   ending: (run: RunRecord) => RunState | null = () => 'success';
+  /** Where machines of a run end unlike each other. */
+  endingOf: ((machineId: string | null) => RunState) | null = null;
   notifications: Notifications;
   readonly #scheduler: Scheduler;
 
@@ -122,9 +125,23 @@ class Scene {
     return (await this.notifications.settings.addRecipient(input)).id;
   }
 
-  async run(jobId: string, state: RunState): Promise<string> {
+  /** One more machine in a job. */
+  async addMachine(jobId: string, name: string): Promise<string> {
+    const id = randomHex(8);
+    const identity = { name, instanceUuid: null, biosUuid: null, path: `[ds] ${name}`, diskUuids: [] };
+    const job = await this.catalogue.jobs.load(jobId);
+    assert.ok(job !== null);
+    await this.catalogue.machines.save({
+      ...{ id, hostId: HOST_ID, name, identity, summary: null, present: true, seenAtMs: 0 },
+    });
+    const machineIds = [...job.machineIds, id];
+    await this.catalogue.transaction((tables) => tables.jobs.change({ ...job, machineIds }));
+    return id;
+  }
+
+  async run(jobId: string, state: RunState, machineIds?: string[]): Promise<string> {
     this.ending = () => state;
-    const runId = await new RunStarter(this.context).startJob(jobId, {});
+    const runId = await new RunStarter(this.context).startJob(jobId, machineIds === undefined ? {} : { machineIds });
     await this.end(runId);
     return runId;
   }
@@ -150,11 +167,15 @@ class Scene {
     const run = await this.catalogue.runs.load(runId);
     const state = run === null ? null : this.ending(run);
     if (state === null) return;
-    const error = state === 'failed' ? BROKEN : null;
+    const errorOf = (end: RunState): ErrorBody | null => (end === 'failed' ? BROKEN : null);
+    const states: RunState[] = [];
     for (const part of await this.catalogue.parts.listByRun(runId)) {
-      await this.catalogue.parts.finish(part.id, { state, result: null, error, atMs: this.nowMs });
+      const own = this.endingOf?.(part.machineId) ?? state;
+      states.push(own);
+      await this.catalogue.parts.finish(part.id, { state: own, result: null, error: errorOf(own), atMs: this.nowMs });
     }
-    await this.catalogue.runs.finish(runId, { state, error, atMs: this.nowMs });
+    const worst = worstState(states);
+    await this.catalogue.runs.finish(runId, { state: worst, error: errorOf(worst), atMs: this.nowMs });
   }
 }
 
@@ -212,6 +233,29 @@ describe('notifications', { timeout: 120_000 }, () => {
 
     scene.ending = () => 'success';
     await scene.passUntil('2026-11-21T23:00Z');
+    assert.deepEqual(scene.news(), ['info: Backup “nightly” works again: The last run before this one had failed.']);
+  });
+
+  it('say that it works again when all of it does, not when somebody runs the part that always did', async () => {
+    await scene.addNas({ results: ['failure', 'recovered', 'missed'] });
+    await scene.notifications.settings.change({ overdueDays: 3 });
+    const jobId = await scene.addJob(DAILY);
+    const second = await scene.addMachine(jobId, 'mail');
+    scene.endingOf = (machineId) => (machineId === second ? 'failed' : 'success');
+    await scene.passUntil('2026-11-20T23:00Z');
+    assert.deepEqual(scene.news(), ['error: Backup “nightly” failed: No answer.']);
+
+    for (let day = 21; day < 25; day += 1) {
+      await scene.run(jobId, 'success', [MACHINE_ID]);
+      await scene.passUntil(`2026-11-${day}T23:00Z`);
+    }
+    const told = scene.news();
+    assert.equal(told.filter((line) => line.includes('works again')).length, 0, told.join('\n'));
+    assert.equal(told.filter((line) => line.includes('No successful backup “nightly” for 3 days')).length, 1);
+
+    scene.endingOf = () => 'success';
+    await scene.run(jobId, 'success', [second]);
+    await scene.passUntil('2026-11-26T23:00Z');
     assert.deepEqual(scene.news(), ['info: Backup “nightly” works again: The last run before this one had failed.']);
   });
 
