@@ -2,8 +2,15 @@ import { isAppError } from '../errors/index.ts';
 import type { DecodePart } from './codec-message.ts';
 import type { CodecPool } from './codec-pool.ts';
 import { packName } from './layout.ts';
-import { chunkDamaged, chunkMissing, type ChunkPlace } from './pack-catalog.ts';
-import type { StoredDisk } from './point-disk.ts';
+import { chunkDamaged, chunkMissing, type ChunkPlace, type PackCatalog } from './pack-catalog.ts';
+
+/** A disk, as far as streaming its chunks concerns it. */
+interface ChunkedDisk {
+  readonly catalog: PackCatalog;
+  readonly chunkSizeBytes: number;
+  /** @throws REPOSITORY_CHUNK_DAMAGED where a chunk cannot have so many bytes */
+  assertLength(chunk: number, id: Buffer, lengthBytes: number): void;
+}
 
 export interface WantedChunk {
   chunk: number;
@@ -33,7 +40,7 @@ interface Filled {
 
 /** Contents of the wanted chunks, in the order of their places in the packs. */
 export async function* streamChunks(
-  disk: StoredDisk,
+  disk: ChunkedDisk,
   wanted: readonly WantedChunk[],
   pool: CodecPool,
   signal: AbortSignal | undefined,
@@ -63,7 +70,7 @@ export async function* streamChunks(
   }
 }
 
-async function planRanges(disk: StoredDisk, wanted: readonly WantedChunk[]): Promise<RangePlan[]> {
+async function planRanges(disk: ChunkedDisk, wanted: readonly WantedChunk[]): Promise<RangePlan[]> {
   const { catalog } = disk;
   const byId = new Map<string, { id: Buffer; chunks: number[] }>();
   for (const { chunk, id } of wanted) {
@@ -104,7 +111,7 @@ async function planRanges(disk: StoredDisk, wanted: readonly WantedChunk[]): Pro
   return plans;
 }
 
-async function readRange(disk: StoredDisk, plan: RangePlan, pool: CodecPool): Promise<Filled[]> {
+async function readRange(disk: ChunkedDisk, plan: RangePlan, pool: CodecPool): Promise<Filled[]> {
   const { catalog } = disk;
   const name = packName(catalog.pack(plan.pack).packId);
   let contents: (Buffer | string)[];
@@ -136,7 +143,7 @@ async function readRange(disk: StoredDisk, plan: RangePlan, pool: CodecPool): Pr
   return filled;
 }
 
-async function otherCopy(disk: StoredDisk, id: Buffer, name: string, why: string): Promise<Buffer> {
+async function otherCopy(disk: ChunkedDisk, id: Buffer, name: string, why: string): Promise<Buffer> {
   try {
     return await disk.catalog.readChunk(id);
   } catch (error) {
