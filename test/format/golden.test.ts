@@ -4,7 +4,9 @@ import { cp, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { describe, it } from 'node:test';
-import { openRepository } from '../../server/repository/index.ts';
+import { mnemonicToEntropy } from '@scure/bip39';
+import { wordlist } from '@scure/bip39/wordlists/english.js';
+import { openKeyring, openRepository } from '../../server/repository/index.ts';
 import { systemClock, type Clock } from '../../server/runtime/index.ts';
 import { openLocalStorage } from '../../server/storage/index.ts';
 import { GOLDEN_PASSPHRASE } from './make-golden.ts';
@@ -90,6 +92,32 @@ for (const kind of ['plain', 'encrypted'] as const) {
     });
   });
 }
+
+describe('a recovery key on paper', () => {
+  it('opens the golden repository for a reader that knows the document and the words of BIP 39', async () => {
+    const copy = await mkdtemp(path.join(tmpdir(), 'dozo-golden-'));
+    try {
+      await cp(path.join(GOLDEN, 'encrypted'), copy, { recursive: true });
+      const storage = await openLocalStorage({ folder: copy });
+      const keyring = await openKeyring({ storage, secret: { passphrase: GOLDEN_PASSPHRASE } });
+      const { recoveryKey } = await keyring.addRecoveryKey('safe');
+      const secret = Buffer.from(mnemonicToEntropy(recoveryKey, wordlist));
+      const byPassphrase = new FormatReader(copy, GOLDEN_PASSPHRASE);
+      const byPaper = new FormatReader(copy, secret);
+
+      assert.ok(byPaper.points.length > 0);
+      for (const [index, point] of byPaper.points.entries()) {
+        const other = byPassphrase.points[index];
+        assert.ok(other !== undefined);
+        assert.equal(sha256(byPaper.disk(point, 'scsi0:0')), sha256(byPassphrase.disk(other, 'scsi0:0')));
+      }
+      secret[0] = (secret[0] as number) ^ 1;
+      assert.throws(() => new FormatReader(copy, secret), /opens no slot/);
+    } finally {
+      await rm(copy, { recursive: true });
+    }
+  });
+});
 
 /** Long after the goldens were made, whatever the clock of this machine says. */
 const CLOCK: Clock = { ...systemClock, nowMs: () => Date.parse('2030-01-01T00:00Z') };

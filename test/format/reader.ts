@@ -45,10 +45,11 @@ export class FormatReader {
   readonly fates = new Map<string, { trashed: boolean; purged: boolean; lockedUntilMs: number | null }>();
   readonly #chunks = new Map<string, Place[]>();
 
-  constructor(folder: string, passphrase?: string) {
+  /** @param secret a passphrase, or the 32 bytes of a recovery key */
+  constructor(folder: string, secret: string | Buffer = '') {
     this.#folder = folder;
     this.header = JSON.parse(this.#sealed('repository.dozo', 'DOZOHEAD', null).toString()) as Header;
-    this.#master = this.header.encryption === null ? null : this.#unlock(passphrase ?? '');
+    this.#master = this.header.encryption === null ? null : this.#unlock(secret);
     for (const pack of this.#files('packs', /^packs\/(..)\/\1[0-9a-f]{30}\.pack$/)) this.#loadPack(pack);
     this.#loadMarks();
     for (const name of this.#files('points', /\.point$/)) {
@@ -203,16 +204,19 @@ export class FormatReader {
   }
 
   /** Section 11, "Key slots". */
-  #unlock(passphrase: string): Buffer {
+  #unlock(secret: string | Buffer): Buffer {
     const repositoryId = Buffer.from(this.header.repositoryId, 'hex');
     for (const name of this.#files('keys', /\.key$/)) {
       const slot = JSON.parse(this.#sealed(name, 'DOZOKEYS', null).toString()) as {
         kdf: { name: string; n: number; r: number; p: number; salt: string };
         wrapped: string;
       };
-      if (slot.kdf.name !== 'scrypt') continue;
+      if ((slot.kdf.name === 'scrypt') !== (typeof secret === 'string')) continue;
       const { n: N, r, p, salt } = slot.kdf;
-      const key = scryptSync(passphrase.normalize('NFC'), Buffer.from(salt, 'hex'), 32, { N, r, p, maxmem: 256 * N * r });
+      const key =
+        typeof secret === 'string'
+          ? scryptSync(secret.normalize('NFC'), Buffer.from(salt, 'hex'), 32, { N, r, p, maxmem: 256 * N * r })
+          : secret;
       const wrapped = Buffer.from(slot.wrapped, 'hex');
       try {
         const aad = Buffer.concat([Buffer.from('dozo key 1'), repositoryId]);
@@ -222,7 +226,7 @@ export class FormatReader {
         continue;
       }
     }
-    throw new Error('the passphrase opens no slot');
+    throw new Error('the secret opens no slot');
   }
 
   #files(folder: string, name: RegExp): string[] {
