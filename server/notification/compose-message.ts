@@ -13,7 +13,8 @@ import type {
 } from './notice.ts';
 import { plain } from './plain.ts';
 import { describeError, describeLine } from './sentences.ts';
-import { textsOf, type Texts } from './texts/texts.ts';
+import { textsOf } from './texts/texts-of.ts';
+import type { Texts } from './texts/texts.ts';
 
 /** For whom a message is made. */
 export interface Reader {

@@ -6,7 +6,8 @@ import { Formats } from './formats.ts';
 import { html, Html } from './html.ts';
 import { plain } from './plain.ts';
 import { describeError } from './sentences.ts';
-import { textsOf, type Texts } from './texts/texts.ts';
+import { textsOf } from './texts/texts-of.ts';
+import type { Texts } from './texts/texts.ts';
 
 interface Words {
   texts: Texts;

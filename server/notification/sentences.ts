@@ -6,7 +6,7 @@ import de from '../../ui/i18n/codes.de.json' with { type: 'json' };
 import ja from '../../ui/i18n/codes.ja.json' with { type: 'json' };
 import type { Formats } from './formats.ts';
 import { plain } from './plain.ts';
-import { textsOf } from './texts/texts.ts';
+import { textsOf } from './texts/texts-of.ts';
 
 /** Sentences by code, as the window shows them; English is what errors and log lines say themselves. */
 const SENTENCES: Record<Exclude<Language, 'en'>, Record<string, string>> = { de, ja };

@@ -1,8 +1,3 @@
-import type { Language } from '../../contract/api/notification.schema.ts';
-import { de } from './de.ts';
-import { en } from './en.ts';
-import { ja } from './ja.ts';
-
 /** Sentences of messages and reports; the type makes every language complete. */
 export interface Texts {
   storage(name: string): string;
@@ -101,10 +96,4 @@ export interface Texts {
     string
   >;
   reportSummary(counts: { protected: number; unprotected: number; runs: number; failed: number }): string;
-}
-
-const TEXTS: Record<Language, Texts> = { en, de, ja };
-
-export function textsOf(language: Language): Texts {
-  return TEXTS[language];
 }
