@@ -3,6 +3,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { firstDifference } from '../../scripts/demo-run/compare.ts';
+import { writeGuestDisk } from './guest-disk.ts';
 import { isolated, LAB_PASSWORD, oneDisk, Scene } from './scene.ts';
 
 const MACHINE = 'web server';
@@ -19,6 +20,7 @@ before(async () => {
       oneDisk('mail', { mebibytes: 16, percent: 10, seed: 2 }),
     ],
   });
+  await writeGuestDisk(scene.lab, MACHINE, { folder: scene.folder, report: Buffer.alloc(300_000, 1) });
 });
 
 after(async () => {
@@ -149,6 +151,8 @@ test('every screen in three languages, two themes and four widths: whole, quiet,
   const [job] = await scene.api.get<{ id: string }[]>('/jobs');
   const [repository] = await scene.api.get<{ id: string }[]>('/repositories');
   const { runs } = await scene.api.get<{ runs: { id: string }[] }>('/runs?kind=backup');
+  const { points } = await scene.api.get<{ points: { id: string }[] }>('/points');
+  const files = `/versions/${points[0]?.id ?? ''}/files`;
   const screens: Record<string, string> = {
     overview: '/',
     machines: '/machines',
@@ -160,6 +164,8 @@ test('every screen in three languages, two themes and four widths: whole, quiet,
     'run-detail': `/activities/${runs[0]?.id ?? ''}`,
     storage: '/storage',
     versions: `/storage/${repository?.id ?? ''}`,
+    'guest-volumes': files,
+    'guest-folder': `${files}?volume=1&path=/home/anna`,
     settings: '/settings',
     notifications: '/settings?tab=notifications',
     limits: '/settings?tab=limits',

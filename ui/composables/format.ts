@@ -109,5 +109,10 @@ export function formatDuration(seconds: number): string {
             [whole % 60, 'second'],
           ]
         : [[whole, 'second']];
-  return parts.map(([value, unit]) => numbers({ style: 'unit', unit, unitDisplay: 'short' }).format(value)).join(' ');
+  // A number is not torn from its unit.
+  return parts
+    .map(([value, unit]) =>
+      numbers({ style: 'unit', unit, unitDisplay: 'short' }).format(value).replaceAll(' ', '\u00a0'),
+    )
+    .join(' ');
 }
