@@ -32,11 +32,16 @@ function describeDisk({ key, sizeBytes, volumes, trouble }: GuestDisk<GuestVolum
   const lines = [`${clean(key)}  ${formatBytes(sizeBytes)}`];
   if (trouble !== null) lines.push(`    DAMAGED: ${clean(trouble.message)}`);
   for (const { number, name, fileSystem, label, sizeBytes: volumeBytes, unreadable, holds } of volumes) {
-    const what = fileSystem ?? unreadable ?? (holds === undefined ? 'nothing that is read' : `${holds}, not read`);
+    const what = fileSystem ?? unreadable ?? describeOther(holds);
     const named = [...(name === undefined ? [] : [name]), ...(label === '' ? [] : [`"${label}"`])].map(clean);
     lines.push(`    ${[`volume ${number}`, formatBytes(volumeBytes), clean(what), ...named].join('  ')}`);
   }
   return `${lines.join('\n')}\n`;
+}
+
+function describeOther(holds: GuestVolumeView['holds']): string {
+  if (holds === undefined) return 'nothing that is read';
+  return holds === 'lvm' ? 'lvm, its volumes follow' : `${holds}, not read`;
 }
 
 async function listFolder(call: Call, path: string): Promise<number> {

@@ -8,6 +8,7 @@ import { MIB } from '../../server/runtime/index.ts';
 import { openLocalStorage } from '../../server/storage/index.ts';
 import { CHUNK, request, sparseContent } from '../fakes/small-repository.ts';
 import { fillGuest, makeExt4, useMounted } from '../guest-images/ext4-image.ts';
+import { openLvmDisk, stripesOf } from '../guest-images/lvm-image.ts';
 import { mbrSector } from '../guest-images/partition-table.ts';
 import { hashFolder, installNode, openToolScene, type ToolRun, type ToolScene } from './scene.ts';
 
@@ -17,6 +18,7 @@ const HOSTILE_AT = 40 * MIB;
 const DISK_BYTES = 52 * MIB;
 const MODIFIED = new Date('2021-03-04T05:06:07Z');
 const NOISE = sparseContent(32 * CHUNK, 7);
+const OTHER_NOISE = sparseContent(32 * CHUNK, 8);
 
 /** Files of a guest, out of a copied repository folder, by the tool alone. */
 describe('single files with the restore tool', () => {
@@ -55,7 +57,7 @@ describe('single files with the restore tool', () => {
     (await readFile(data)).copy(disk, DATA_AT);
     (await hostileImage(scene.folder)).copy(disk, HOSTILE_AT);
     repository = path.join(scene.folder, 'repository');
-    await makeRepository(repository, { d0: disk, d1: sparseContent(3 * MIB, 3) });
+    await makeRepository(repository, { d0: disk, d1: sparseContent(3 * MIB, 3), d2: await logicalDisk(scene.folder) });
   });
 
   after(() => scene.close());
@@ -77,6 +79,10 @@ describe('single files with the restore tool', () => {
     assert.equal(all.status, 0, all.errors);
     assert.match(all.output, /^d0 .*\n {4}volume 1 {2}32\.0 MiB {2}ext4 {2}"data"\n {4}volume 2 .* ext4/);
     assert.match(all.output, /\nd1 .*\n {4}volume 0 .*nothing that is read\n/);
+    assert.match(
+      all.output,
+      /\n {4}volume 1 .*lvm, its volumes follow\n {4}volume 1001 .* ext4 {2}rhel\/home {2}"people"\n/,
+    );
 
     const one = await run(['files', 'web', '--disk', 'd1', '--json']);
     const { disks } = JSON.parse(one.output) as { disks: { key: string; volumes: { fileSystem: unknown }[] }[] };
@@ -118,6 +124,11 @@ describe('single files with the restore tool', () => {
       assert.deepEqual(await readdir(target), ['notes.txt']);
       assert.ok((await readFile(path.join(target, 'notes.txt'))).equals(NOISE));
       assert.equal((await lstat(path.join(target, 'notes.txt'))).mtimeMs, MODIFIED.getTime());
+
+      const logical = path.join(await newFolder(), 'out');
+      const second = await run(['extract', 'web', '/ben/noise', logical, '--disk', 'd2'], node);
+      assert.equal(second.status, 0, second.errors);
+      assert.ok((await readFile(path.join(logical, 'noise'))).equals(OTHER_NOISE));
     }
     assert.deepEqual(await hashFolder(repository), untouched, 'nothing was written into the repository');
   });
@@ -169,10 +180,10 @@ describe('single files with the restore tool', () => {
     await symlink(repository, path.join(scene.folder, 'way in'));
     const into = path.join(await newFolder(), 'new');
     for (const [args, status, what] of [
-      [['files', 'web', '/'], 1, /--disk d0 --volume 1, --disk d0 --volume 2/],
+      [['files', 'web', '/'], 1, /--disk d0 --volume 1, --disk d0 --volume 2, --disk d2 --volume 1001/],
       [['files', 'web', '/', '--volume', '7'], 1, /no such volume/],
       [['files', 'web', '/', '--volume', 'x'], 2, /is a number/],
-      [['files', 'web', '/', '--disk', 'd7'], 1, /Its disks are: d0, d1/],
+      [['files', 'web', '/', '--disk', 'd7'], 1, /Its disks are: d0, d1, d2/],
       [['files', 'web', '/', '--disk', 'd1'], 1, /no file system that Dozo reads/],
       [['files', 'web', '/nowhere', '--volume', '1'], 1, /no such file or folder/],
       [['files', 'web', '/home/../home', '--volume', '1'], 1, /without/],
@@ -194,7 +205,7 @@ describe('single files with the restore tool', () => {
   });
 
   it('leaves out a file whose data is damaged, and writes the others', async () => {
-    await damageContent(repository, NOISE.subarray(0, NOISE.length));
+    await damageContent(repository, NOISE);
     const target = path.join(await newFolder(), 'out');
     const { status, errors } = await run(['extract', 'web', '/home/anna', target, '--volume', '1']);
 
@@ -219,6 +230,33 @@ async function makeRepository(folder: string, disks: Record<string, Buffer>): Pr
   const keys = Object.keys(disks).map((key) => ({ key, changeToken: null, facts: null }));
   await session.commit(request({ disks: keys }));
   await repository.close();
+}
+
+/** A disk with a file system on a logical volume of LVM, which lies in two pieces. */
+async function logicalDisk(folder: string): Promise<Buffer> {
+  const image = path.join(folder, 'logical.img');
+  const system = path.join(folder, 'people.img');
+  await makeExt4(system, 12 * MIB, ['-b', '1024', '-L', 'people']);
+  await useMounted(system, 'clean', async (mounted) => {
+    await mkdir(path.join(mounted, 'ben'));
+    await writeFile(path.join(mounted, 'ben/noise'), OTHER_NOISE);
+  });
+  const lvm = await openLvmDisk(image, [24 * MIB]);
+  try {
+    const make = ['-an', '-Zn', '-Wn'];
+    lvm.lvm('pvcreate', '$1');
+    lvm.lvm('vgcreate', '-s', '1m', 'rhel', '$1');
+    lvm.lvm('lvcreate', ...make, '-L', '5m', '-n', 'home', 'rhel');
+    lvm.lvm('lvcreate', ...make, '-L', '3m', '-n', 'between', 'rhel');
+    lvm.lvm('lvextend', '-L', '12m', 'rhel/home');
+    const content = await readFile(system);
+    const disk = await readFile(image);
+    for (const { atBytes, offsetBytes, lengthBytes } of stripesOf(lvm.stretches('rhel', 'home')))
+      content.copy(disk, offsetBytes, atBytes, atBytes + lengthBytes);
+    return disk;
+  } finally {
+    lvm.close();
+  }
 }
 
 /** A volume whose names would lead out of a folder, act on a terminal, or fall together elsewhere. */
