@@ -433,7 +433,7 @@ describe('damage and death', () => {
     await assert.rejects(openCatalogue(path), hasCode('CATALOGUE_DAMAGED'));
   });
 
-  it('loses nothing that was acknowledged when the process is killed', { timeout: 60_000 }, async () => {
+  it('loses nothing that was acknowledged when the process is killed', { timeout: 180_000 }, async () => {
     for (let round = 0; round < 3; round += 1) {
       const path = newPath();
       const child = spawn(
@@ -471,7 +471,7 @@ describe('damage and death', () => {
     }
   });
 
-  it('locks a folder until the process ends, however it ends', { timeout: 30_000 }, async () => {
+  it('locks a folder until the process ends, however it ends', { timeout: 180_000 }, async () => {
     const path = join(folder, 'server.lock');
     const child = spawn(
       process.execPath,

@@ -187,7 +187,7 @@ async function eventually(look: () => boolean, what: string): Promise<void> {
   }
 }
 
-describe('notifications', { timeout: 120_000 }, () => {
+describe('notifications', { timeout: 900_000 }, () => {
   let scene: Scene;
   beforeEach(async () => {
     scene = await Scene.open('2026-11-20T12:00Z');
@@ -407,7 +407,7 @@ describe('notifications', { timeout: 120_000 }, () => {
   });
 });
 
-describe('webhooks', { timeout: 180_000 }, () => {
+describe('webhooks', { timeout: 900_000 }, () => {
   let scene: Scene;
   let server: Server;
   let seen: { url: string; headers: IncomingHttpHeaders; body: string }[];

@@ -614,7 +614,7 @@ describe('a year of three jobs', () => {
   ];
   const isOff = (atMs: number): boolean => outages.some(({ fromMs, untilMs }) => atMs >= fromMs && atMs < untilMs);
 
-  it('gives exactly the runs that a watcher of wall clocks expects', { timeout: 300_000 }, async () => {
+  it('gives exactly the runs that a watcher of wall clocks expects', { timeout: 900_000 }, async () => {
     const scene = await Scene.open(new Date(START_MS).toISOString());
     const specs = [
       { rule: { kind: 'daily', time: '02:30' }, timeZone: 'Europe/Berlin', catchUp: true },
@@ -670,7 +670,7 @@ describe('a year of three jobs', () => {
   it(
     'gives the runs of jobs that follow each other in windows, and the versions that stay',
     {
-      timeout: 300_000,
+      timeout: 900_000,
     },
     async () => {
       const scene = await Scene.open(new Date(START_MS).toISOString());

@@ -38,7 +38,7 @@ async function eventually(look: () => Promise<boolean>): Promise<void> {
   assert.fail('it did not come about within ninety seconds');
 }
 
-describe('embedded Redis', { timeout: 120_000 }, () => {
+describe('embedded Redis', { timeout: 900_000 }, () => {
   it('answers on a private socket and on no port', async () => {
     const folder = join(root, 'private');
     const redis = await start(folder);

@@ -31,7 +31,7 @@ function assertNear(actual: number, wanted: number, share: number, what: string)
   assert.ok(off <= share && off >= -0.7, text);
 }
 
-describe('a budget that workers share', { timeout: 120_000 }, () => {
+describe('a budget that workers share', { timeout: 900_000 }, () => {
   let folder: string;
   let server: Awaited<ReturnType<typeof startEmbeddedRedis>>;
   const opened: Redis[] = [];

@@ -4,7 +4,7 @@ import { type Answer, fakeMachine, ServerLab } from './server-lab.ts';
 
 const PASSPHRASE = 'a passphrase of some length';
 
-describe('configuration', { timeout: 240_000 }, () => {
+describe('configuration', { timeout: 900_000 }, () => {
   const lab = new ServerLab();
   const other = new ServerLab();
   let ids: Awaited<ReturnType<ServerLab['setUp']>>;

@@ -15,7 +15,7 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { type Reply, ServerLab } from './server-lab.ts';
 
-describe('hooks of a job', { timeout: 240_000 }, () => {
+describe('hooks of a job', { timeout: 900_000 }, () => {
   const scripts = mkdtempSync(join(tmpdir(), 'dozo-scripts-'));
   const lab = new ServerLab({ DOZO_SCRIPTS_DIR: scripts, DOZO_REDIS_PASSWORD: 'a secret of the server' });
   let jobId = '';
@@ -163,7 +163,7 @@ describe('hooks of a job', { timeout: 240_000 }, () => {
   });
 });
 
-it('scripts are off where nobody has switched them on', { timeout: 60_000 }, async () => {
+it('scripts are off where nobody has switched them on', { timeout: 180_000 }, async () => {
   const lab = new ServerLab();
   await lab.start();
   try {

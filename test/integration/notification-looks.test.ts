@@ -9,7 +9,7 @@ import { SAMPLES } from './notification-samples.ts';
 const CHROMIUM = process.env['DOZO_CHROMIUM'] ?? '/usr/bin/chromium';
 const PHONE = { width: 390, height: 844 };
 
-describe('mails on a phone', { timeout: 180_000 }, () => {
+describe('mails on a phone', { timeout: 900_000 }, () => {
   let browser: Browser;
   before(async () => {
     browser = await chromium.launch({

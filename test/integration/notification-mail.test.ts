@@ -43,7 +43,7 @@ function refusedWith(code: string, text = /./): (error: unknown) => boolean {
   };
 }
 
-describe('mail to a real mail server', { timeout: 180_000 }, () => {
+describe('mail to a real mail server', { timeout: 900_000 }, () => {
   before(() => lab.start());
   after(() => lab.destroy());
 

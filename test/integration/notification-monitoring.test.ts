@@ -17,7 +17,7 @@ function check(...args: string[]): Promise<{ status: number; out: string }> {
   });
 }
 
-describe('files for monitors', { timeout: 180_000 }, () => {
+describe('files for monitors', { timeout: 900_000 }, () => {
   const lab = new ServerLab();
   let ids: Awaited<ReturnType<ServerLab['setUp']>>;
   let token = '';

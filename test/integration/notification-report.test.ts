@@ -63,7 +63,7 @@ const report: MonthlyReport = {
   ],
 };
 
-describe('the monthly report', { timeout: 120_000 }, () => {
+describe('the monthly report', { timeout: 900_000 }, () => {
   let browser: Browser;
   before(async () => {
     browser = await chromium.launch({

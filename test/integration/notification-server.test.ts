@@ -6,7 +6,7 @@ import { MAIL_PASSWORD, MAIL_USER, MailServerLab, type ReceivedMail } from './no
 import { HOSTILE_NAME } from './notification-samples.ts';
 import { type Answer, fakeMachine, ServerLab } from './server-lab.ts';
 
-describe('a server that sends mail', { timeout: 300_000 }, () => {
+describe('a server that sends mail', { timeout: 900_000 }, () => {
   const mail = new MailServerLab();
   // The server trusts the authority that signed the mail server's certificate, as it trusts the public ones.
   const lab = new ServerLab({ NODE_EXTRA_CA_CERTS: mail.authority });

@@ -56,7 +56,7 @@ const CALLED_OTHERWISE = new Set([
   'POST /repositories/{id}/refresh',
 ]);
 
-describe('the command line', { timeout: 180_000 }, () => {
+describe('the command line', { timeout: 900_000 }, () => {
   const lab = new ServerLab();
   let address = '';
 

@@ -22,7 +22,7 @@ function cookieOf(reply: Reply): string {
   return cookie?.split(';')[0] ?? '';
 }
 
-describe('the API towards strangers and attackers', { timeout: 180_000 }, () => {
+describe('the API towards strangers and attackers', { timeout: 900_000 }, () => {
   const lab = new ServerLab();
   let operations: Operation[] = [];
   let document: Answer;
@@ -326,7 +326,7 @@ describe('the API towards strangers and attackers', { timeout: 180_000 }, () => 
   });
 });
 
-describe('live events', { timeout: 60_000 }, () => {
+describe('live events', { timeout: 900_000 }, () => {
   const lab = new ServerLab();
 
   before(() => lab.start());

@@ -212,7 +212,7 @@ export class ServerLab {
   }
 
   /** Waits until a run has ended and gives it with its parts. */
-  async waitForRun(runId: string, timeoutMs = 60_000): Promise<Answer> {
+  async waitForRun(runId: string, timeoutMs = 180_000): Promise<Answer> {
     return this.until(
       async () => {
         const run = await this.call('GET', `/runs/${runId}`);
@@ -223,7 +223,7 @@ export class ServerLab {
     );
   }
 
-  async until<T>(look: () => Promise<T | null>, what: string, timeoutMs = 30_000): Promise<T> {
+  async until<T>(look: () => Promise<T | null>, what: string, timeoutMs = 120_000): Promise<T> {
     const deadlineMs = performance.now() + timeoutMs;
     for (;;) {
       const value = await look().catch(() => null);

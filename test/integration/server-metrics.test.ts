@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { ADMIN_PASSWORD, ServerLab } from './server-lab.ts';
 
-describe('a monitor', { timeout: 180_000 }, () => {
+describe('a monitor', { timeout: 900_000 }, () => {
   const lab = new ServerLab();
   let ids: Awaited<ReturnType<ServerLab['setUp']>>;
   let token = '';

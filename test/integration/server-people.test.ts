@@ -46,7 +46,7 @@ function oneTimeCode(base32: string, step: number): string {
   return String((mac.readUInt32BE(at) & 0x7fffffff) % 1_000_000).padStart(6, '0');
 }
 
-describe('accounts', { timeout: 180_000 }, () => {
+describe('accounts', { timeout: 900_000 }, () => {
   const lab = new ServerLab();
   before(() => lab.start());
   after(() => lab.destroy());
@@ -136,7 +136,7 @@ describe('accounts', { timeout: 180_000 }, () => {
   });
 });
 
-describe('a second factor', { timeout: 180_000 }, () => {
+describe('a second factor', { timeout: 900_000 }, () => {
   const lab = new ServerLab();
   let cookie = '';
   let secret = '';
@@ -248,7 +248,7 @@ describe('a second factor', { timeout: 180_000 }, () => {
   });
 });
 
-describe('ten thousand failed logins', { timeout: 300_000 }, () => {
+describe('ten thousand failed logins', { timeout: 900_000 }, () => {
   const lab = new ServerLab();
   before(() => lab.start());
   after(() => lab.destroy());
@@ -309,7 +309,7 @@ describe('ten thousand failed logins', { timeout: 300_000 }, () => {
   });
 });
 
-describe('the audit log', { timeout: 180_000 }, () => {
+describe('the audit log', { timeout: 900_000 }, () => {
   const lab = new ServerLab();
   const folder = mkdtempSync(join(tmpdir(), 'dozo-audit-'));
   let noted: { number: number; hash: string };

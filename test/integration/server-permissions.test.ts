@@ -42,7 +42,7 @@ interface Operation {
   permission: string;
 }
 
-describe('every function of the API', { timeout: 300_000 }, () => {
+describe('every function of the API', { timeout: 900_000 }, () => {
   const lab = new ServerLab();
   let operations: Operation[] = [];
   const tokens = new Map<string, string>();
@@ -214,7 +214,7 @@ function expireNewestOf(userName: string, path: string): Promise<void> {
   });
 }
 
-describe('an account of the role restore', { timeout: 180_000 }, () => {
+describe('an account of the role restore', { timeout: 900_000 }, () => {
   const lab = new ServerLab();
   let token = '';
   let own: Answer;

@@ -21,7 +21,7 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-describe('a server with an external Redis behind TLS and a password', { timeout: 90_000 }, () => {
+describe('a server with an external Redis behind TLS and a password', { timeout: 900_000 }, () => {
   const folder = mkdtempSync(join(tmpdir(), 'dozo-external-'));
   let redis: ChildProcess;
   let lab: ServerLab;

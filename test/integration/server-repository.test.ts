@@ -64,7 +64,7 @@ async function makeRepository(path: string, disk: Buffer): Promise<string> {
   return manifest.pointId;
 }
 
-describe('a server with the real engine and a repository', { timeout: 120_000 }, () => {
+describe('a server with the real engine and a repository', { timeout: 900_000 }, () => {
   const path = join(root, 'repository');
   const disk = makeDisk();
   let server: RunningServer;

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { fakeMachine, ServerLab } from './server-lab.ts';
 
-describe('runs of a server with a real queue', { timeout: 120_000 }, () => {
+describe('runs of a server with a real queue', { timeout: 900_000 }, () => {
   const lab = new ServerLab();
   let ids: Awaited<ReturnType<ServerLab['setUp']>>;
 

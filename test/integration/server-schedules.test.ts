@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { fakeMachine, ServerLab, type Answer } from './server-lab.ts';
 
-describe('schedules of a server', { timeout: 180_000 }, () => {
+describe('schedules of a server', { timeout: 900_000 }, () => {
   const lab = new ServerLab();
   let ids: Awaited<ReturnType<ServerLab['setUp']>>;
 
