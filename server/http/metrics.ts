@@ -1,4 +1,5 @@
 import {
+  findLastSuccess,
   listHostViews,
   listJobViews,
   listMachineViews,
@@ -22,7 +23,7 @@ export async function collectMetrics(orchestration: Orchestration): Promise<Metr
   const troubled = await catalogue.outbox.countTroubled(clock.nowMs() - TROUBLE_MS);
   const successes: Sample[] = [];
   for (const job of jobs) {
-    const [run] = await catalogue.runs.list({ jobId: job.id, kind: 'backup', state: 'success', limit: 1 });
+    const run = await findLastSuccess(catalogue, job, ['success']);
     successes.push(...timeSample({ job: job.name }, run?.finishedAtMs));
   }
   return [
@@ -54,7 +55,7 @@ export async function collectMetrics(orchestration: Orchestration): Promise<Metr
       'When the last run of a job ended.',
       jobs.flatMap((job) => timeSample({ job: job.name }, job.lastRun?.finishedAtMs)),
     ),
-    gauge('dozo_job_last_success_seconds', 'When a run of the job last ended without any warning.', successes),
+    gauge('dozo_job_last_success_seconds', 'When a run of the whole job last ended without any warning.', successes),
     gauge(
       'dozo_job_next_run_seconds',
       'When the job runs by itself next.',

@@ -7,9 +7,10 @@ const RUNS_LOOKED_AT = 50;
 export async function findLastSuccess(
   tables: Tables,
   job: Pick<JobRecord, 'id' | 'machineIds'>,
+  states: readonly RunRecord['state'][] = ['success', 'warning'],
 ): Promise<RunRecord | null> {
   const good: RunRecord[] = [];
-  for (const state of ['success', 'warning'] as const) {
+  for (const state of states) {
     good.push(...(await tables.runs.list({ jobId: job.id, kind: 'backup', state, limit: RUNS_LOOKED_AT })));
   }
   for (const run of good.sort((a, b) => b.number - a.number)) {

@@ -26,6 +26,10 @@ describe('a monitor', { timeout: 900_000 }, () => {
       const { points } = await lab.call('GET', '/points');
       return points.length === 2 ? true : null;
     }, 'two versions');
+    // Of some machines only: no success of the job.
+    const { id } = await lab.call('POST', `/jobs/${ids.jobId}/run`, { machineIds: ids.machineIds.slice(1) });
+    const part = await lab.waitForRun(id);
+    assert.ok(part.finishedAtMs > run.finishedAtMs);
     const reply = await lab.send('/metrics', { token });
 
     assert.equal(reply.status, 200);
