@@ -11,12 +11,16 @@ import { LARGE, seedCatalogue } from './seed.ts';
 const UI = join(import.meta.dirname, '../../dist/ui');
 const INITIAL_BYTES_MAX = 350_000;
 /**
- * First paint within 1 s and no task over 100 ms: that is for an idle machine (DOZO_SLOWNESS=1). By default only
- * what no load explains is a failure.
+ * First paint within 1 s: that is for an idle machine (DOZO_SLOWNESS=1). By default only what no load explains is a
+ * failure.
  */
 const SLOWNESS = Number(process.env['DOZO_SLOWNESS'] ?? 40);
 const FIRST_PAINT_MS_MAX = 1_000 * SLOWNESS;
-const LONG_TASK_MS_MAX = 100 * SLOWNESS;
+/**
+ * No task over 100 ms, in time of the processor: what a task waits for others is not its own. A processor that is
+ * shared has cold caches, which costs it some of its speed.
+ */
+const LONG_TASK_MS_MAX = 100 * Math.min(SLOWNESS, 3);
 
 let folder: string;
 let product: Product;
@@ -29,12 +33,6 @@ before(async () => {
   seedCatalogue(join(folder, 'dozo/data/catalogue.sqlite'), LARGE, Date.now());
   await product.start();
   window = await openWindow('en-GB');
-  await window.page.addInitScript(`
-    globalThis.longTasks = [];
-    new PerformanceObserver((list) => {
-      for (const entry of list.getEntries()) longTasks.push(entry.duration);
-    }).observe({ type: 'longtask', buffered: true });
-  `);
 });
 
 after(async () => {
@@ -88,34 +86,28 @@ test('lists of thousands are paged, and nothing blocks the window', async (conte
     ['run with 20,000 lines', `/activities/${runs[0]?.id ?? ''}`, 'Explain this run'],
   ];
   const problems: string[] = [];
-  // Time of the processor, not of the clock: the same on a busy machine.
-  const session = await window.context.newCDPSession(page);
-  await session.send('Performance.enable', { timeDomain: 'threadTicks' });
-  const busyMs = async (): Promise<number> => {
-    const { metrics } = await session.send('Performance.getMetrics');
-    return (metrics.find((metric) => metric.name === 'TaskDuration')?.value ?? Number.NaN) * 1_000;
-  };
   for (const [name, path, text] of screens) {
     // A load of its own: what an earlier screen keeps does not help.
     await page.goto('about:blank');
     const begin = Date.now();
-    const busyBeforeMs = await busyMs();
+    const endTrace = await traceTasks(window);
     await page.goto(`${product.url}/#${path}`);
     await page.getByText(text).first().waitFor();
     const shownMs = Date.now() - begin;
     await window.settle();
     await page.mouse.wheel(0, 3_000);
     await window.settle();
-    const measured = await page.evaluate<{ paint: number; tasks: number[]; nodes: number }>(`({
+    const tasksMs = await endTrace();
+    const longest = Math.round(Math.max(...tasksMs));
+    const measured = await page.evaluate<{ paint: number; nodes: number }>(`({
       paint: performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? NaN,
-      tasks: longTasks,
       nodes: document.querySelectorAll('*').length,
     })`);
-    const longest = Math.round(Math.max(0, ...measured.tasks));
     context.diagnostic(
-      `${name}: first paint ${Math.round(measured.paint)} ms, content ${shownMs} ms, longest task ${longest} ms, ` +
-        `${measured.nodes} elements, main thread busy for ${Math.round((await busyMs()) - busyBeforeMs)} ms in all`,
+      `${name}: first paint ${Math.round(measured.paint)} ms, content ${shownMs} ms, ${measured.nodes} elements; of the ` +
+        `processor longest task ${longest} ms, all ${Math.round(tasksMs.reduce((sum, ms) => sum + ms, 0))} ms`,
     );
+    assert.ok(longest > 0, 'tasks were seen');
     if (!(measured.paint < FIRST_PAINT_MS_MAX)) problems.push(`${name}: first paint after ${measured.paint} ms`);
     if (longest > LONG_TASK_MS_MAX) problems.push(`${name}: a task of ${longest} ms`);
     // Of thousands of rows only those in sight are there.
@@ -137,3 +129,37 @@ test('search and sorting ask the server', async () => {
   await page.getByLabel('Search', { exact: true }).fill('vm-03999');
   await page.getByText('task 1999').waitFor();
 });
+
+interface TraceEvent {
+  name: string;
+  pid: number;
+  tid: number;
+  /** Microseconds of the processor. */
+  tdur?: number;
+  args: { name?: string };
+}
+
+/** Begins to watch the main threads of pages; what is given back ends it: milliseconds of the processor by task. */
+async function traceTasks({ browser }: Window): Promise<() => Promise<number[]>> {
+  const session = await browser.newBrowserCDPSession();
+  const events: TraceEvent[] = [];
+  session.on('Tracing.dataCollected', ({ value }) => events.push(...(value as unknown as TraceEvent[])));
+  await session.send('Tracing.start', {
+    traceConfig: { includedCategories: ['toplevel'] },
+    transferMode: 'ReportEvents',
+  });
+  return async () => {
+    const ended = new Promise((resolve) => session.once('Tracing.tracingComplete', resolve));
+    await session.send('Tracing.end');
+    await ended;
+    await session.detach();
+    const mains = new Set(
+      events
+        .filter(({ name, args }) => name === 'thread_name' && args.name === 'CrRendererMain')
+        .map(({ pid, tid }) => `${pid} ${tid}`),
+    );
+    return events
+      .filter(({ name, pid, tid }) => name === 'ThreadControllerImpl::RunTask' && mains.has(`${pid} ${tid}`))
+      .map(({ tdur }) => (tdur ?? 0) / 1_000);
+  };
+}
