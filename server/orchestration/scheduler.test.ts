@@ -270,6 +270,41 @@ describe('the scheduler', () => {
     ]);
   });
 
+  it('tries again what failed although somebody ran other machines meanwhile, and not what they ran', async () => {
+    const [first = '', second = ''] = MACHINES;
+    const jobId = await scene.addJob(1, { ...DAILY, retry: { times: 1, pauseMinutes: 10 } });
+    const machinesOf = async (run: RunRecord | undefined): Promise<(string | null)[]> =>
+      (await scene.catalogue.parts.listByRun(run?.id ?? '')).map(({ machineId }) => machineId);
+    scene.error = { code: 'HOST_UNREACHABLE', message: 'x', details: {} };
+    scene.ending = () => 'failed';
+    await scene.lookAt('2026-11-20T22:00Z');
+    scene.ending = () => 'success';
+    scene.nowMs = Date.parse('2026-11-20T22:05Z');
+    await scene.finish(await new RunStarter(scene.context).startJob(jobId, { machineIds: [first] }), 'success');
+    await scene.lookAt('2026-11-20T22:10Z');
+    const runs = await scene.runs(jobId);
+    assert.deepEqual(told(runs), ['2026-11-20T22:00 schedule', '2026-11-20T22:05 request', '2026-11-20T22:10 retry']);
+    assert.deepEqual(await machinesOf(runs[2]), [second]);
+
+    // Nothing is left to be tried again when somebody ran all of it, together or one by one.
+    for (const [day, parts] of [
+      [21, [MACHINES]],
+      [22, [[first], [second]]],
+    ] as const) {
+      scene.ending = () => 'failed';
+      await scene.lookAt(`2026-11-${day}T22:00Z`);
+      for (const machineIds of parts) {
+        await scene.finish(
+          await new RunStarter(scene.context).startJob(jobId, { machineIds: [...machineIds] }),
+          'success',
+        );
+      }
+      const before = (await scene.runs(jobId)).length;
+      await scene.lookAt(`2026-11-${day}T23:00Z`);
+      assert.equal((await scene.runs(jobId)).length, before);
+    }
+  });
+
   it('never repeats what would lock the account of a host', async () => {
     scene.ending = () => 'failed';
     scene.error = { code: 'HOST_LOGIN_REFUSED', message: 'x', details: {} };

@@ -97,13 +97,15 @@ export class Scheduler {
     const { catalogue, clock } = this.#context;
     const { jobId } = record;
     const nowMs = clock.nowMs();
-    const [last] = await catalogue.runs.list({ jobId, kind: 'backup', limit: 1 });
-    const active = last !== undefined && isActive(last) ? last : null;
+    const [newest] = await catalogue.runs.list({ jobId, kind: 'backup', limit: 1 });
+    const active = newest !== undefined && isActive(newest) ? newest : null;
     if (active !== null) await this.#closeWindow(record, active, nowMs);
 
     const due = await this.#findDue(record, nowMs);
+    if (due === null && active !== null) return;
+    const last = newest?.startedBy === 'request' ? await this.#findLastWhole(jobId) : newest;
     if (due === null) {
-      if (active !== null || last === undefined) return;
+      if (last === undefined) return;
       if (!(await this.#goOn(record, last, nowMs))) await this.#retry(record, last, nowMs);
     } else if (active !== null) {
       await this.#skip(jobId, active, due);
@@ -167,6 +169,31 @@ export class Scheduler {
     if (record === null) return false;
     if (isPaused(record.schedule, run)) return (await this.#listUnfinished(run)).length > 0;
     return retryTimeOf(record.schedule, run) !== null && (await this.#listWorthRetrying(run))?.length !== 0;
+  }
+
+  /** The newest run that is not one that a person started of some machines only: it settles nothing for the others. */
+  async #findLastWhole(jobId: string): Promise<RunRecord | undefined> {
+    const { catalogue } = this.#context;
+    const machineIds = (await catalogue.jobs.load(jobId))?.machineIds ?? [];
+    for (const run of await catalogue.runs.list({ jobId, kind: 'backup', limit: FOLLOWED_RUNS })) {
+      if (run.startedBy !== 'request') return run;
+      const parts = await catalogue.parts.listByRun(run.id);
+      if (machineIds.every((id) => parts.some(({ machineId }) => machineId === id))) return run;
+    }
+    return undefined;
+  }
+
+  /** Of these machines those that belong to the job and that no later run, of some machines only, has done. */
+  async #listOpen(run: RunRecord, parts: readonly RunPartRecord[]): Promise<string[]> {
+    const { catalogue } = this.#context;
+    const job = run.jobId === null ? null : await catalogue.jobs.load(run.jobId);
+    const open: string[] = [];
+    for (const { machineId } of parts) {
+      if (job === null || machineId === null || !job.machineIds.includes(machineId)) continue;
+      const [newest] = await catalogue.parts.listOfMachine({ jobId: job.id, machineId, limit: 1 });
+      if (newest === undefined || newest.runId === run.id || !isDone(newest)) open.push(machineId);
+    }
+    return open;
   }
 
   /** Machines that are new join a selection before its run: asked for in the background, once. */
@@ -239,12 +266,10 @@ export class Scheduler {
    * turn come first: one that no window is long enough for keeps back no others.
    */
   async #listUnfinished(run: RunRecord): Promise<string[]> {
-    const { catalogue } = this.#context;
-    const job = run.jobId === null ? null : await catalogue.jobs.load(run.jobId);
-    return (await catalogue.parts.listByRun(run.id))
+    const parts = (await this.#context.catalogue.parts.listByRun(run.id))
       .filter((part) => part.state === 'cancelled' || isWorthRetrying(part))
-      .sort((a, b) => Number(a.startedAtMs !== null) - Number(b.startedAtMs !== null))
-      .flatMap((part) => (part.machineId !== null && job?.machineIds.includes(part.machineId) ? [part.machineId] : []));
+      .sort((a, b) => Number(a.startedAtMs !== null) - Number(b.startedAtMs !== null));
+    return this.#listOpen(run, parts);
   }
 
   /** Machines of a run that failed, and whose failure a repetition does not make worse; undefined: all. */
@@ -254,10 +279,7 @@ export class Scheduler {
     if (parts.length === 0) {
       return run.error !== null && ERROR_CODES[run.error.code].retry === 'never' ? [] : undefined;
     }
-    const job = run.jobId === null ? null : await catalogue.jobs.load(run.jobId);
-    return parts
-      .filter(isWorthRetrying)
-      .flatMap((part) => (part.machineId !== null && job?.machineIds.includes(part.machineId) ? [part.machineId] : []));
+    return this.#listOpen(run, parts.filter(isWorthRetrying));
   }
 }
 
@@ -275,6 +297,10 @@ function retryTimeOf(schedule: Schedule, run: RunRecord): number | null {
   const hasFailed = run.state === 'failed' || run.state === 'incomplete';
   if (!hasFailed || run.startedBy === 'request' || run.cancelRequested || run.finishedAtMs === null) return null;
   return retryAtMs(schedule, { attempt: run.attempt, finishedAtMs: run.finishedAtMs });
+}
+
+function isDone({ state }: Pick<RunPartRecord, 'state'>): boolean {
+  return state === 'success' || state === 'warning';
 }
 
 function isWorthRetrying({ state, error }: Pick<RunPartRecord, 'state' | 'error'>): boolean {
