@@ -18,7 +18,10 @@ export function createDiskDownloads(parts: { sealer: Sealer; clock: Clock; logge
     const repository = await openFolder(address.path, { clock, logger, secret });
     try {
       const point = await repository.openPoint(pointId);
-      return { disk: await point.openDisk(diskKey), close: () => repository.close() };
+      const disk = await point.openDisk(diskKey);
+      const otherKeys = point.manifest.disks.map(({ key }) => key).filter((key) => key !== diskKey);
+      const others = await Promise.all(otherKeys.map((key) => point.openDisk(key)));
+      return { disk, others, close: () => repository.close() };
     } catch (error) {
       await repository.close();
       throw error;
@@ -39,11 +42,11 @@ export function createDiskDownloads(parts: { sealer: Sealer; clock: Clock; logge
       };
     },
     browse: async (address, pointId, diskKey): Promise<DiskBrowser> => {
-      const { disk, close } = await openDisk(address, pointId, diskKey);
+      const { disk, others, close } = await openDisk(address, pointId, diskKey);
       return {
-        volumes: (signal) => listGuestVolumes(disk, signal),
-        list: (volume, options, signal) => listGuestFolder(disk, volume, options, signal),
-        file: (volume, path, signal) => openGuestFile(disk, volume, path, signal),
+        volumes: (signal) => listGuestVolumes(disk, signal, others),
+        list: (volume, options, signal) => listGuestFolder(disk, volume, options, signal, others),
+        file: (volume, path, signal) => openGuestFile(disk, volume, path, signal, others),
         close,
       };
     },
@@ -52,5 +55,7 @@ export function createDiskDownloads(parts: { sealer: Sealer; clock: Clock; logge
 
 interface OpenedDisk {
   disk: DiskReader;
+  /** Of the same version: logical volumes may go on there. */
+  others: DiskReader[];
   close(): Promise<void>;
 }

@@ -9,7 +9,7 @@ import { crc32 } from 'node:zlib';
 import { fillGuest, makeExt4, useMounted } from '../../test/guest-images/ext4-image.ts';
 import { openLvmDisk, stripesOf, type LvmDisk } from '../../test/guest-images/lvm-image.ts';
 import type { DiskReader } from '../disk/index.ts';
-import { isAppError } from '../errors/index.ts';
+import { AppError, isAppError } from '../errors/index.ts';
 import { KIB, MIB } from '../runtime/index.ts';
 import { findVolumes, type DiskVolume } from './volumes.ts';
 
@@ -160,6 +160,40 @@ describe('logical volumes of LVM', () => {
     assert.equal(swap.swapKeepBytes, null);
     assert.match(swap.freeUnknown ?? '', /other disks/);
     assert.equal(volumes.find(({ number }) => number === 2)?.isPhysical, false);
+  });
+
+  it('are put together from several disks, each given by the one that it begins on', async () => {
+    // The group's second half on a disk of its own, without partitions.
+    const [first, second] = lvm.partitions.map(({ offsetBytes }) => offsetBytes);
+    assert.ok(first !== undefined && second !== undefined);
+    const system = Buffer.from(disk);
+    system.fill(0, second);
+    const data = Buffer.from(disk.subarray(second));
+    const broken: DiskReader = {
+      sizeBytes: MIB,
+      read: () => Promise.reject(new AppError('REPOSITORY_CHUNK_DAMAGED', 'A chunk is damaged.', { hint: 'Check.' })),
+    };
+    const volumes = await findVolumes(readerOf(system), undefined, [broken, readerOf(data)]);
+
+    assert.deepEqual(
+      volumes.flatMap(({ name }) => name ?? []),
+      ['rhel/root', 'rhel/swap', 'rhel/striped'],
+    );
+    for (const [name, image] of Object.entries(images)) {
+      const { reader, freeUnknown, onDisk } = named(volumes, `rhel/${name}`);
+      assert.ok((await reader.read(0, reader.sizeBytes)).equals(image));
+      assert.match(freeUnknown ?? '', /other disks/);
+      const here = onDisk({ offsetBytes: 0, lengthBytes: image.length });
+      assert.ok(here.every(({ offsetBytes, lengthBytes }) => offsetBytes + lengthBytes <= second));
+    }
+    assert.equal(named(volumes, 'rhel/swap').swapKeepBytes, null);
+    assert.deepEqual(
+      (await findVolumes(readerOf(data), undefined, [readerOf(system)])).map(({ name, isPhysical }) => [
+        name,
+        isPhysical,
+      ]),
+      [[null, true]],
+    );
   });
 
   it('take the newest description, and are not sure where an older one is beside it', async () => {

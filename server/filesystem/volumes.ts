@@ -34,8 +34,14 @@ const LOGICAL_NUMBERS_FROM = 1001;
  * The volumes of a disk: its partitions, or the disk as a whole, then the logical volumes of LVM on them. A table that contradicts itself, or that lies
  * beside a file system over the whole disk, leaves all its volumes with `freeUnknown`.
  * Rejects only with what reading the disk throws.
+ *
+ * @param others other disks of the machine: logical volumes may go on there. Nothing on those is ever said to be free
  */
-export async function findVolumes(disk: DiskReader, signal?: AbortSignal): Promise<DiskVolume[]> {
+export async function findVolumes(
+  disk: DiskReader,
+  signal?: AbortSignal,
+  others: readonly DiskReader[] = [],
+): Promise<DiskVolume[]> {
   const table = await readPartitions(disk, signal);
   const whole = await openFileSystem(disk, signal);
   const isDoubtful = table !== null && (whole.system !== null || whole.failure !== null);
@@ -58,19 +64,19 @@ export async function findVolumes(disk: DiskReader, signal?: AbortSignal): Promi
       ...(table === null ? await contentOf(reader, whole, null, signal) : await readContent(reader, doubt, signal)),
     });
   }
-  return [...volumes, ...(await addLogical(disk, volumes, doubt, signal))];
+  return [...volumes, ...(await addLogical({ disk, others }, volumes, doubt, signal))];
 }
 
 /** Looks for physical volumes where no file system is, and gives the logical volumes on them. */
 async function addLogical(
-  disk: DiskReader,
+  { disk, others }: { disk: DiskReader; others: readonly DiskReader[] },
   volumes: readonly DiskVolume[],
   doubt: string | null,
   signal: AbortSignal | undefined,
 ): Promise<DiskVolume[]> {
   const empty = volumes.filter(({ system, failure }) => system === null && failure === null);
   const places = empty.map(({ offsetBytes, reader }) => ({ offsetBytes, volume: reader }));
-  const found = await findLogicalVolumes(disk, places, signal);
+  const found = await findLogicalVolumes(disk, places, others, signal);
   for (const [index, volume] of empty.entries()) {
     volume.isPhysical = found.physical.has(index);
     volume.failure = found.failures.get(index) ?? null;

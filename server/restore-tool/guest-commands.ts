@@ -18,7 +18,9 @@ export async function files(call: Call): Promise<number> {
 
 async function listVolumes({ repository, listings, args, values, streams }: Call): Promise<number> {
   const point = await repository.openPoint(findVersion(listings, args[0] ?? ''));
-  const disks = await lookAtDisks(point, values.disk ?? null, (disk) => listGuestVolumes(disk, streams.signal));
+  const disks = await lookAtDisks(point, values.disk ?? null, (disk, others) =>
+    listGuestVolumes(disk, streams.signal, others),
+  );
   if (values.json) {
     const views = disks.map((disk) => ({ ...disk, trouble: disk.trouble?.message ?? null }));
     streams.output.write(`${JSON.stringify({ pointId: point.manifest.pointId, disks: views }, null, 2)}\n`);
@@ -41,7 +43,7 @@ function describeDisk({ key, sizeBytes, volumes, trouble }: GuestDisk<GuestVolum
 
 function describeOther(holds: GuestVolumeView['holds']): string {
   if (holds === undefined) return 'nothing that is read';
-  return holds === 'lvm' ? 'lvm, its volumes follow' : `${holds}, not read`;
+  return holds === 'lvm' ? 'lvm, see its volumes' : `${holds}, not read`;
 }
 
 async function listFolder(call: Call, path: string): Promise<number> {

@@ -13,22 +13,25 @@ export interface GuestDisk<T> {
 }
 
 /**
- * Looks for something on the disks of a version, one after the other; one that cannot be read hides no other.
+ * Looks for something on the disks of a version, one after the other, each beside the others of its machine; one that
+ * cannot be read hides no other.
  * @param diskKey only this one; null: all
  * @throws NOT_FOUND for the disk
  */
 export async function lookAtDisks<T>(
   point: Point,
   diskKey: string | null,
-  look: (disk: DiskReader) => Promise<T[]>,
+  look: (disk: DiskReader, others: readonly DiskReader[]) => Promise<T[]>,
 ): Promise<GuestDisk<T>[]> {
   const { manifest } = point;
   const disks: GuestDisk<T>[] = [];
-  for (const { key, sizeBytes } of manifest.disks) {
+  const readers = await Promise.all(manifest.disks.map(({ key }) => point.openDisk(key)));
+  for (const [index, { key, sizeBytes }] of manifest.disks.entries()) {
     if (diskKey !== null && key !== diskKey) continue;
     const disk: GuestDisk<T> = { key, sizeBytes, volumes: [], trouble: null };
     try {
-      disk.volumes = await look(await point.openDisk(key));
+      const others = readers.filter((_, number) => number !== index);
+      disk.volumes = await look(readers[index] as DiskReader, others);
     } catch (error) {
       if (!isAppError(error) || isAbort(error)) throw error;
       disk.trouble = error;
@@ -57,7 +60,7 @@ export async function chooseVolume(
   wanted: { diskKey: string | null; number: number | null },
   signal: AbortSignal,
 ): Promise<ChosenVolume> {
-  const disks = await lookAtDisks(point, wanted.diskKey, (disk) => findVolumes(disk, signal));
+  const disks = await lookAtDisks(point, wanted.diskKey, (disk, others) => findVolumes(disk, signal, others));
   const volumes = disks.flatMap(({ key, volumes: found }) => found.map((volume) => ({ diskKey: key, volume })));
   const meant = volumes.filter(({ volume }) => wanted.number === null || volume.number === wanted.number);
   const readable = meant.flatMap(({ diskKey, volume: { number, system } }) =>

@@ -16,10 +16,17 @@ export interface GuestDownload {
   bytes(signal: AbortSignal): AsyncIterable<Buffer>;
 }
 
-/** The volumes of a stored disk, in the order of the disk. */
-export async function listGuestVolumes(disk: DiskReader, signal?: AbortSignal): Promise<GuestVolumeView[]> {
+/**
+ * The volumes of a stored disk, in the order of the disk.
+ * @param others the other disks of the same version: logical volumes may go on there
+ */
+export async function listGuestVolumes(
+  disk: DiskReader,
+  signal?: AbortSignal,
+  others?: readonly DiskReader[],
+): Promise<GuestVolumeView[]> {
   const views: GuestVolumeView[] = [];
-  for (const volume of await findVolumes(disk, signal)) {
+  for (const volume of await findVolumes(disk, signal, others)) {
     const isUnknown = volume.system === null && (volume.failure === null || volume.isPhysical);
     const holds = isUnknown ? await recogniseForeign(volume, signal) : null;
     views.push({
@@ -39,7 +46,8 @@ export async function listGuestVolumes(disk: DiskReader, signal?: AbortSignal): 
 
 /**
  * A page of a folder, in the order of the disk.
- * @param from entries to pass over
+ * @param options.from entries to pass over
+ * @param others as for `listGuestVolumes`
  * @throws NOT_FOUND for the volume, FILESYSTEM_*, INPUT_INVALID for the path
  */
 export async function listGuestFolder(
@@ -47,8 +55,9 @@ export async function listGuestFolder(
   volumeNumber: number,
   options: { path: string; from: number; limit: number },
   signal?: AbortSignal,
+  others?: readonly DiskReader[],
 ): Promise<GuestFolderPage> {
-  const system = await openVolume(disk, volumeNumber, signal);
+  const system = await openVolume({ disk, others }, volumeNumber, signal);
   const entries: GuestFileView[] = [];
   let index = 0;
   for await (const entry of system.list(options.path, signal)) {
@@ -59,14 +68,18 @@ export async function listGuestFolder(
   return { entries, next: null };
 }
 
-/** @throws NOT_FOUND for the volume, FILESYSTEM_*, INPUT_INVALID for the path */
+/**
+ * @param others as for `listGuestVolumes`
+ * @throws NOT_FOUND for the volume, FILESYSTEM_*, INPUT_INVALID for the path
+ */
 export async function openGuestFile(
   disk: DiskReader,
   volumeNumber: number,
   path: string,
   signal?: AbortSignal,
+  others?: readonly DiskReader[],
 ): Promise<GuestDownload> {
-  const system = await openVolume(disk, volumeNumber, signal);
+  const system = await openVolume({ disk, others }, volumeNumber, signal);
   const file = await system.open(path, signal);
   return {
     name: path.split('/').findLast((name) => name !== '') ?? '',
@@ -80,8 +93,13 @@ export async function openGuestFile(
   };
 }
 
-async function openVolume(disk: DiskReader, number: number, signal: AbortSignal | undefined): Promise<GuestFileSystem> {
-  const volume: DiskVolume | undefined = (await findVolumes(disk, signal)).find((one) => one.number === number);
+async function openVolume(
+  { disk, others }: { disk: DiskReader; others: readonly DiskReader[] | undefined },
+  number: number,
+  signal: AbortSignal | undefined,
+): Promise<GuestFileSystem> {
+  const volumes: DiskVolume[] = await findVolumes(disk, signal, others);
+  const volume = volumes.find((one) => one.number === number);
   if (volume === undefined) {
     throw new AppError('NOT_FOUND', `The disk has no volume ${String(number)}.`, { hint: 'List its volumes.' });
   }

@@ -57,7 +57,11 @@ describe('single files with the restore tool', () => {
     (await readFile(data)).copy(disk, DATA_AT);
     (await hostileImage(scene.folder)).copy(disk, HOSTILE_AT);
     repository = path.join(scene.folder, 'repository');
-    await makeRepository(repository, { d0: disk, d1: sparseContent(3 * MIB, 3), d2: await logicalDisk(scene.folder) });
+    await makeRepository(repository, {
+      d0: disk,
+      d1: sparseContent(3 * MIB, 3),
+      ...(await logicalDisks(scene.folder)),
+    });
   });
 
   after(() => scene.close());
@@ -81,7 +85,7 @@ describe('single files with the restore tool', () => {
     assert.match(all.output, /\nd1 .*\n {4}volume 0 .*nothing that is read\n/);
     assert.match(
       all.output,
-      /\n {4}volume 1 .*lvm, its volumes follow\n {4}volume 1001 .* ext4 {2}rhel\/home {2}"people"\n/,
+      /\n {4}volume 1 .*lvm, see its volumes\n(?:.*\n)? {4}volume 1001 .* ext4 {2}rhel\/home {2}"people"\n/,
     );
 
     const one = await run(['files', 'web', '--disk', 'd1', '--json']);
@@ -183,7 +187,7 @@ describe('single files with the restore tool', () => {
       [['files', 'web', '/'], 1, /--disk d0 --volume 1, --disk d0 --volume 2, --disk d2 --volume 1001/],
       [['files', 'web', '/', '--volume', '7'], 1, /no such volume/],
       [['files', 'web', '/', '--volume', 'x'], 2, /is a number/],
-      [['files', 'web', '/', '--disk', 'd7'], 1, /Its disks are: d0, d1, d2/],
+      [['files', 'web', '/', '--disk', 'd7'], 1, /Its disks are: d0, d1, d2, d3/],
       [['files', 'web', '/', '--disk', 'd1'], 1, /no file system that Dozo reads/],
       [['files', 'web', '/nowhere', '--volume', '1'], 1, /no such file or folder/],
       [['files', 'web', '/home/../home', '--volume', '1'], 1, /without/],
@@ -232,8 +236,8 @@ async function makeRepository(folder: string, disks: Record<string, Buffer>): Pr
   await repository.close();
 }
 
-/** A disk with a file system on a logical volume of LVM, which lies in two pieces. */
-async function logicalDisk(folder: string): Promise<Buffer> {
+/** Two disks with a file system on a logical volume of LVM, which lies in pieces on both. */
+async function logicalDisks(folder: string): Promise<{ d2: Buffer; d3: Buffer }> {
   const image = path.join(folder, 'logical.img');
   const system = path.join(folder, 'people.img');
   await makeExt4(system, 12 * MIB, ['-b', '1024', '-L', 'people']);
@@ -241,19 +245,22 @@ async function logicalDisk(folder: string): Promise<Buffer> {
     await mkdir(path.join(mounted, 'ben'));
     await writeFile(path.join(mounted, 'ben/noise'), OTHER_NOISE);
   });
-  const lvm = await openLvmDisk(image, [24 * MIB]);
+  const lvm = await openLvmDisk(image, [12 * MIB, 12 * MIB]);
   try {
     const make = ['-an', '-Zn', '-Wn'];
-    lvm.lvm('pvcreate', '$1');
-    lvm.lvm('vgcreate', '-s', '1m', 'rhel', '$1');
-    lvm.lvm('lvcreate', ...make, '-L', '5m', '-n', 'home', 'rhel');
-    lvm.lvm('lvcreate', ...make, '-L', '3m', '-n', 'between', 'rhel');
+    for (const place of ['$1', '$2']) lvm.lvm('pvcreate', place);
+    lvm.lvm('vgcreate', '-s', '1m', 'rhel', '$1', '$2');
+    lvm.lvm('lvcreate', ...make, '-L', '5m', '-n', 'home', 'rhel', '$1');
+    lvm.lvm('lvcreate', ...make, '-L', '3m', '-n', 'between', 'rhel', '$1');
     lvm.lvm('lvextend', '-L', '12m', 'rhel/home');
     const content = await readFile(system);
     const disk = await readFile(image);
     for (const { atBytes, offsetBytes, lengthBytes } of stripesOf(lvm.stretches('rhel', 'home')))
       content.copy(disk, offsetBytes, atBytes, atBytes + lengthBytes);
-    return disk;
+    const second = lvm.partitions[1]?.offsetBytes ?? 0;
+    const pieces = lvm.stretches('rhel', 'home').map(({ offsets }) => (offsets[0] ?? 0) < second);
+    assert.deepEqual([...new Set(pieces)], [true, false], 'it lies on both');
+    return { d2: Buffer.from(disk).fill(0, second), d3: Buffer.from(disk.subarray(second)) };
   } finally {
     lvm.close();
   }
