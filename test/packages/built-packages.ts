@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { ARCHITECTURES } from '../../scripts/package/pins.ts';
 
 export interface BuiltPackages {
   spk: Buffer;
@@ -9,17 +10,20 @@ export interface BuiltPackages {
   version: string;
 }
 
-/** Builds both packages for this machine's architecture. What was compiled once is taken from `.cache`. */
-export function buildPackages(): BuiltPackages {
+/** Builds both packages of an architecture. What was compiled once is taken from `.cache`. */
+export function buildPackages(machine: 'x86_64' | 'aarch64'): BuiltPackages {
+  const architecture = ARCHITECTURES.find((one) => one.machine === machine);
+  if (architecture === undefined) throw new Error(machine);
+  const { spk, qpkg } = architecture;
   const out = mkdtempSync(join(tmpdir(), 'dozo-packages-'));
   try {
-    execFileSync(process.execPath, ['scripts/package/main.ts', '--arch', 'x86_64', '--out', out], {
+    execFileSync(process.execPath, ['scripts/package/main.ts', '--arch', machine, '--out', out], {
       stdio: ['ignore', 'ignore', 'inherit'],
     });
     const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
     return {
-      spk: readFileSync(join(out, `Dozo-x86_64-${version}.spk`)),
-      qpkg: readFileSync(join(out, `Dozo_${version}_x86_64.qpkg`)),
+      spk: readFileSync(join(out, `Dozo-${spk}-${version}.spk`)),
+      qpkg: readFileSync(join(out, `Dozo_${version}_${qpkg}.qpkg`)),
       version,
     };
   } finally {

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { chromium, type BrowserContext, type FrameLocator, type Page } from 'playwright-core';
 import { generate } from 'selfsigned';
+import { WindowApi } from './window-api.ts';
 
 const CHROMIUM = process.env['DOZO_CHROMIUM'] ?? '/usr/bin/chromium';
 
@@ -116,6 +117,18 @@ export async function headingOf(frame: FrameLocator): Promise<string> {
   // What a login would turn into a moment later.
   await sleep(500);
   return (await heading.textContent()) ?? '';
+}
+
+/** Opens the window on DSM's desktop with the session of an administrator of the NAS. */
+export async function inDsmWindow(desktop: Desktop, visit: (api: WindowApi) => Promise<void>): Promise<void> {
+  const url = 'https://127.0.0.1:5001/';
+  await desktop.browse({ url, values: { id: 'admin-session-1' } }, async (page) => {
+    await page.goto(url);
+    await headingOf(page.frameLocator('iframe'));
+    const frame = await (await page.locator('iframe').elementHandle())?.contentFrame();
+    if (frame === undefined || frame === null) throw new Error('the desktop has no window');
+    await visit(new WindowApi(frame));
+  });
 }
 
 /**

@@ -7,6 +7,7 @@ import {
   mkdirSync,
   mkdtempSync,
   readFileSync,
+  realpathSync,
   renameSync,
   rmSync,
   symlinkSync,
@@ -27,22 +28,31 @@ interface RunOptions {
 export const WAIT_UNTIL_LET_GO = 'while [ ! -e /let-go ]; do sleep 1; done';
 
 /**
+ * Shell: makes programs for Arm run below a user namespace of ours, by the first bytes of their file. `F`: the
+ * emulator is opened now, where it still is in sight. Kernels before 6.7 know this for the whole machine only.
+ */
+const KNOW_ARM = String.raw`mount -t binfmt_misc none /proc/sys/fs/binfmt_misc
+printf '%s' ':arm:M::\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00:\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:/usr/bin/qemu-aarch64-static:F' > /proc/sys/fs/binfmt_misc/register`;
+
+/**
  * A root folder like that of a NAS as far as a package sees it: an old userland (BusyBox), no Node, no
  * Redis, nothing of the machine that the tests run on. Scripts run in it with their own processes, mounts
  * and network; when a script ends, everything it started is killed, as in a power cut.
  */
 export class NasRoot {
   readonly folder = mkdtempSync(join(tmpdir(), 'dozo-nas-'));
+  readonly #isArm: boolean;
 
-  /** @param shell what `/bin/sh` is */
-  constructor(shell: 'busybox' | 'dash') {
+  /**
+   * @param shell what `/bin/sh` is
+   * @param options.isArm runs programs for 64-bit Arm as well, with qemu-user-static; its only user is root then
+   */
+  constructor(shell: 'busybox' | 'dash', options: { isArm?: boolean } = {}) {
+    this.#isArm = options.isArm ?? false;
     chmodSync(this.folder, 0o755);
     for (const name of ['bin', 'sbin', 'usr/bin', 'proc', 'tmp', 'dev', 'etc', 'var']) this.makeFolder(name);
     chmodSync(join(this.folder, 'tmp'), 0o1777);
-    for (const program of ['/bin/busybox', '/bin/dash']) {
-      this.#copy(program, program);
-      for (const library of librariesOf(program)) this.#copy(library, library);
-    }
+    for (const program of ['/bin/busybox', '/bin/dash']) this.bring(program, program);
     const applets = execFileSync('/bin/busybox', ['--list'], { encoding: 'utf8' }).trim().split('\n');
     for (const name of applets) {
       if (name === 'busybox' || name === 'sh') continue;
@@ -66,6 +76,12 @@ export class NasRoot {
     rmSync(this.path(name), { force: true });
     writeFileSync(this.path(name), data);
     chmodSync(this.path(name), mode);
+  }
+
+  /** Copies a program of this machine and the libraries that it needs. */
+  bring(program: string, to: string): void {
+    this.#copy(realpathSync(program), to);
+    for (const library of librariesOf(program)) this.#copy(library, library);
   }
 
   /** Puts members of an archive below a folder. */
@@ -102,9 +118,10 @@ export class NasRoot {
       // A locale that the root does not have, as users of a NAS do.
       `exec env -i PATH=/bin:/sbin:/usr/bin LANG=de_DE.UTF-8 ${Object.entries(env)
         .map(([name, value]) => `${name}='${value}'`)
-        .join(' ')} /usr/sbin/chroot --userspec=${user}:${user} "$1" /bin/sh /run.sh`,
+        .join(' ')} /usr/sbin/chroot ${user === 0 ? '' : `--userspec=${user}:${user}`} "$1" /bin/sh /run.sh`,
     ].join('\n');
-    const child = spawn('unshare', ['-mpfn', '--kill-child', 'sh', '-ec', outside, 'sh', this.folder], {
+    const [flags, steps] = this.#isArm ? ['-Urmpfn', `${KNOW_ARM}\n${outside}`] : ['-mpfn', outside];
+    const child = spawn('unshare', [flags, '--kill-child', 'sh', '-ec', steps, 'sh', this.folder], {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     let text = '';

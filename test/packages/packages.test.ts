@@ -9,7 +9,7 @@ import { testSynology } from './synology-suite.ts';
 
 let packages: BuiltPackages | null = null;
 before(() => {
-  packages = buildPackages();
+  packages = buildPackages('x86_64');
 });
 
 function built(): BuiltPackages {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync } from 'node:fs';
+import { existsSync, globSync } from 'node:fs';
 import { after, before, describe, it } from 'node:test';
 import { BackupScene } from './backup-scene.ts';
 import type { BuiltPackages } from './built-packages.ts';
@@ -10,6 +10,11 @@ import { makeQnapRoot, ON_QNAP } from './qnap-root.ts';
 import { WindowApi } from './window-api.ts';
 
 const VOLUME = 'share/CACHEDEV1_DATA';
+/** Shell: QuFirewall as a NAS has it that is closed to all but its own programs; with the kernel's own filter. */
+const CLOSE_PORTS = [
+  '/usr/sbin/iptables -N QUFIREWALL && /usr/sbin/iptables -A INPUT -j QUFIREWALL',
+  '/usr/sbin/iptables -A QUFIREWALL -i lo -j ACCEPT && /usr/sbin/iptables -A QUFIREWALL -j DROP',
+].join(' && ');
 const RUNNING = 'grep -l -e bin/[n]ode -e bin/[v]alkey -e bin/[s]ervice /proc/[0-9]*/cmdline 2>/dev/null';
 
 /** Work with an installed package for QTS through its window, on a volume as QTS makes them. */
@@ -23,6 +28,9 @@ export function testQnapBackup(built: () => BuiltPackages): void {
     before(async () => {
       scene = await BackupScene.open();
       root = makeQnapRoot('busybox');
+      for (const file of ['/usr/sbin/iptables', ...globSync('/usr/lib/*/xtables/libxt_standard.so')]) {
+        root.bring(file, file);
+      }
       volume = new LoopVolume('ext4', root.path(VOLUME));
       root.makeFolder(`${VOLUME}/Public`);
       root.makeFolder(`${VOLUME}/VMs`);
@@ -57,7 +65,13 @@ export function testQnapBackup(built: () => BuiltPackages): void {
         await headingOf(page.frameLocator('iframe'));
         const frame = await (await page.locator('iframe').elementHandle())?.contentFrame();
         assert.ok(frame);
-        await scene.assertSurvives(new WindowApi(frame), {
+        const api = new WindowApi(frame);
+        const advice = async (): Promise<string[]> =>
+          (await api.get<{ advice: { code: string }[] }>('/nas')).advice.map(({ code }) => code);
+        assert.ok(!(await advice()).includes('NAS_FIREWALL_ON'));
+        assert.equal(await session.run(CLOSE_PORTS), '');
+        assert.ok((await advice()).includes('NAS_FIREWALL_ON'));
+        await scene.assertSurvives(api, {
           repositoryPath: `/${VOLUME}/VMs/main`,
           logPath: root.path(`${VOLUME}/.dozo_data/log/server.log`),
           upgrade: install,

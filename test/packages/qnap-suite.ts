@@ -40,6 +40,14 @@ export function testQnap(shell: 'dash' | 'busybox', built: () => BuiltPackages):
       assert.ok(/^[\n\x20-\x7e]*$/.test(header), 'plain ASCII');
       assert.equal(header.split('\n').filter((line) => line.includes('if="${0}"') && line.includes('v -C')).length, 1);
       assert.ok(qpkg.subarray(0, 16_384).includes('control.tar.gz'));
+      // Readers stop at the first line that begins so, and take every number of a line of an offset.
+      const [seen = ''] = header.split(/^exit 1/m);
+      const offsets = seen.split('\n').filter((line) => line.startsWith('offset='));
+      assert.deepEqual(
+        offsets.map((line) => line.match(/\d+/g)?.length),
+        [1, 1],
+      );
+      assert.match(seen, /v -C \$_EXTRACT_DIR \|\| exit 1$/m);
       const sum = (BigInt(qpkg.length) * 3589n + 1_000_000_000n).toString().slice(0, 10);
       assert.deepEqual(tail, {
         model: ' '.repeat(10),

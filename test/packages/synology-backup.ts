@@ -2,16 +2,15 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { after, before, describe, it } from 'node:test';
-import type { Page } from 'playwright-core';
 import { readSpk, type Spk } from './archives.ts';
 import { BackupScene } from './backup-scene.ts';
 import type { BuiltPackages } from './built-packages.ts';
-import { Desktop, DSM_DESKTOP, DSM_WEB_SERVER, headingOf } from './desktop.ts';
+import { Desktop, DSM_DESKTOP, DSM_WEB_SERVER, inDsmWindow } from './desktop.ts';
 import { LoopVolume } from './loop-volume.ts';
 import { NasRoot, type NasSession } from './nas-root.ts';
 import { PACKAGE_USER, PackageCenter, type ChainResult } from './package-center.ts';
 import { placeDsmPrograms } from './dsm-programs.ts';
-import { WindowApi, type RunView } from './window-api.ts';
+import type { RunView } from './window-api.ts';
 
 const RUNNING = 'grep -l -e bin/[n]ode -e bin/[v]alkey -e bin/[s]ervice /proc/[0-9]*/cmdline 2>/dev/null';
 
@@ -28,7 +27,7 @@ export function testSynologyBackup(built: () => BuiltPackages): void {
     spk = readSpk(built().spk);
     scene = await BackupScene.open();
     root = new NasRoot('busybox');
-    volumes = [new LoopVolume(fileSystem, root.path('volume1'))];
+    volumes = [new LoopVolume(fileSystem, root.path('volume1')), new LoopVolume('ext4', root.path('volume2'))];
     placeDsmPrograms(root);
     session = root.open(PACKAGE_USER);
     desktop = new Desktop(session.pid);
@@ -44,18 +43,6 @@ export function testSynologyBackup(built: () => BuiltPackages): void {
     root.remove();
   }
 
-  /** Opens the window on the desktop with the session of an administrator of the NAS. */
-  async function inWindow(visit: (api: WindowApi, page: Page) => Promise<void>): Promise<void> {
-    const url = 'https://127.0.0.1:5001/';
-    await desktop.browse({ url, values: { id: 'admin-session-1' } }, async (page) => {
-      await page.goto(url);
-      await headingOf(page.frameLocator('iframe'));
-      const frame = await (await page.locator('iframe').elementHandle())?.contentFrame();
-      assert.ok(frame);
-      await visit(new WindowApi(frame), page);
-    });
-  }
-
   function assertGood(result: ChainResult): void {
     assert.equal(result.failedAt, null, `${result.dialog}\n${result.output}`);
   }
@@ -64,13 +51,16 @@ export function testSynologyBackup(built: () => BuiltPackages): void {
     let center: PackageCenter;
     before(async () => {
       center = await open('btrfs', 'ger');
-      assertGood(await center.install(spk, { answers: { dozo_password: 'correct horse battery' } }));
+      // Of an earlier build, where there is one.
+      const earlier = process.env['DOZO_EARLIER_SPK'];
+      const first = earlier === undefined ? spk : readSpk(readFileSync(earlier));
+      assertGood(await center.install(first, { answers: { dozo_password: 'correct horse battery' } }));
       await desktop.serve(DSM_WEB_SERVER(root.path('volume1/@appstore/Dozo')), { 'index.html': DSM_DESKTOP });
     });
     after(close);
 
     it('goes on through an upgrade, through removal and installation, and restores byte for byte', async () => {
-      await inWindow(async (api) => {
+      await inDsmWindow(desktop, async (api) => {
         const { shares } = await api.get<{ shares: { path: string; fileSystem: string; hasReflink: boolean }[] }>(
           '/nas',
         );
@@ -99,47 +89,60 @@ export function testSynologyBackup(built: () => BuiltPackages): void {
     let center: PackageCenter;
     before(async () => {
       center = await open('ext4', 'jpn');
+      // Made by the user before, on another volume than that of the package.
+      root.makeFolder('volume2/Dozo');
+      execFileSync('chown', [`${PACKAGE_USER}:${PACKAGE_USER}`, root.path('volume2/Dozo')]);
       assertGood(await center.install(spk));
       await desktop.serve(DSM_WEB_SERVER(root.path('volume1/@appstore/Dozo')), { 'index.html': DSM_DESKTOP });
     });
     after(close);
 
     it('is advised on, restores byte for byte, and outlives what happens to its shared folder', async () => {
-      await inWindow(async (api) => {
+      await inDsmWindow(desktop, async (api) => {
         const { shares } = await api.get<{ shares: { fileSystem: string; advice: { code: string }[] }[] }>('/nas');
         assert.equal(shares[0]?.fileSystem, 'ext');
         const codes = shares[0].advice.map(({ code }) => code);
         assert.ok(codes.includes('FOLDER_NO_REFLINK') && codes.includes('FOLDER_NO_CHECKSUMS'), codes.join());
-        const { hostId, jobId, repositoryId } = await scene.configure(api, '/volume1/Dozo/main');
+        const { hostId, jobId, repositoryId } = await scene.configure(api, '/volume2/Dozo/main');
         const backUp = async (): Promise<RunView> =>
           api.ended(await api.post<{ id: string }>(`/jobs/${jobId}/run`, {}));
         await scene.assertRestores(api, { pointId: scene.pointOf(await backUp()), hostId, name: 'from ext4' });
 
         // Renamed by the user while the NAS was off.
         await center.stop();
-        center.moveShare('volume1/Renamed');
+        center.moveShare('volume2/Renamed');
         assertGood(await center.boot());
         await api.answers();
         const missing = await backUp();
         assert.equal(missing.state, 'failed');
-        assert.match(JSON.stringify(missing), /volume1\/Dozo\/main/);
-        const advice = await api.post<{ advice: { code: string }[] }>('/nas/folder', { path: '/volume1/Dozo/main' });
+        assert.match(JSON.stringify(missing), /volume2\/Dozo\/main/);
+        const advice = await api.post<{ advice: { code: string }[] }>('/nas/folder', { path: '/volume2/Dozo/main' });
         assert.deepEqual(
           advice.advice.map(({ code }) => code),
           ['FOLDER_MISSING'],
         );
-        assert.ok(!existsSync(root.path('volume1/Dozo')), 'nothing is written where the folder was');
-        await api.patch(`/repositories/${repositoryId}`, { path: '/volume1/Renamed/main' });
+        assert.ok(!existsSync(root.path('volume2/Dozo')), 'nothing is written where the folder was');
+        await api.patch(`/repositories/${repositoryId}`, { path: '/volume2/Renamed/main' });
+        scene.pointOf(await backUp());
+
+        // A volume that the NAS does not trust any more.
+        await center.stop();
+        volumes[1]?.setReadOnly(true);
+        assertGood(await center.boot());
+        await api.answers();
+        const unwritable = await backUp();
+        assert.equal(unwritable.state, 'failed');
+        assert.match(JSON.stringify(unwritable), /read-only|cannot be written/i);
+        volumes[1]?.setReadOnly(false);
         scene.pointOf(await backUp());
 
         // The rights of the package's user are gone, as after an installation that gave it another number.
-        execFileSync('chown', ['-R', '5:5', root.path('volume1/Renamed')]);
+        execFileSync('chown', ['-R', '5:5', root.path('volume2/Renamed')]);
         const refused = await backUp();
         assert.equal(refused.state, 'failed');
         assert.match(JSON.stringify(refused), /[Pp]ermission|may not|rights|cannot/);
-        execFileSync('chown', ['-R', `${PACKAGE_USER}:${PACKAGE_USER}`, root.path('volume1/Renamed')]);
+        execFileSync('chown', ['-R', `${PACKAGE_USER}:${PACKAGE_USER}`, root.path('volume2/Renamed')]);
 
-        root.makeFolder('volume2');
         assertGood(await center.move('volume2'));
         await api.answers();
         scene.pointOf(await backUp());

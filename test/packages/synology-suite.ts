@@ -83,6 +83,9 @@ export function testSynology(built: () => BuiltPackages): void {
           'n=0; while [ $n -lt 90 ]; do n=$((n + 1)); sleep 1; wget -qO /dev/null http://127.0.0.1:15510/api/v1/health && break; done',
           `[ "$P" != "$(cat /${STATE}/run/server.pid)" ]; echo another=$?`,
           'echo back=$(wget -qO- http://127.0.0.1:15510/api/v1/health)',
+          'Q=$(pidof valkey-server); kill -9 $Q; n=0; while [ $n -lt 90 ]; do n=$((n + 1)); sleep 1; N=$(pidof valkey-server) && [ "$N" != "$Q" ] && break; done',
+          '[ -n "$N" ] && [ "$N" != "$Q" ]; echo queue=$?',
+          'echo both=$(wget -qO- http://127.0.0.1:15510/api/v1/health)',
           'sh $S stop; echo stopped=$?; sh $S status; echo after=$?',
           'echo left=$(grep -l -e bin/[n]ode -e bin/[v]alkey /proc/[0-9]*/cmdline 2>/dev/null)',
         ].join('\n'),
@@ -90,7 +93,7 @@ export function testSynology(built: () => BuiltPackages): void {
         { dozo_password: 'correct horse battery' },
       );
       const values = readValues(output);
-      for (const name of ['installed', 'started', 'again', 'status', 'another', 'stopped']) {
+      for (const name of ['installed', 'started', 'again', 'status', 'another', 'queue', 'stopped']) {
         assert.equal(values[name], '0', `${name}\n${output}`);
       }
       assert.equal(values['after'], '3');
@@ -98,6 +101,7 @@ export function testSynology(built: () => BuiltPackages): void {
       assert.ok(Number(values['kib']) > 10_000 && Number(values['kib']) < 150 * 1024, `${values['kib']} KiB at rest`);
       assert.match(values['health'] ?? '', /"ok"/);
       assert.equal(values['back'], values['health']);
+      assert.equal(values['both'], values['health']);
       const mapped = (values['mapped'] ?? '').trim().split(' ');
       assert.ok(mapped.length >= 6, output);
       for (const path of mapped) assert.match(path, /^\/volume1\/@appstore\/Dozo\//);

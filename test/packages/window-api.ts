@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Frame } from 'playwright-core';
 
 /** Of a machine that has much else to do. */
-const PATIENCE_MS = 240_000;
+const PATIENCE_MS = 600_000;
 
 interface Reply {
   status: number;
