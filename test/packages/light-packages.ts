@@ -25,13 +25,15 @@ export interface LightOptions {
   fillBytes?: number;
   /** Its service does not start. */
   refuses?: boolean;
+  /** Its runtime does not run on this system. */
+  hasDeadRuntime?: boolean;
   /** Changes to the scripts of the package, by path below the project. */
   edits?: Record<string, (text: string) => string>;
 }
 
 /** A QPKG with the real installer and service script around a program that is none: installed in a moment. */
 export function writeLightQpkg(options: LightOptions): Buffer {
-  const { version, fillBytes = 10_000, refuses = false, edits = {} } = options;
+  const { version, fillBytes = 10_000, refuses = false, hasDeadRuntime = false, edits = {} } = options;
   const architecture = ARCHITECTURES[0];
   if (architecture === undefined) throw new Error('no architecture');
   const file = (path: string, text: string | Buffer): { path: string; mode: number; data: Buffer } => ({
@@ -42,7 +44,7 @@ export function writeLightQpkg(options: LightOptions): Buffer {
   const payload = [
     file('bin/service', SERVICE),
     file('bin/node', '#!/bin/sh\nexit 0\n'),
-    file(`lib/${architecture.loader}`, '#!/bin/sh\nexit 0\n'),
+    file(`lib/${architecture.loader}`, `#!/bin/sh\nexit ${hasDeadRuntime ? 1 : 0}\n`),
     file('version', `${version}\n`),
     file('filler', randomBytes(fillBytes)),
     ...(refuses ? [file('refuses', '')] : []),

@@ -173,6 +173,33 @@ END
   /** Each problem that other packages for QTS are known for, put into ours on purpose. */
   const PROBLEMS: [problem: string, edits: LightOptions['edits'], check: () => Promise<void>][] = [
     [
+      'a runtime that is not tried before the old version is touched',
+      { 'qpkg/install.sh': (text) => text.replace(/^"\$staging\/lib\/\$DOZO_LOADER".* \|\|$/m, 'true ||') },
+      async () => {
+        const asked = `${STATE}/asked`;
+        const output = await nas(install('old'), `: > ${asked}`, install('bad'), `echo told=$(cat ${asked})`, CLEAN);
+        const values = readValues(output);
+        assert.deepEqual([values['bad_progress'], values['bad_runs'], values['told']], ['-1', '1.0.0', '']);
+        assert.match(values['bad_says'] ?? '', /runtime of the package does not start .* Nothing was changed/);
+      },
+    ],
+    [
+      'a start without its volume that writes into memory',
+      { 'qpkg/dozo.sh': (text) => text.replace('[ -d "$volume" ] || {', 'true || {') },
+      async () => {
+        const output = await nas(
+          install('bad'),
+          `sh ${TARGET}/dozo.sh stop`,
+          'sh /sbin/setcfg Dozo State_Path /share/CACHEDEV2_DATA/.dozo_data -f /etc/config/qpkg.conf',
+          `sh ${TARGET}/dozo.sh start; echo started=$?`,
+          '[ -e /share/CACHEDEV2_DATA ]; echo made=$?; rm -rf /share/CACHEDEV2_DATA',
+          CLEAN,
+        );
+        const values = readValues(output);
+        assert.deepEqual([values['started'], values['made']], ['1', '1'], output);
+      },
+    ],
+    [
       'an installation that is called a success though nothing runs',
       {
         'qpkg/install.sh': (text) =>
@@ -255,10 +282,11 @@ END
   for (const [problem, edits, check] of PROBLEMS) {
     it(`would notice ${problem}`, async () => {
       const refuses = /success though|left the old|leaves the old/.test(problem);
+      const hasDeadRuntime = /runtime/.test(problem);
       const version = /older one/.test(problem) ? '1.0.5' : '1.2.0';
-      pack('bad', { version, refuses });
+      pack('bad', { version, refuses, hasDeadRuntime });
       await check();
-      pack('bad', { version, refuses, edits: edits ?? {} });
+      pack('bad', { version, refuses, hasDeadRuntime, edits: edits ?? {} });
       await assert.rejects(check(), assert.AssertionError, 'the harness does not see it');
       await nas(CLEAN);
     });
