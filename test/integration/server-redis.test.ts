@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -19,6 +19,16 @@ async function freePort(): Promise<number> {
   server.close();
   await once(server, 'close');
   return port;
+}
+
+async function isListening(port: number): Promise<boolean> {
+  const socket = connect(port, '127.0.0.1');
+  const isConnected = await once(socket, 'connect').then(
+    () => true,
+    () => false,
+  );
+  socket.destroy();
+  return isConnected;
 }
 
 describe('a server with an external Redis behind TLS and a password', { timeout: 900_000 }, () => {
@@ -48,7 +58,7 @@ describe('a server with an external Redis behind TLS and a password', { timeout:
       ].join('\n'),
     );
     redis = spawn('redis-server', [join(folder, 'redis.conf')], { stdio: 'ignore' });
-    await sleep(500);
+    while (!(await isListening(port))) await sleep(50);
   });
   after(async () => {
     await lab.destroy();
