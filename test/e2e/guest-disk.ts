@@ -74,7 +74,10 @@ async function fill(root: string, report: Buffer): Promise<void> {
   await writeFile(join(home, 'report 2026.bin'), report);
   await writeFile(join(home, 'empty.txt'), '');
   await writeFile(join(home, '売上報告書.txt'), 'text');
-  for (const name of STRANGE_NAMES) await writeFile(join(home, name), 'strange');
+  await mkdir(join(home, 'photos'));
+  await writeFile(join(home, 'invoice 2026-10.pdf'), report.subarray(0, 90_000));
+  await mkdir(join(root, 'home/strange'));
+  for (const name of STRANGE_NAMES) await writeFile(join(root, 'home/strange', name), 'strange');
   await symlink('report 2026.bin', join(home, 'newest'));
   await mkdir(join(home, 'Donaudampfschifffahrtsgesellschaft'));
   await mkdir(join(root, 'etc'));
