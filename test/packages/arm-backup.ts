@@ -1,0 +1,61 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { readSpk, type Spk } from './archives.ts';
+import { BackupScene } from './backup-scene.ts';
+import { buildPackages } from './built-packages.ts';
+import { Desktop, DSM_DESKTOP, DSM_WEB_SERVER, inDsmWindow } from './desktop.ts';
+import { placeDsmPrograms } from './dsm-programs.ts';
+import { LoopVolume } from './loop-volume.ts';
+import { NasRoot, PRINT_MAPPED, readValues, type NasSession } from './nas-root.ts';
+import { PackageCenter } from './package-center.ts';
+
+/** The package for 64-bit Arm: its programs are emulated, the rest of the NAS is as in the other suites. */
+export function testArmBackup(): void {
+  describe('the package for DSM on 64-bit Arm, emulated', { timeout: 1_200_000 }, () => {
+    let spk: Spk;
+    let scene: BackupScene;
+    let root: NasRoot;
+    let session: NasSession;
+    let volume: LoopVolume;
+    let desktop: Desktop;
+    before(async () => {
+      spk = readSpk(buildPackages('aarch64').spk);
+      scene = await BackupScene.open();
+      root = new NasRoot('busybox', { isArm: true });
+      volume = new LoopVolume('btrfs', root.path('volume1'));
+      placeDsmPrograms(root);
+      session = root.open(0);
+      desktop = new Desktop(session.pid);
+      await scene.link.plugInto(session.pid);
+    });
+    after(async () => {
+      desktop.close();
+      await session.cut();
+      await scene.close();
+      volume.close();
+      root.remove();
+    });
+
+    it('installs, backs up and restores a machine byte for byte, and goes', async () => {
+      assert.equal(spk.info.get('arch'), 'armv8');
+      const center = new PackageCenter(root, session, { user: 0 });
+      const installed = await center.install(spk);
+      assert.equal(installed.failedAt, null, `${installed.dialog}\n${installed.output}`);
+      const health = 'until wget -qO- http://127.0.0.1:15510/api/v1/health; do sleep 1; done';
+      assert.match(await session.run(health), /"ok"/);
+      const mapped = readValues(await session.run(PRINT_MAPPED))['mapped'] ?? '';
+      for (const path of mapped.trim().split(' ')) assert.match(path, /^\/volume1\/@appstore\/Dozo\/|qemu/);
+      await desktop.serve(DSM_WEB_SERVER(root.path('volume1/@appstore/Dozo')), { 'index.html': DSM_DESKTOP });
+      await inDsmWindow(desktop, async (api) => {
+        const { hostId, jobId, repositoryId } = await scene.configure(api, '/volume1/Dozo/main');
+        const run = await api.ended(await api.post<{ id: string }>(`/jobs/${jobId}/run`, {}));
+        await scene.assertRestores(api, { pointId: scene.pointOf(run), hostId, name: 'from Arm' });
+        await scene.assertClean(api, repositoryId);
+      });
+      assert.equal(await center.status(), 0);
+      assert.equal((await center.uninstall()).failedAt, null);
+      const left = 'grep -l -e bin/[n]ode -e bin/[v]alkey /proc/[0-9]*/cmdline 2>/dev/null';
+      assert.equal(await session.run(left), '', 'a process is left');
+    });
+  });
+}
