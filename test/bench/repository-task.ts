@@ -1,21 +1,32 @@
 /**
  * One measured step of `repository.ts` in a process of its own, so that its memory and processor time
  * are its own: `full` (the first of a new repository), `add` (another one, on no base), `again` (on the base of
- * the last version), `restore` (the last one), `check`, `prune` (the version in the middle goes, and its data).
+ * the last version), `restore` (the last one), `check`, `prune` (the version in the middle goes, and its data),
+ * `open` (nothing else). With DOZO_BENCH_PASSPHRASE the repository is encrypted.
  */
 import { open } from 'node:fs/promises';
 import { mkdir } from 'node:fs/promises';
-import { createRepository, openRepository, type PointDisk } from '../../server/repository/index.ts';
+import {
+  createRepository,
+  openRepository,
+  type PointDisk,
+  type RepositoryOptions,
+} from '../../server/repository/index.ts';
 import { MIB } from '../../server/runtime/index.ts';
 import { openLocalStorage } from '../../server/storage/index.ts';
 
 const [step = '', folder = '', image = ''] = process.argv.slice(2);
 const PIECE_BYTES = MIB;
+const passphrase = process.env['DOZO_BENCH_PASSPHRASE'];
+
+async function options(): Promise<Parameters<typeof openRepository>[0]> {
+  const storage = await openLocalStorage({ folder });
+  return passphrase === undefined ? { storage } : { storage, passphrase };
+}
 
 async function write(isNew: boolean, base: boolean): Promise<void> {
   await mkdir(folder, { recursive: true });
-  const storage = await openLocalStorage({ folder });
-  const repository = isNew ? await createRepository({ storage }) : await openRepository({ storage });
+  const repository = await (isNew ? createRepository(await options()) : openRepository(await options()));
   const file = await open(image, 'r');
   const { size } = await file.stat();
   const last = (await repository.listPoints()).at(-1);
@@ -53,7 +64,7 @@ async function write(isNew: boolean, base: boolean): Promise<void> {
 }
 
 async function restore(): Promise<void> {
-  const repository = await openRepository({ storage: await openLocalStorage({ folder }) });
+  const repository = await openRepository(await options());
   const point = (await repository.listPoints()).at(-1);
   if (point === undefined) throw new Error('no point to restore');
   const disk: PointDisk = await (await repository.openPoint(point.pointId)).openDisk('d0');
@@ -65,7 +76,7 @@ async function restore(): Promise<void> {
 }
 
 async function check(): Promise<void> {
-  const repository = await openRepository({ storage: await openLocalStorage({ folder }) });
+  const repository = await openRepository(await options());
   const report = await repository.check({ depth: 'hashes' });
   if (report.damages.length > 0) throw new Error(JSON.stringify(report.damages));
   await repository.close();
@@ -73,7 +84,7 @@ async function check(): Promise<void> {
 }
 
 async function prune(): Promise<void> {
-  const repository = await openRepository({ storage: await openLocalStorage({ folder }) });
+  const repository = await openRepository(await options());
   const points = await repository.listPoints();
   const point = points[Math.floor(points.length / 2)];
   if (point === undefined) throw new Error('no point to delete');
@@ -91,6 +102,7 @@ else if (step === 'again') await write(false, true);
 else if (step === 'prune') await prune();
 else if (step === 'restore') await restore();
 else if (step === 'check') await check();
+else if (step === 'open') await (await openRepository(await options())).close();
 else throw new Error(`unknown step ${step}`);
 const { userCPUTime, systemCPUTime, maxRSS } = process.resourceUsage();
 result['seconds'] = (performance.now() - started) / 1000;

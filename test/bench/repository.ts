@@ -1,6 +1,7 @@
 /**
- * The repository alone against zstd, on the same bytes in turns: `node test/bench/repository.ts IMAGE`.
- * Prints seconds, processor seconds and peak memory of each, medians of three rounds; both write to the
+ * The repository alone against zstd, plain and encrypted, on the same bytes in turns:
+ * `node test/bench/repository.ts IMAGE`. `open` has what unlocking with a passphrase costs on purpose.
+ * Prints seconds, processor seconds and peak memory of each, medians of three rounds; all write to the
  * folder of the image. For a whole backup see `bench.ts`.
  */
 import { spawnSync } from 'node:child_process';
@@ -32,13 +33,19 @@ const task = path.join(import.meta.dirname, 'repository-task.ts');
 const packed = path.join(folder, 'image.zst');
 const restored = path.join(folder, 'image');
 const repository = path.join(folder, 'repository');
+const encrypted = path.join(folder, 'encrypted');
 for (let round = 0; round < ROUNDS; round += 1) {
   rmSync(folder, { recursive: true, force: true });
-  const step = (name: string, file: string): void =>
+  const step = (name: string, file: string): void => {
     run(`repository ${name}`, process.execPath, [task, name, repository, file]);
+    process.env['DOZO_BENCH_PASSPHRASE'] = 'bench';
+    run(`encrypted ${name}`, process.execPath, [task, name, encrypted, file]);
+    delete process.env['DOZO_BENCH_PASSPHRASE'];
+  };
   spawnSync('mkdir', ['-p', folder]);
   run('zstd -1 -T0', 'zstd', ['-q', '-1', '-T0', '-f', image, '-o', packed]);
   step('full', image);
+  step('open', '-');
   step('again', image);
   step('check', image);
   run('zstd -d', 'zstd', ['-q', '-d', '-f', packed, '-o', restored]);
