@@ -6,12 +6,7 @@
  */
 import { open } from 'node:fs/promises';
 import { mkdir } from 'node:fs/promises';
-import {
-  createRepository,
-  openRepository,
-  type PointDisk,
-  type RepositoryOptions,
-} from '../../server/repository/index.ts';
+import { createRepository, openRepository, type PointDisk } from '../../server/repository/index.ts';
 import { MIB } from '../../server/runtime/index.ts';
 import { openLocalStorage } from '../../server/storage/index.ts';
 
