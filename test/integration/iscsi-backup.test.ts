@@ -137,10 +137,13 @@ test('waits for a slow rescan', async () => {
 });
 
 test('goes on after the link was cut', async () => {
-  await scene.lab.set({ cloneBytesPerSecond: 6 * MIB });
+  await scene.lab.set({ cloneWaitsAtPercent: 40, cloneBytesPerSecond: 6 * MIB });
   const backing = assertBacksUp('web');
-  await hasSession();
+  await scene.lab.cloneWaits();
   assert.equal(await scene.lab.cutIscsi(), 1);
+  await scene.lab.set({ cloneWaitsAtPercent: null });
+  // Once more with writes on their way, unless the copy is over by now.
+  await scene.lab.cutIscsi();
   await backing;
 });
 
@@ -167,11 +170,12 @@ for (const [fault, switches] of [
 }
 
 test('ends by another route when the path dies in the middle', async () => {
-  await scene.lab.set({ cloneBytesPerSecond: 6 * MIB, iscsiPathTimeoutMs: 500 });
+  await scene.lab.set({ cloneWaitsAtPercent: 40, iscsiPathTimeoutMs: 500 });
   const backing = scene.back('web');
-  await hasSession();
+  await scene.lab.cloneWaits();
   await scene.lab.set({ iscsiPath: 'dead' });
   await scene.lab.cutIscsi();
+  await scene.lab.set({ cloneWaitsAtPercent: null });
 
   const { result, hold } = await backing;
 
@@ -180,10 +184,10 @@ test('ends by another route when the path dies in the middle', async () => {
 });
 
 test('is cancelled in the middle', async () => {
-  await scene.lab.set({ cloneBytesPerSecond: 4 * MIB });
+  await scene.lab.set({ cloneWaitsAtPercent: 40 });
   const cancel = new AbortController();
   const backing = scene.back('web', { signal: cancel.signal });
-  await hasSession();
+  await scene.lab.cloneWaits();
   cancel.abort();
 
   const { result } = await backing;
@@ -193,16 +197,17 @@ test('is cancelled in the middle', async () => {
 });
 
 test('goes on after the host lost the SSH connection', async () => {
-  await scene.lab.set({ cloneBytesPerSecond: 6 * MIB });
+  await scene.lab.set({ cloneWaitsAtPercent: 40 });
   const backing = assertBacksUp('web');
-  await hasSession();
+  await scene.lab.cloneWaits();
   assert.ok((await scene.lab.killSessions()) > 0);
+  await scene.lab.set({ cloneWaitsAtPercent: null });
   await backing;
 });
 
 test('is taken up by a retry, or swept, after kill -9 in the middle of a clone', async () => {
   for (const next of ['retry', 'sweep'] as const) {
-    await scene.lab.set({ cloneBytesPerSecond: 4 * MIB });
+    await scene.lab.set({ cloneWaitsAtPercent: 40 });
     const { identity } = await findMachine(scene.host, 'web');
     const hold = `dozo-${randomHex(8)}`;
     scene.holds.push(hold);
@@ -211,13 +216,12 @@ test('is taken up by a retry, or swept, after kill -9 in the middle of a clone',
       stdio: ['pipe', 'ignore', 'inherit'],
     });
     child.stdin?.end(`${JSON.stringify(order)}\n`);
-    await hasSession();
-    await new Promise((resolve) => setTimeout(resolve, 1500));
+    await scene.lab.cloneWaits();
     const ended = new Promise((resolve) => child?.once('exit', resolve));
     child.kill('SIGKILL');
     await ended;
     assert.ok((await scene.lab.iscsi()).statics.length > 0, 'nothing was left: the test proves nothing');
-    await scene.lab.set({ cloneBytesPerSecond: null });
+    await scene.lab.set({ cloneWaitsAtPercent: null });
 
     if (next === 'retry') await assertBacksUp('web', hold);
     else {
@@ -238,14 +242,6 @@ test('serves at the address and port that it is told', async () => {
   assert.equal(result.disks[0]?.route, 'iscsi-clone', JSON.stringify(lines));
   await host.close();
 });
-
-async function hasSession(): Promise<void> {
-  for (let attempt = 0; attempt < 600; attempt += 1) {
-    if ((await scene.lab.iscsi()).sessions.length > 0) return;
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
-  assert.fail('the host did not log in within a minute');
-}
 
 async function loginToHost() {
   const { loginToLab } = await import('../lab/ssh-login.ts');

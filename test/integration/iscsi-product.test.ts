@@ -120,14 +120,11 @@ test('the host is held to the speed limit by being answered later', async () => 
 });
 
 test('it does so after the worker was killed in the middle', async () => {
-  await lab.set({ cloneBytesPerSecond: 4 * MIB });
+  await lab.set({ cloneWaitsAtPercent: 40 });
   const run = await product.api.post<{ id: string }>(`/jobs/${jobId}/run`, {});
-  for (let attempt = 0; (await lab.iscsi()).sessions.length === 0; attempt += 1) {
-    assert.ok(attempt < 600, 'the host did not log in within a minute');
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
+  await lab.cloneWaits();
   for (const pid of product.pids().worker) process.kill(pid, 'SIGKILL');
-  await lab.set({ cloneBytesPerSecond: null });
+  await lab.set({ cloneWaitsAtPercent: null });
 
   await assertWhole(await follow(run));
 });

@@ -1,16 +1,17 @@
 /** The host loses its power while it copies a disk over iSCSI. */
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import { after, afterEach, before, test } from 'node:test';
-import type { MachineProgress } from '../../server/contract/run.ts';
 import { SharedPortal } from '../../server/iscsi/index.ts';
 import { randomHex, systemClock, type Clock } from '../../server/runtime/index.ts';
 import { startIscsiScene, type IscsiScene } from './iscsi-scene.ts';
 import { HURRIED_CLOCK, MIB } from './source-scene.ts';
 
 const SIZE_BYTES = 24 * MIB;
-/** So much has arrived when the power goes. */
-const ARRIVED_BYTES = 6 * MIB;
+/** So much of the disk is copied when the power goes. */
+const COPIED_PERCENT = 40;
+const CHUNK_BYTES = 64 * 1024;
 const ISCSI = { portal: new SharedPortal({ bind: '127.0.0.1' }), address: null };
 /** The run waits for the host for more than a minute still. */
 const BRISK_CLOCK: Clock = { ...systemClock, sleep: (ms, signal) => systemClock.sleep(ms / 3, signal) };
@@ -31,38 +32,24 @@ before(async () => {
   });
 });
 afterEach(async () => {
-  await scene.lab.set({ cloneBytesPerSecond: null });
+  await scene.lab.set({ cloneWaitsAtPercent: null });
   await scene.assertUntouched();
   assert.deepEqual((await scene.repository.check({ depth: 'hashes' })).damages, []);
 });
 after(async () => await scene.close());
 
-/** Takes the power from the host once so much has arrived; `lost` resolves with how much that was. */
-function losePowerInTheMiddle(): { progress(step: MachineProgress): void; lost: Promise<number> } {
-  const { promise: lost, resolve, reject } = Promise.withResolvers<number>();
-  let isLost = false;
-  return {
-    lost,
-    progress: ({ doneBytes }) => {
-      if (isLost || doneBytes < ARRIVED_BYTES) return;
-      isLost = true;
-      scene.lab.losePower().then(() => resolve(doneBytes), reject);
-    },
-  };
-}
-
 test('a run goes on by itself after the host was restarted in the middle of a copy', async () => {
-  await scene.lab.set({ cloneBytesPerSecond: 6 * MIB });
-  const { progress, lost } = losePowerInTheMiddle();
+  await scene.lab.set({ cloneWaitsAtPercent: COPIED_PERCENT });
   const hold = `dozo-${randomHex(8)}`;
   const host = await scene.connect({ clock: BRISK_CLOCK, iscsi: ISCSI });
-  const backing = scene.back('web', { hold, host, clock: BRISK_CLOCK, progress });
-  await lost;
+  const backing = scene.back('web', { hold, host, clock: BRISK_CLOCK });
+  await scene.lab.cloneWaits();
+  await scene.lab.losePower();
   // The number that the copy's process had is another one's after the restart.
   await writeFile(scene.lab.localPath(`/vmfs/volumes/six/.${hold}/scsi0-0-iscsi.pid`), '1\n');
   const left = await scene.lab.iscsi();
   assert.deepEqual([left.enabled, left.statics.length, left.sessions, left.devices], [true, 1, [], []]);
-  await scene.lab.set({ cloneBytesPerSecond: null });
+  await scene.lab.set({ cloneWaitsAtPercent: null });
   await scene.lab.boot();
 
   const { result, lines } = await backing;
@@ -75,18 +62,19 @@ test('a run goes on by itself after the host was restarted in the middle of a co
 });
 
 test('a run whose host stays away ends by name; what it left is swept, and the next run stores the rest', async () => {
-  await scene.lab.writeAt(await scene.lab.vmId('web'), 'scsi0:0', [
-    { offsetBytes: 0, data: Buffer.from(Array.from({ length: SIZE_BYTES / 2 }, (_, at) => (at * at * 31) >> 7)) },
-  ]);
+  // The first half is new to the repository.
+  const data = randomBytes(SIZE_BYTES / 2);
+  await scene.lab.writeAt(await scene.lab.vmId('web'), 'scsi0:0', [{ offsetBytes: 0, data }]);
   const host = await scene.connect({ clock: HURRIED_CLOCK, iscsi: ISCSI });
-  await scene.lab.set({ cloneBytesPerSecond: 6 * MIB });
-  const { progress, lost } = losePowerInTheMiddle();
-  const { result: failed, hold } = await scene.back('web', { host, clock: HURRIED_CLOCK, progress });
-  const arrivedBytes = await lost;
+  await scene.lab.set({ cloneWaitsAtPercent: COPIED_PERCENT });
+  const backing = scene.back('web', { host, clock: HURRIED_CLOCK });
+  await scene.lab.cloneWaits();
+  await scene.lab.losePower();
+  const { result: failed, hold } = await backing;
   assert.deepEqual([failed.state, failed.error?.code], ['failed', 'HOST_CONNECTION_LOST']);
   assert.equal(failed.holdReleased, false);
 
-  await scene.lab.set({ cloneBytesPerSecond: null });
+  await scene.lab.set({ cloneWaitsAtPercent: null });
   await scene.lab.boot({ autostart: false });
   const swept = await scene.host.sweep([hold]);
   assert.deepEqual(swept.failed, []);
@@ -101,7 +89,8 @@ test('a run whose host stays away ends by name; what it left is swept, and the n
   assert.equal(next.result.state, 'success', JSON.stringify(next.result.error));
   assert.equal(next.result.disks[0]?.route, 'iscsi-clone');
   const { duplicateBytes, zeroBytes } = next.result.stats;
-  assert.ok(duplicateBytes + zeroBytes >= arrivedBytes - 64 * 1024, JSON.stringify(next.result.stats));
+  const arrivedBytes = (SIZE_BYTES * COPIED_PERCENT) / 100 - CHUNK_BYTES;
+  assert.ok(duplicateBytes + zeroBytes >= SIZE_BYTES / 2 + arrivedBytes, JSON.stringify(next.result.stats));
   await scene.assertEqualsFrozen(next.result.pointId ?? '', 'web', next.hold);
   assert.deepEqual((await scene.host.sweep([hold])).removed, []);
 });

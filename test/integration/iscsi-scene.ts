@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { runBackup } from '../../server/backup/index.ts';
-import type { BackupResult, LogLine, MachineProgress } from '../../server/contract/run.ts';
+import type { BackupResult, LogLine } from '../../server/contract/run.ts';
 import { SharedPortal } from '../../server/iscsi/index.ts';
 import { createRepository, openRepository, type Repository } from '../../server/repository/index.ts';
 import { runRestore } from '../../server/restore/index.ts';
@@ -32,7 +32,6 @@ interface BackOptions {
   signal?: AbortSignal;
   host?: SourceHost;
   clock?: Clock;
-  progress?(step: MachineProgress): void;
 }
 
 interface Backup {
@@ -65,7 +64,7 @@ export async function startIscsiScene(options: Omit<LabOptions, 'directory'>): P
     host,
     repositoryPath,
     repository,
-    async back(name, { hold = `dozo-${randomHex(8)}`, signal, host: by = host, clock, progress } = {}) {
+    async back(name, { hold = `dozo-${randomHex(8)}`, signal, host: by = host, clock } = {}) {
       const machine = await findMachine(host, name);
       const lines: LogLine[] = [];
       scene.holds.push(hold);
@@ -73,7 +72,6 @@ export async function startIscsiScene(options: Omit<LabOptions, 'directory'>): P
         log: (line) => void lines.push(line),
         signal: signal ?? new AbortController().signal,
         ...(clock && { clock }),
-        ...(progress && { progress }),
       });
       return { hold, result, lines };
     },
@@ -126,10 +124,7 @@ export async function backUpOnce(
   repository: Repository,
   identity: MachineIdentity,
   hold: string,
-  {
-    clock = systemClock,
-    ...hooks
-  }: { log(line: LogLine): void; signal: AbortSignal } & Pick<BackOptions, 'clock' | 'progress'>,
+  { clock = systemClock, ...hooks }: { log(line: LogLine): void; signal: AbortSignal } & Pick<BackOptions, 'clock'>,
 ): Promise<BackupResult> {
   return await runBackup(
     { repository, source, clock, logger: silentLogger },

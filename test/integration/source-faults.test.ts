@@ -302,15 +302,17 @@ test('reports a copy that fails half way, and leaves nothing of it', async () =>
 });
 
 test('leaves nothing when it is cancelled while a copy runs', async () => {
-  await scene.lab.set({ cloneBytesPerSecond: 2 * MIB });
+  await scene.lab.set({ cloneWaitsAtPercent: 40 });
   const stop = new AbortController();
   const { frozen } = await freeze('six');
   const [disk] = frozen.disks;
   assert.ok(disk !== undefined);
   const plan = await disk.plan(null, stop.signal);
   const reading = plan.transfer(new ImageSink(disk.disk.sizeBytes), { signal: stop.signal });
-  setTimeout(() => stop.abort(), 2_500);
-  await assert.rejects(reading);
+  const ended = assert.rejects(reading);
+  await scene.lab.cloneWaits();
+  stop.abort();
+  await ended;
   await scene.lab.set(healthy);
   await frozen.thaw();
   await scene.assertClean();
@@ -387,13 +389,13 @@ for (const [what, nfs] of [
   test(`sweeps what a run left that was killed while it copied ${what}, and nothing else`, async () => {
     const id = await scene.lab.vmId('no tools');
     await scene.lab.createSnapshot(id, 'dozo-like, but not ours');
-    await scene.lab.set({ cloneBytesPerSecond: MIB });
+    await scene.lab.set({ cloneWaitsAtPercent: 40 });
     const hold = `dozo-${randomHex(8)}`;
     const child = await startChild(
       { name: 'six', hold, nfs, read: true },
       nfs ? 'ROUTE_NFS_CLONE' : 'ROUTE_HOST_CLONE',
     );
-    await new Promise((done) => setTimeout(done, 2_000));
+    await scene.lab.cloneWaits();
     await kill(child);
 
     const report = await host.sweep([hold, 'not-a-hold', '../../etc']);

@@ -4,11 +4,14 @@ import { request as httpRequest } from 'node:http';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { LabOptions, LabReady, MachineOptions } from './hostd/lab-options.ts';
 import type { ChangedAreas, ChangedAreasRequest, Fault, IscsiState, LabState, Switches } from './hostd/protocol.ts';
 
 export type { DatastoreOptions, DiskOptions, LabOptions, MachineOptions, WriterOptions } from './hostd/lab-options.ts';
 export type { IscsiState, LabState, Switches } from './hostd/protocol.ts';
+
+const CLONE_WAITS_WITHIN_MS = 120_000;
 
 /** A running lab host. Needs root, Debian's busybox, openssh-server, gcc and libc6-dev. */
 export interface LabHost {
@@ -65,6 +68,8 @@ export interface LabHost {
    * at the next rescan.
    */
   boot(options?: { autostart: boolean }): Promise<void>;
+  /** Resolves when a clone stands still, as the switch `cloneWaitsAtPercent` has it. */
+  cloneWaits(): Promise<void>;
   /** What software iSCSI and the firewall have in force. */
   iscsi(): Promise<IscsiState>;
   /** Loses the connections of all iSCSI sessions once; gives how many there were. */
@@ -172,6 +177,13 @@ function labHost(
     },
     async boot(options = { autostart: true }) {
       await call('POST', '/lab/power/boot', options);
+    },
+    async cloneWaits() {
+      const untilMs = performance.now() + CLONE_WAITS_WITHIN_MS;
+      while ((await call<{ waiting: number }>('GET', '/lab/clones')).waiting === 0) {
+        if (performance.now() > untilMs) throw new Error('no clone came as far as it is to wait');
+        await delay(50);
+      }
     },
     iscsi: () => call<IscsiState>('GET', '/lab/iscsi'),
     async cutIscsi() {

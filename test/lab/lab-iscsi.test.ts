@@ -157,11 +157,12 @@ describe('The software initiator of the lab', () => {
   }
 
   test('goes on after a cut, and gives up on a dead path', async () => {
-    await lab.set({ cloneBytesPerSecond: 8 * MIB });
+    await lab.set({ cloneWaitsAtPercent: 40 });
     await attach();
     const running = await login.start(CLONE());
-    await waitFor(async () => (await login.read(`ls /vmfs/volumes/six`)).includes('copy.vmdk'));
+    await lab.cloneWaits();
     assert.equal(await lab.cutIscsi(), 1);
+    await lab.set({ cloneWaitsAtPercent: null });
     assert.equal((await running.ended).code, 0);
     const truth = await lab.frozenCopy(await lab.vmId('vm'), 'frozen');
     assert.ok(readFileSync(truth?.['scsi0:0'] ?? '').equals(readFileSync(join(directory, 'image'))));
@@ -175,11 +176,11 @@ describe('The software initiator of the lab', () => {
   });
 
   test('loses sessions, devices and commands with the power of the host, and keeps what is configured', async () => {
-    await lab.set({ cloneBytesPerSecond: 2 * MIB });
+    await lab.set({ cloneWaitsAtPercent: 40 });
     await attach();
     const id = await lab.vmId('vm');
     const running = await login.start(CLONE());
-    await waitFor(async () => (await login.read(`ls /vmfs/volumes/six`)).includes('copy.vmdk'));
+    await lab.cloneWaits();
 
     await lab.losePower();
 
@@ -197,21 +198,22 @@ describe('The software initiator of the lab', () => {
     await login.read(RESCAN);
     assert.deepEqual((await lab.iscsi()).devices, [device]);
     await login.read(`vmkfstools -U ${POINTER}`);
-    await lab.set({ cloneBytesPerSecond: null });
+    await lab.set({ cloneWaitsAtPercent: null });
     await login.read(CLONE());
     const truth = await lab.frozenCopy(id, 'frozen');
     assert.ok(readFileSync(truth?.['scsi0:0'] ?? '').equals(readFileSync(join(directory, 'image'))));
   });
 
   test('does not let go of a device in use, and lets go of a detached one', async () => {
-    await lab.set({ cloneBytesPerSecond: 2 * MIB });
+    await lab.set({ cloneWaitsAtPercent: 40 });
     await attach();
     const running = await login.start(CLONE());
-    await waitFor(async () => (await login.read(`ls /vmfs/volumes/six`)).includes('copy.vmdk'));
+    await lab.cloneWaits();
 
     assert.notEqual((await login.run(`esxcli storage core device set --state=off -d ${device}`)).code, 0);
     assert.notEqual((await login.run(`esxcli iscsi session remove -A vmhba64 -n ${TARGET}`)).code, 0);
     running.abort();
+    await lab.set({ cloneWaitsAtPercent: null });
     await running.ended.catch(() => undefined);
 
     await waitFor(async () => (await login.run(`esxcli storage core device set --state=off -d ${device}`)).code === 0);

@@ -125,6 +125,8 @@ export interface BlockTarget {
   write(offsetBytes: number, data: Buffer): Promise<void>;
   /** What no layer of the chain has. */
   leaveOut(offsetBytes: number, lengthBytes: number): Promise<void>;
+  /** Resolves when everything taken over so far is written. */
+  settle(): Promise<void>;
 }
 
 /** Copies in whole blocks of the file system, as a thin disk allocates them. */
@@ -153,6 +155,7 @@ export async function copyBlocks(host: Host, call: Invocation, chain: DiskChain,
       at < end;
       at += CHUNK_BYTES
     ) {
+      await standStill(host, call, target, at / chain.sizeBytes);
       if (call.signal.aborted) return;
       if (at > next) await target.leaveOut(next, at - next);
       const length = Math.min(CHUNK_BYTES, chain.sizeBytes - at);
@@ -170,8 +173,22 @@ export async function copyBlocks(host: Host, call: Invocation, chain: DiskChain,
       show(at + length);
     }
   }
+  await standStill(host, call, target, 1);
   if (next < chain.sizeBytes && !call.signal.aborted) await target.leaveOut(next, chain.sizeBytes - next);
   show(chain.sizeBytes);
+}
+
+/** Waits where a switch says so, unless it is killed. */
+async function standStill(host: Host, call: Invocation, target: BlockTarget, share: number): Promise<void> {
+  const isHeld = (): boolean => {
+    const { cloneWaitsAtPercent } = host.switches;
+    return cloneWaitsAtPercent !== null && share * 100 >= cloneWaitsAtPercent && !call.signal.aborted;
+  };
+  if (!isHeld()) return;
+  await target.settle();
+  host.waitingClones += 1;
+  while (isHeld()) await delay(50);
+  host.waitingClones -= 1;
 }
 
 /** A flat file beside its descriptor, which grows until its datastore is full. */
@@ -192,5 +209,6 @@ function flatTarget(
       }
     },
     leaveOut: () => Promise.resolve(),
+    settle: () => Promise.resolve(),
   };
 }

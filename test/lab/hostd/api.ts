@@ -119,6 +119,7 @@ const ROUTES: Route[] = [
       return host.state();
     },
   ],
+  ['GET', /^\/lab\/clones$/, ({ host }) => ({ waiting: host.waitingClones })],
   ['GET', /^\/lab\/iscsi$/, ({ host }) => host.iscsi.state()],
   ['POST', /^\/lab\/iscsi\/cut$/, async ({ host }) => ({ cut: await host.iscsi.cut() })],
   [

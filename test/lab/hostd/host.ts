@@ -67,6 +67,8 @@ export class Host {
   readonly hostName: string;
   readonly uuid: string;
   bootTimeMs = Date.now();
+  /** Clones that stand still since a switch says so. */
+  waitingClones = 0;
   readonly programs: NativePrograms;
   readonly networks: string[] = ['VM Network', 'Management Network'];
   readonly #vms = new Map<number, VirtualMachine>();

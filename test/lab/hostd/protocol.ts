@@ -401,6 +401,8 @@ export interface Switches {
   cloneFailAtPercent: number | null;
   /** Of vmkfstools -i, and of consolidation; null: as fast as it goes. */
   cloneBytesPerSecond: number | null;
+  /** vmkfstools -i writes that much and then stands still for as long as this is set; null: never. */
+  cloneWaitsAtPercent: number | null;
   consolidateBytesPerSecond: number | null;
   /** Two clones of one chain at once: refused with 16392 (as real), or allowed. */
   parallelClone: 'refuse' | 'allow';

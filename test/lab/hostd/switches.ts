@@ -27,6 +27,7 @@ export function defaultSwitches(profile: HostProfile): Switches {
     datastoresFull: [],
     cloneFailAtPercent: null,
     cloneBytesPerSecond: null,
+    cloneWaitsAtPercent: null,
     consolidateBytesPerSecond: null,
     parallelClone: 'refuse',
     frozenCloneBug: profile.version === '7.0.1',
