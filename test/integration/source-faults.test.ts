@@ -322,11 +322,24 @@ test('leaves nothing when it is cancelled while the snapshot is made', async () 
   await scene.lab.set({ snapshotCreateMs: 3_000 });
   const stop = new AbortController();
   const machine = await findMachine(host, 'six');
-  setTimeout(() => stop.abort(), 700);
-  await assert.rejects(host.freeze(scene.request(machine, { signal: stop.signal })));
-  await new Promise((done) => setTimeout(done, 4_000));
+  const ended = assert.rejects(host.freeze(scene.request(machine, { signal: stop.signal })));
+  await untilSnapshots('begun');
+  stop.abort();
+  await ended;
+  await untilSnapshots('over');
   await scene.assertClean();
 });
+
+/** Waits until the host is making a snapshot, or does nothing any more. */
+async function untilSnapshots(what: 'begun' | 'over'): Promise<void> {
+  for (let attempt = 0; attempt < 1200; attempt += 1) {
+    const running = (await scene.lab.state()).tasks.filter(({ state }) => state === 'running');
+    const isBegun = running.some(({ descriptionId }) => descriptionId === 'VirtualMachine.createSnapshot');
+    if (what === 'begun' ? isBegun : running.length === 0) return;
+    await new Promise((done) => setTimeout(done, 50));
+  }
+  assert.fail(`not ${what} within a minute`);
+}
 
 async function startChild(
   order: { name: string; hold: string; nfs: boolean; read: boolean },
@@ -375,7 +388,7 @@ test('sweeps a snapshot that the host was still making when the run was killed',
   await scene.lab.set({ snapshotCreateMs: 3_000 });
   const hold = `dozo-${randomHex(8)}`;
   const child = await startChild({ name: 'raw', hold, nfs: false, read: false }, 'connected');
-  await new Promise((done) => setTimeout(done, 1_500));
+  await untilSnapshots('begun');
   await kill(child);
   const report = await host.sweep([hold]);
   assert.deepEqual(report, { removed: [{ hold, what: 'snapshot of raw' }], failed: [] });
