@@ -107,6 +107,7 @@ class Collector {
     }
     // Also shows what other collectors announced: no chunk is trusted to lie in a pack of theirs.
     await this.#catalog.refresh();
+    // Only these are decided: one that is announced during the wait has a wait of its own.
     const lists = this.#catalog.condemnedLists;
     if (lists.length === 0) return 'done';
     if (!(await this.#waitForSessions())) return 'waiting';

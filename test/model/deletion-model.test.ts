@@ -49,6 +49,7 @@ describe('deleting beside writers, in a model', () => {
     ['pointOfVanished', 7065, MISSED_TWICE, {}],
     ['distrustAnnounced', 5090, KILLED, { markAgain: false }],
     ['settle', 633, KILLED_AND_LATE, {}],
+    ['listsBeforeSettling', 2106947, KILLED_AND_LATE, {}],
     ['takeOverBase', 4809, KILLED_AND_MISSED, { waitForSessions: false }],
   ] as [keyof Rules, number, Faults, Partial<Rules>][]) {
     it(`loses a version without the rule ${rule}, in a schedule found once`, () => {

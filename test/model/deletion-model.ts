@@ -34,6 +34,8 @@ export interface Rules {
   distrustAnnounced: boolean;
   /** After the announcement the collector lets twice the time pass after which everybody sees every name. */
   settle: boolean;
+  /** Only lists that were seen before that time are decided. */
+  listsBeforeSettling: boolean;
   /** Pages and chunks of a base are stored again where they do not count any more. */
   takeOverBase: boolean;
 }
@@ -52,6 +54,7 @@ export const ALL_RULES: Rules = {
   pointOfVanished: true,
   distrustAnnounced: true,
   settle: true,
+  listsBeforeSettling: true,
   takeOverBase: true,
 };
 
@@ -547,13 +550,21 @@ class World {
       yield;
       this.#put(`condemned/${String(this.#name())}`, { kind: 'list', packs: victims });
     }
+    let lists: string[] = [];
+    if (this.#rules.listsBeforeSettling) {
+      yield;
+      lists = this.#list('condemned/');
+      if (lists.length === 0) return false;
+    }
     const settledAt = this.#outcome.steps + (this.#isSlowToShow ? 2 * LATE_STEPS : 0);
     // What is seen now and gone after the pause has published its point, whenever that can be seen.
     if (this.#rules.settle && this.#isSlowToShow) yield* this.#readSessions(seen);
     if (this.#rules.settle) while (this.#outcome.steps < settledAt) yield;
-    yield;
-    const lists = this.#list('condemned/');
-    if (lists.length === 0) return false;
+    if (!this.#rules.listsBeforeSettling) {
+      yield;
+      lists = this.#list('condemned/');
+      if (lists.length === 0) return false;
+    }
     if (this.#rules.waitForSessions && !(yield* this.#wait(seen))) return false;
     const now = this.#rules.markAgain ? yield* this.#needed(seen, kept) : needed;
     if (now === null) return false;
