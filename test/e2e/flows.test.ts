@@ -64,6 +64,19 @@ test('a version goes to the trash with its name typed, and comes back', async ()
   assert.deepEqual(scene.window.complaints, []);
 });
 
+test('a version that is not listed yet when its restore is opened appears by itself', async () => {
+  const { page, api } = scene;
+  const { points } = await api.get<{ points: Named[] }>(`/points?machineId=${machineId}`);
+  const nothing = { json: { points: [], next: null } };
+  await page.route('**/api/v1/points?machineId=*', (route) => route.fulfill(nothing), { times: 1 });
+  await scene.open(`/restore?machine=${machineId}&point=${points[0]?.id ?? ''}`);
+  await page.getByText('No versions', { exact: true }).waitFor();
+  await api.post(`/repositories/${repositoryId}/refresh`, {});
+  await page.getByText('Complete', { exact: true }).waitFor();
+  assert.equal(await scene.button('Next').isEnabled(), true);
+  assert.deepEqual(scene.window.complaints, []);
+});
+
 test('a version takes the place of the original, byte for byte', async () => {
   const { page } = scene;
   // What was written after the backup is to be gone.
@@ -150,8 +163,9 @@ test('two windows edit a task: the second is told, and takes over what the first
   await page.getByText('Somebody else has changed this task').waitFor();
   assert.equal((await scene.api.get<Named>(`/jobs/${jobId}`)).name, 'Renamed');
   await scene.button('Load the current version').click();
-  await page.waitForFunction(`document.querySelector('input[name="taskname"]')?.value === 'Renamed'`);
-  await page.getByLabel('Task name', { exact: true }).fill('Nightly');
+  const name = page.getByLabel('Task name', { exact: true });
+  await scene.until('the name is theirs', async () => ((await name.inputValue()) === 'Renamed' ? true : null));
+  await name.fill('Nightly');
   await scene.button('Save').first().click();
   await page.waitForURL(/#\/tasks$/);
   assert.equal((await scene.api.get<Named>(`/jobs/${jobId}`)).name, 'Nightly');
