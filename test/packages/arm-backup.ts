@@ -29,7 +29,7 @@ export function testArmBackup(): void {
       await scene.link.plugInto(session.pid);
     });
     after(async () => {
-      desktop.close();
+      await desktop.close();
       await session.cut();
       await scene.close();
       volume.close();

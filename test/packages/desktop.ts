@@ -98,10 +98,15 @@ export class Desktop {
     writeFileSync(join(this.folder, name), text, { mode: 0o644 });
   }
 
-  close(): void {
+  async close(): Promise<void> {
     // By its id: what its configuration includes may be gone by now.
     const pidFile = join(this.folder, 'nginx.pid');
-    if (existsSync(pidFile)) process.kill(Number(readFileSync(pidFile, 'utf8')), 'SIGTERM');
+    if (existsSync(pidFile)) {
+      const pid = Number(readFileSync(pidFile, 'utf8'));
+      process.kill(pid, 'SIGTERM');
+      // Until then its workers still make files.
+      while (existsSync(pidFile) && existsSync(`/proc/${pid}`)) await sleep(50);
+    }
     rmSync(this.folder, { recursive: true, force: true });
   }
 

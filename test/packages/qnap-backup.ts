@@ -43,7 +43,7 @@ export function testQnapBackup(built: () => BuiltPackages): void {
       await desktop.serve(QTS_WEB_SERVER, { 'index.html': QTS_DESKTOP });
     });
     after(async () => {
-      desktop.close();
+      await desktop.close();
       await session.cut();
       await scene.close();
       volume.close();

@@ -141,7 +141,7 @@ export function testQnap(shell: 'dash' | 'busybox', built: () => BuiltPackages):
           const signedIn = await open('admin1');
           for (const sid of ['plain1', 'gone1']) assert.notEqual(await open(sid), signedIn, sid);
         } finally {
-          desktop.close();
+          await desktop.close();
           running.letGo();
           const output = await running.ended;
           assert.equal(readValues(output)['stopped'], '0', output);

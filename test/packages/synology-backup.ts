@@ -36,7 +36,7 @@ export function testSynologyBackup(built: () => BuiltPackages): void {
   }
 
   async function close(): Promise<void> {
-    desktop.close();
+    await desktop.close();
     await session.cut();
     await scene.close();
     for (const volume of volumes) volume.close();

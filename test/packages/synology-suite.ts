@@ -141,7 +141,7 @@ export function testSynology(built: () => BuiltPackages): void {
           assert.notEqual(await open(id), signedIn, id);
         }
       } finally {
-        desktop.close();
+        await desktop.close();
         running.letGo();
         const output = await running.ended;
         assert.equal(readValues(output)['stopped'], '0', output);
