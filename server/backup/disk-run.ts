@@ -12,8 +12,8 @@ import { ExtentSet } from './extent-set.ts';
 import type { RunLog } from './run-log.ts';
 import {
   explainFailure,
+  findReadAgain,
   findSkippedSpace,
-  findZeroAreas,
   partSkipped,
   transferReader,
   type SkipChoice,
@@ -304,10 +304,9 @@ async function planSkippedAgain(run: DiskRun, context: RunContext): Promise<void
   const { freeSpace, swap } = context.skip;
   const { disk } = run.frozen;
   if (run.inheritsSkipped && run.base !== null) {
-    const zeros = await findZeroAreas(run.base.disk, disk.sizeBytes);
-    const again = subtractExtents(zeros, run.skipped?.extents ?? []);
-    run.inheritsSkipped = totalBytes(again) < totalBytes(zeros);
-    const more = subtractExtents(again, run.extents);
+    const again = await findReadAgain(run.base.disk, disk.sizeBytes, run.skipped?.extents ?? []);
+    run.inheritsSkipped = again.isInherited;
+    const more = subtractExtents(again.extents, run.extents);
     if (more.length > 0) {
       const readBytes = totalBytes(more);
       context.progress.widen(disk.key, readBytes);

@@ -57,36 +57,59 @@ export async function findSkippedSpace(
   return { extents: chunks.extents(), volumes };
 }
 
+/** What of an earlier version cannot be built on. */
+export interface ReadAgain {
+  /** Normalized. */
+  extents: Extent[];
+  /** Other zeros of the version lie where nothing is needed now either, and stay. */
+  isInherited: boolean;
+}
+
 /**
- * Areas of an earlier version that are zero: what it left out is among them. A guest can put such space into use
- * without writing to it any more: a file's data reach the disk before the records that claim them, and a version
- * frozen in between holds the one without the other. No change map speaks of that.
+ * Finds what a version that left something out has as zeros, and what is not known to be free now. A guest can put
+ * such space into use without writing to it any more: a file's data reach the disk before the records that claim
+ * them, and a version frozen in between holds the one without the other. No change map speaks of that.
  *
- * @returns normalized, within `sizeBytes`; of very many, neighbours are joined over what lies between them
+ * @param skipped what is left out now, normalized
+ * @returns areas within `sizeBytes`; of very many, neighbours are joined over what lies between them
  * @throws what the repository throws where the version is damaged
  */
-export async function findZeroAreas(
+export async function findReadAgain(
   version: Pick<PointDisk, 'dataExtents' | 'sizeBytes'>,
   sizeBytes: number,
-): Promise<Extent[]> {
+  skipped: readonly Extent[],
+): Promise<ReadAgain> {
   const endBytes = Math.min(version.sizeBytes, sizeBytes);
-  let areas: Extent[] = [];
-  let gapBytes = 0;
+  let extents: Extent[] = [];
+  let isInherited = false;
+  let gapBytes = MIB;
   let at = 0;
-  const add = (untilBytes: number): void => {
-    if (untilBytes > at) areas.push({ offsetBytes: at, lengthBytes: untilBytes - at });
-    while (areas.length > RUNS_MAX) {
-      gapBytes = Math.max(MIB, gapBytes * 2);
-      areas = joinNear(areas, gapBytes);
-    }
+  let nextSkipped = 0;
+  const addZeros = (untilBytes: number): void => {
+    if (untilBytes <= at) return;
+    const zeros = { offsetBytes: at, lengthBytes: untilBytes - at };
+    while (endOf(skipped[nextSkipped]) <= at) nextSkipped += 1;
+    let behind = nextSkipped;
+    while ((skipped[behind]?.offsetBytes ?? Infinity) < untilBytes) behind += 1;
+    const rest = subtractExtents([zeros], skipped.slice(nextSkipped, behind));
+    isInherited ||= totalBytes(rest) < zeros.lengthBytes;
+    extents.push(...rest);
+    if (extents.length <= RUNS_MAX) return;
+    extents = joinNear(extents, gapBytes);
+    // Enough room that this is seldom done.
+    while (extents.length > RUNS_MAX * 0.9) extents = joinNear(extents, (gapBytes *= 2));
   };
   for await (const { offsetBytes, lengthBytes } of version.dataExtents()) {
     if (offsetBytes >= endBytes) break;
-    add(offsetBytes);
+    addZeros(offsetBytes);
     at = offsetBytes + lengthBytes;
   }
-  add(endBytes);
-  return normalizeExtents(areas);
+  addZeros(endBytes);
+  return { extents: normalizeExtents(extents), isInherited };
+}
+
+function endOf(extent: Extent | undefined): number {
+  return extent === undefined ? Infinity : extent.offsetBytes + extent.lengthBytes;
 }
 
 function joinNear(areas: readonly Extent[], gapBytes: number): Extent[] {
