@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { MachineProgress } from '../../server/contract/run.ts';
+import type { BackupHooks } from '../../server/backup/index.ts';
 import type { SourceHost } from '../../server/source/index.ts';
 import type { Switches } from '../lab/lab-host.ts';
 import { openHostEngine, type HostEngine } from './host-engine.ts';
@@ -33,28 +33,39 @@ after(async () => {
   await scene.close();
 });
 
-/** Takes the host off the network once so much has arrived; `gone` then tells how much of the disk that was. */
-function leaveAfter(bytes: number): { progress(step: MachineProgress): void; gone: Promise<number> } {
-  const { promise: gone, resolve } = Promise.withResolvers<number>();
+/**
+ * Takes the host off the network once so much has arrived; `gone` then tells how much of the disk that was. Reading is
+ * slow until then, and stands still while the host leaves, so that it is not over before.
+ */
+function leaveAfter(bytes: number): { hooks: Pick<BackupHooks, 'progress' | 'budget'>; gone: Promise<number> } {
+  const { promise: gone, resolve, reject } = Promise.withResolvers<number>();
+  let isLeaving = false;
   let isGone = false;
   const leave = async (doneBytes: number): Promise<void> => {
     await scene.lab.set({ ssh: 'off', https: 'off' });
-    assert.ok((await scene.lab.killSessions()) > 0, 'the transfer was over before the host left');
+    assert.ok((await scene.lab.killSessions()) > 0, 'the host had nobody to leave');
+    isGone = true;
     resolve(doneBytes);
   };
   return {
     gone,
-    progress: ({ doneBytes }) => {
-      if (isGone || doneBytes < bytes) return;
-      isGone = true;
-      void leave(doneBytes);
+    hooks: {
+      progress: ({ doneBytes }) => {
+        if (isLeaving || doneBytes < bytes) return;
+        isLeaving = true;
+        leave(doneBytes).catch(reject);
+      },
+      budget: () => {
+        if (isGone) return null;
+        return isLeaving ? gone.then(() => undefined) : delay(500);
+      },
     },
   };
 }
 
 test('a run waits for a host that is away for a while, and goes on where it was', async () => {
-  const { progress, gone } = leaveAfter(8 * MIB);
-  const running = engine.back(NAME, { hooks: { progress } });
+  const { hooks, gone } = leaveAfter(8 * MIB);
+  const running = engine.back(NAME, { hooks });
   await gone;
   // Some minutes by the run's clock, also for the waits between its attempts to connect.
   await delay(1_500);
@@ -70,9 +81,9 @@ test('a run waits for a host that is away for a while, and goes on where it was'
 
 test('a run that is cancelled while its host is away ends at once', async () => {
   const cancel = new AbortController();
-  const { progress, gone } = leaveAfter(8 * MIB);
+  const { hooks, gone } = leaveAfter(8 * MIB);
   const hold = 'dozo-0123456789abcdef';
-  const running = engine.back(NAME, { hold, hooks: { progress, signal: cancel.signal } });
+  const running = engine.back(NAME, { hold, hooks: { ...hooks, signal: cancel.signal } });
   await gone;
   cancel.abort();
 
@@ -87,8 +98,8 @@ test('a run that is cancelled while its host is away ends at once', async () => 
 
 test('a run whose host stays away fails by name; the next one stores nothing twice', async () => {
   await scene.lab.write(await scene.lab.vmId(NAME), { count: 600, blockBytes: 65536, seed: 9 });
-  const { progress, gone } = leaveAfter(8 * MIB);
-  const running = engine.back(NAME, { hooks: { progress, checkpointEveryBytes: 2 * MIB } });
+  const { hooks, gone } = leaveAfter(8 * MIB);
+  const running = engine.back(NAME, { hooks: { ...hooks, checkpointEveryBytes: 2 * MIB } });
   const arrivedBytes = await gone;
 
   const failed = await running;
