@@ -13,9 +13,38 @@ const SIZE_BYTES = 24 * MIB;
 const COPIED_PERCENT = 40;
 const CHUNK_BYTES = 64 * 1024;
 const ISCSI = { portal: new SharedPortal({ bind: '127.0.0.1' }), address: null };
-/** The run waits for the host for more than a minute still. */
-const BRISK_CLOCK: Clock = { ...systemClock, sleep: (ms, signal) => systemClock.sleep(ms / 3, signal) };
+/** So long a copy is left alone between two looks. */
+const BETWEEN_LOOKS_MS = 1_000;
 let scene: IscsiScene;
+
+/** Goes three times as fast, and stands still from the copy's so manyth look until it is released. */
+class HoldingClock implements Clock {
+  readonly nowMs = (): number => systemClock.nowMs();
+  readonly monotonicMs = (): number => systemClock.monotonicMs();
+  readonly #held = Promise.withResolvers<void>();
+  readonly #released = Promise.withResolvers<void>();
+  #looks: number;
+
+  constructor(looks: number) {
+    this.#looks = looks;
+  }
+
+  get held(): Promise<void> {
+    return this.#held.promise;
+  }
+
+  release(): void {
+    this.#released.resolve();
+  }
+
+  async sleep(ms: number, signal?: AbortSignal): Promise<void> {
+    if (ms === BETWEEN_LOOKS_MS && this.#looks-- <= 0) {
+      this.#held.resolve();
+      await this.#released.promise;
+    }
+    await systemClock.sleep(ms / 3, signal);
+  }
+}
 
 before(async () => {
   scene = await startIscsiScene({
@@ -38,28 +67,35 @@ afterEach(async () => {
 });
 after(async () => await scene.close());
 
-test('a run goes on by itself after the host was restarted in the middle of a copy', async () => {
-  await scene.lab.set({ cloneWaitsAtPercent: COPIED_PERCENT });
-  const hold = `dozo-${randomHex(8)}`;
-  const host = await scene.connect({ clock: BRISK_CLOCK, iscsi: ISCSI });
-  const backing = scene.back('web', { hold, host, clock: BRISK_CLOCK });
-  await scene.lab.cloneWaits();
-  await scene.lab.losePower();
-  // The number that the copy's process had is another one's after the restart.
-  await writeFile(scene.lab.localPath(`/vmfs/volumes/six/.${hold}/scsi0-0-iscsi.pid`), '1\n');
-  const left = await scene.lab.iscsi();
-  assert.deepEqual([left.enabled, left.statics.length, left.sessions, left.devices], [true, 1, [], []]);
-  await scene.lab.set({ cloneWaitsAtPercent: null });
-  await scene.lab.boot();
+for (const [looks, when] of [
+  [0, 'before the copy was looked after'],
+  [1, 'after the copy was looked after'],
+] as const) {
+  test(`a run goes on by itself after the host was restarted ${when}`, async () => {
+    await scene.lab.set({ cloneWaitsAtPercent: COPIED_PERCENT });
+    const hold = `dozo-${randomHex(8)}`;
+    const clock = new HoldingClock(looks);
+    const host = await scene.connect({ clock, iscsi: ISCSI });
+    const backing = scene.back('web', { hold, host, clock });
+    await Promise.all([scene.lab.cloneWaits(), clock.held]);
+    await scene.lab.losePower();
+    // The number that the copy's process had is another one's after the restart.
+    await writeFile(scene.lab.localPath(`/vmfs/volumes/six/.${hold}/scsi0-0-iscsi.pid`), '1\n');
+    const left = await scene.lab.iscsi();
+    assert.deepEqual([left.enabled, left.statics.length, left.sessions, left.devices], [true, 1, [], []]);
+    await scene.lab.set({ cloneWaitsAtPercent: null });
+    await scene.lab.boot();
+    clock.release();
 
-  const { result, lines } = await backing;
+    const { result, lines } = await backing;
 
-  assert.equal(result.state, 'success', JSON.stringify([result.error, lines], null, 1));
-  assert.equal(result.disks[0]?.route, 'iscsi-clone');
-  const resumed = lines.find(({ code }) => code === 'TRANSFER_RESUMED');
-  assert.equal(resumed?.details?.['cause'], 'DISK_CLONE_INTERRUPTED', JSON.stringify(lines, null, 1));
-  await scene.assertEqualsFrozen(result.pointId ?? '', 'web', hold);
-});
+    assert.equal(result.state, 'success', JSON.stringify([result.error, lines], null, 1));
+    assert.equal(result.disks[0]?.route, 'iscsi-clone');
+    const resumed = lines.find(({ code }) => code === 'TRANSFER_RESUMED');
+    assert.equal(resumed?.details?.['cause'], 'DISK_CLONE_INTERRUPTED', JSON.stringify(lines, null, 1));
+    await scene.assertEqualsFrozen(result.pointId ?? '', 'web', hold);
+  });
+}
 
 test('a run whose host stays away ends by name; what it left is swept, and the next run stores the rest', async () => {
   // The first half is new to the repository.

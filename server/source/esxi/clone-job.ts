@@ -58,7 +58,7 @@ async function cloneOnce(host: HostShell, clock: Clock, request: CloneRequest): 
   const job = jobOf(target);
   signal.throwIfAborted();
   await host.run(shell`rm -f -- ${job}.rc ${job}.pid ${job}.log`, 'remove the traces of an earlier clone');
-  const watch = new ProcessWatch(host, job);
+  const watch = new ProcessWatch(host, request);
   // Not repeated when the connection is lost: the state in the files tells whether it was started.
   await host
     .exec(
@@ -71,9 +71,13 @@ async function cloneOnce(host: HostShell, clock: Clock, request: CloneRequest): 
       if (!isAppError(error) || error.retry !== 'transient') throw error;
     });
   let last = { percent: -1, atMs: clock.monotonicMs() };
+  let looksLost = 0;
   for (;;) {
     await clock.sleep(POLL_MS, signal);
     const state = await readJob(host, job, watch, signal);
+    looksLost = state.status === 'lost' ? looksLost + 1 : 0;
+    // Between two files that are written one after the other it only seems so: a second look tells.
+    if (looksLost === 1) continue;
     if (state.percent !== last.percent) {
       last = { percent: state.percent, atMs: clock.monotonicMs() };
       request.onProgress?.(Math.max(0, state.percent));
@@ -101,7 +105,7 @@ function wrongSize({ source, sizeBytes }: CloneRequest, bytes: number): AppError
 }
 
 interface JobState {
-  /** Null while it runs; `lost` when its process is gone and left no status. */
+  /** Null while it runs; `lost` when its process is gone and there is no status. */
   status: number | 'lost' | null;
   percent: number;
   words: string;
@@ -119,62 +123,68 @@ async function readJob(host: HostShell, job: string, watch: ProcessWatch, signal
   const percent = parseProgress(log) ?? 0;
   // Ended without a status: the host was restarted, or somebody killed the shell around it.
   const isAlive = await watch.isOurs(alive.includes('alive'), signal);
-  if (!isAlive && (log.trim() !== '' || watch.wasBegun))
-    return { status: await lateStatus(host, job, signal), percent, words: lastWords(log) };
-  return { status: null, percent, words: '' };
-}
-
-/** The status is written a moment after the process ended. */
-async function lateStatus(host: HostShell, job: string, signal: AbortSignal): Promise<number | 'lost'> {
-  const { stdout } = await host.exec(shell`sleep 1; cat -- ${job}.rc`, { isRepeatable: true, signal });
-  const text = stdout.toString('utf8').trim();
-  return /^\d+$/.test(text) ? Number(text) : 'lost';
+  const isLost = !isAlive && (log.trim() !== '' || watch.wasBegun);
+  return { status: isLost ? 'lost' : null, percent, words: lastWords(log) };
 }
 
 /**
  * Tells the clone's process from another one that was given its number after a restart of the host. Nobody restarts
- * without losing our connection, so the process is looked for by name only after that, and only where the host showed
- * it by name before.
+ * without losing our connection, so the process is looked for by name only after that.
  */
 class ProcessWatch {
   readonly #host: HostShell;
   readonly #job: string;
+  readonly #lineLength: number;
   #connections: number;
-  #isShown: boolean | null = null;
+  #wasAlive = false;
 
   /** To be made before the clone is begun. */
-  constructor(host: HostShell, job: string) {
+  constructor(host: HostShell, { source, target, format = 'thin' }: CloneRequest) {
     this.#host = host;
-    this.#job = job;
+    this.#job = jobOf(target);
+    this.#lineLength = `vmkfstools -i ${source} -d ${format} ${target}`.length;
     this.#connections = host.connections;
   }
 
   /** It was seen, or there was a loss of the connection since, after which nothing can be about to begin. */
   get wasBegun(): boolean {
-    return this.#isShown !== null || this.#host.connections !== this.#connections;
+    return this.#wasAlive || this.#host.connections !== this.#connections;
   }
 
   /** @param isAlive whether there is a process of the number that the clone had */
   async isOurs(isAlive: boolean, signal: AbortSignal): Promise<boolean> {
     if (!isAlive) return false;
     const { connections } = this.#host;
-    if (this.#isShown === null) this.#isShown = await isListed(this.#host, this.#job, signal);
-    else if (connections !== this.#connections && this.#isShown) {
-      if (!(await isListed(this.#host, this.#job, signal))) return false;
+    if (connections !== this.#connections) {
+      const look = await findProcess(this.#host, this.#job, { lineLength: this.#lineLength, signal });
+      if (look === 'gone') return false;
       this.#connections = connections;
     }
+    this.#wasAlive = true;
     return true;
   }
 }
 
+/** Shows the processes, and itself among them: behind so many characters of its own command line stands a mark. */
+const LIST_PROCESSES = 'ps -c 2>/dev/null || ps; true';
+const MARK = 'dozo-looks';
+
 /**
  * Whether the process that clones is among the host's. The random name of the hold in a command line proves that it is
  * ours. A datastore has two paths, by name and by UUID, so the end of the path must do.
+ * @param options.lineLength how far a list must show command lines before the lack of ours says anything
  */
-async function isListed(host: HostShell, job: string, signal?: AbortSignal): Promise<boolean> {
-  const options = { isRepeatable: true, ...(signal && { signal }) };
-  const processes = await host.exec(shell`ps -c 2>/dev/null || ps`, options);
-  return processes.stdout.toString('utf8').includes(`${job.split('/').slice(-2).join('/')}.vmdk`);
+async function findProcess(
+  host: HostShell,
+  job: string,
+  options: { lineLength?: number; signal?: AbortSignal } = {},
+): Promise<'there' | 'gone' | 'unknown'> {
+  const { lineLength = 0, signal } = options;
+  const command = shell`sh -c ${LIST_PROCESSES} ${'-'.repeat(lineLength)} ${MARK}`;
+  const { stdout } = await host.exec(command, { isRepeatable: true, ...(signal && { signal }) });
+  const processes = stdout.toString('utf8');
+  if (processes.includes(`${job.split('/').slice(-2).join('/')}.vmdk`)) return 'there';
+  return processes.includes(MARK) ? 'gone' : 'unknown';
 }
 
 /** Ends the clone's process if it is ours: its number may be another process's after a restart of the host. */
@@ -183,7 +193,7 @@ async function endClone(host: HostShell, job: string): Promise<boolean> {
   if (!/^\d+$/.test(pid)) return false;
   // The second at the end: locks outlive their process for a moment, and a snapshot whose disk is still
   // held would not be merged.
-  if (!(await isListed(host, job))) return false;
+  if ((await findProcess(host, job)) !== 'there') return false;
   await host.exec(
     shell`kill ${pid}; n=0; while kill -0 ${pid} 2>/dev/null && [ $n -lt 10 ]; do sleep 1; n=$((n+1)); done; kill -9 ${pid} 2>/dev/null; sleep 1`,
   );
