@@ -284,9 +284,9 @@ async function describeFolder(root: string, path = ''): Promise<Described> {
     if (entry.isDirectory()) Object.assign(described, { [inner]: 'folder' }, await describeFolder(root, inner));
     else if (entry.isSymbolicLink()) described[inner] = `-> ${await readlink(root + inner)}`;
     else {
-      const { mtimeMs } = await stat(root + inner);
+      const { mtimeNs } = await stat(root + inner, { bigint: true });
       const hash = createHash('sha256').update(await readFile(root + inner));
-      described[inner] = `${String(Math.floor(mtimeMs))} ${hash.digest('hex')}`;
+      described[inner] = `${String(mtimeNs / 1_000_000n)} ${hash.digest('hex')}`;
     }
   }
   return sorted(described);

@@ -12,6 +12,7 @@ import type { GuestFileSystem, Volume } from '../filesystem.ts';
 
 /** A piece of a file that is read at once, smaller than most files and no divisor of them. */
 const READ_BYTES = 1_000_003;
+const NS_PER_MS = 1_000_000n;
 const ZEROS = Buffer.alloc(1024 * 1024);
 
 export interface ImageVolume extends Volume {
@@ -135,15 +136,17 @@ export async function readMounted(root: string, under = ''): Promise<Map<string,
   for (const name of names) {
     const file = Buffer.concat([Buffer.from(`${path.join(root, under)}/`), name]);
     const shown = `${under}/${name.toString()}`;
-    const stat = await lstat(file);
-    const fact = { sizeBytes: 0, modifiedAtMs: Math.floor(stat.mtimeMs), content: '' };
+    const stat = await lstat(file, { bigint: true });
+    // As a number of milliseconds it would be rounded: 0.9999 ms becomes the next one.
+    const fact = { sizeBytes: 0, modifiedAtMs: Number(stat.mtimeNs / NS_PER_MS), content: '' };
     if (stat.isDirectory()) {
       facts.set(shown, { ...fact, type: 'folder' });
       for (const [key, value] of await readMounted(root, shown)) facts.set(key, value);
     } else if (stat.isSymbolicLink()) {
       facts.set(shown, { ...fact, type: 'link', content: await readlink(file) });
     } else if (stat.isFile()) {
-      facts.set(shown, { ...fact, type: 'file', sizeBytes: stat.size, content: hashFile(file, stat.size) });
+      const sizeBytes = Number(stat.size);
+      facts.set(shown, { ...fact, type: 'file', sizeBytes, content: hashFile(file, sizeBytes) });
     } else {
       facts.set(shown, { ...fact, type: 'other' });
     }
