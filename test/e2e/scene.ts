@@ -11,6 +11,8 @@ import { openWindow, type Window } from './browser.ts';
 export const LAB_PASSWORD = 'lab-Password-1';
 /** A loaded machine is several times slower than an idle one. */
 export const RUN_MS = 240_000;
+/** Kinds of runs after which a repository holds something else. */
+const CHANGING_RUNS = ['backup', 'copy', 'maintenance'];
 
 export interface Named {
   id: string;
@@ -19,6 +21,7 @@ export interface Named {
 export interface Run {
   id: string;
   kind: string;
+  repositoryId: string | null;
   state: string;
   startedAtMs: number | null;
   finishedAtMs: number | null;
@@ -164,15 +167,23 @@ export class Scene {
     throw new Error(`in vain: ${what}`);
   }
 
-  /** Waits for the end of a run by the API; its state. */
-  ended(runId: string): Promise<string> {
-    return this.until(`the end of run ${runId}`, async () => {
-      const run = await this.api.get<Run>(`/runs/${runId}`);
-      return run.finishedAtMs === null ? null : run.state;
+  /** Waits by the API for the end of a run, and until what it has changed in its repository is known; its state. */
+  async ended(runId: string): Promise<string> {
+    const run = await this.until(`the end of run ${runId}`, async () => {
+      const now = await this.api.get<Run>(`/runs/${runId}`);
+      return now.finishedAtMs === null ? null : now;
     });
+    const isSuccess = run.state === 'success' || run.state === 'warning';
+    if (run.repositoryId !== null && isSuccess && CHANGING_RUNS.includes(run.kind)) {
+      await this.until(`a look into the repository after run ${runId}`, async () => {
+        const repository = await this.api.get<{ seenAtMs: number | null }>(`/repositories/${run.repositoryId ?? ''}`);
+        return (repository.seenAtMs ?? 0) >= (run.finishedAtMs ?? Infinity) ? true : null;
+      });
+    }
+    return run.state;
   }
 
-  /** Waits for the end of the run that the window shows; its state in words. */
+  /** Waits for the end of the run that the window shows, as `ended` does; its state in words. */
   async runEnded(): Promise<string> {
     await this.page.waitForURL(/#\/activities\/[0-9a-f]{16}/);
     const states = ['success', 'warning', 'failed', 'incomplete', 'cancelled'].map((state) =>
@@ -180,6 +191,7 @@ export class Scene {
     );
     const state = this.page.locator('[aria-live="polite"]', { hasText: new RegExp(states.join('|')) });
     await state.waitFor({ timeout: RUN_MS });
+    await this.ended((await this.shownRun()).id);
     return state.innerText();
   }
 
