@@ -45,9 +45,12 @@ export class ChannelSlots {
     else next.grant();
   }
 
-  /** The host opened fewer channels than we hoped for: what is open now is the limit from here on. */
+  /**
+   * The host opened fewer channels than we hoped for: what is open now is the limit from here on, less the one by which
+   * commands are ended.
+   */
   learnLimit(): void {
-    this.#limit = Math.max(1, this.#taken - 1);
+    this.#limit = Math.max(1, this.#taken - 2);
   }
 
   refuseAll(error: Error): void {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { spawn, execFileSync, type ChildProcess } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
 import { createServer, connect, type AddressInfo, type Server, type Socket } from 'node:net';
 import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
@@ -48,7 +49,7 @@ class RealSshd {
     );
     const sshd = ['/usr/sbin/sshd', '/sbin/sshd'].find((path) => existsSync(path)) ?? 'sshd';
     this.#child = spawn(sshd, ['-D', '-e', '-f', join(this.folder, 'config')], { stdio: 'ignore' });
-    for (let attempt = 0; attempt < 100; attempt += 1) {
+    for (let attempt = 0; attempt < 1800; attempt += 1) {
       if (await answers(this.port)) return;
       await delay(50);
     }
@@ -416,8 +417,8 @@ describe('on a real sshd', () => {
   test('tells a host that fell silent', async () => {
     const relay = new Relay(sshd.port);
     await relay.start();
-    const frozen = await connectSsh(sshd.options({ port: relay.port, stallTimeoutMs: 600 }));
-    const quiet = await frozen.exec(shell`sleep 1.2; echo fine`);
+    const frozen = await connectSsh(sshd.options({ port: relay.port, stallTimeoutMs: 3_000 }));
+    const quiet = await frozen.exec(shell`sleep 6; echo fine`);
     assert.equal(quiet.stdout.toString(), 'fine\n', 'a silent command is no stall');
     const command = frozen.exec(shell`sleep 60`);
     await delay(50);
@@ -452,6 +453,43 @@ describe('on a real sshd', () => {
 
     await assert.rejects(short.exec(shell`true`), hasCode('CANCELLED'));
   });
+});
+
+test('ends every aborted command where the host allows one channel more than there are commands', async () => {
+  const sshd = new RealSshd();
+  await sshd.start(['MaxSessions 5']);
+  const ssh = await connectSsh(sshd.options({ channelsMax: 4 }));
+  const marks = mkdtempSync(join(tmpdir(), 'dozo-marks-'));
+  const stop = new AbortController();
+  const command = shell`touch ${marks}/$$; sleep 600; true`;
+  const running = Array.from({ length: 9 }, async () => await ssh.exec(command, { signal: stop.signal }));
+  while (readdirSync(marks).length < 4) await delay(20);
+
+  stop.abort();
+
+  for (const outcome of await Promise.allSettled(running)) assert.equal(outcome.status, 'rejected');
+  const processIds = readdirSync(marks).map(Number);
+  assert.equal(processIds.length, 4);
+  for (const processId of processIds) await assertProcessGone(processId);
+  assert.equal((await ssh.exec(shell`echo fine`)).stdout.toString(), 'fine\n');
+  await ssh.close();
+  sshd.stop();
+  rmSync(marks, { recursive: true });
+});
+
+test('closes although a command cannot be ended', { timeout: 120_000 }, async () => {
+  const sshd = new RealSshd();
+  await sshd.start();
+  const ssh = await connectSsh(sshd.options());
+  const channel = await ssh.open(shell`trap '' TERM; echo $$; while :; do sleep 600; done`);
+  const [first] = (await once(channel.stdout, 'data')) as [Buffer];
+
+  await ssh.close();
+
+  const processId = Number(first.toString());
+  assert.ok(existsSync(`/proc/${processId}`), 'nothing was there to wait for');
+  process.kill(-processId, 'SIGKILL');
+  sshd.stop();
 });
 
 test('learns that the host allows fewer channels', async () => {
@@ -492,7 +530,7 @@ describe('on a server that misbehaves', () => {
       password: 'right',
       hostKey: null,
       channelsMax: 2,
-      connectTimeoutMs: 500,
+      connectTimeoutMs: 60_000,
     };
   };
   after(() => servers.forEach((server) => server.close()));
@@ -521,7 +559,7 @@ describe('on a server that misbehaves', () => {
   });
 
   test('silent for ever', async () => {
-    const options = await start(() => undefined);
+    const options = { ...(await start(() => undefined)), connectTimeoutMs: 500 };
 
     await assert.rejects(connectSsh(options), hasCode('HOST_STALLED'));
     await assert.rejects(connectSsh({ ...options, signal: AbortSignal.timeout(50) }), hasCode('CANCELLED'));
@@ -696,7 +734,7 @@ describe('logging in with a password', () => {
 
 async function assertProcessGone(pid: number): Promise<void> {
   assert.ok(pid > 1);
-  for (let attempt = 0; attempt < 60; attempt += 1) {
+  for (let attempt = 0; attempt < 1800; attempt += 1) {
     if (!existsSync(`/proc/${pid}`)) return;
     await delay(50);
   }

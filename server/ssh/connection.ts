@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Client, ClientChannel } from 'ssh2';
 import { AppError, assert, cancelled, toAppError } from '../errors/index.ts';
 import { MIB } from '../runtime/index.ts';
@@ -11,7 +12,10 @@ const OUTPUT_BYTES_MAX = 16 * MIB;
 /** How often within the stall limit the socket is looked at. */
 const STALL_LOOKS = 4;
 const CLOSE_TIMEOUT_MS = 2_000;
-const KILL_TIMEOUT_MS = 3_000;
+const KILL_TIMEOUT_MS = 5_000;
+const KILL_RETRY_MS = 100;
+/** How long a closing connection waits for its commands to end on the host. */
+const END_ALL_TIMEOUT_MS = 8_000;
 
 interface ConnectionLimits {
   channelsMax: number;
@@ -93,7 +97,9 @@ export class Connection implements SshConnection {
   async close(): Promise<void> {
     const running = [...this.#commands];
     for (const command of running) command.abort();
-    await Promise.all(running.map(async (command) => await command.released));
+    // Not without end: a command that cannot be ended, or a host that does not answer, holds nobody here.
+    const ended = Promise.all(running.map(async (command) => await command.released));
+    await Promise.race([ended, delay(END_ALL_TIMEOUT_MS, undefined, { ref: false })]);
     this.#fail(new AppError('CANCELLED', `The SSH connection to ${this.#host} was closed.`));
     if (this.#socket.closed) return;
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -108,21 +114,30 @@ export class Connection implements SshConnection {
     for (;;) {
       this.#assertUsable(signal);
       await this.#slots.take(signal);
-      let channel: ClientChannel;
+      let opening: Promise<ClientChannel>;
       try {
         this.#assertUsable(signal);
-        channel = await this.#openChannel(command, signal);
+        opening = this.#openChannel(command);
       } catch (error) {
-        if (error instanceof ChannelRefused && this.#slots.taken > 1) {
-          this.#slots.learnLimit();
-          this.#slots.release();
-          continue;
-        }
         this.#slots.release();
-        if (error instanceof ChannelRefused) throw this.#channelRefused(error);
         throw error;
       }
-      return this.#adopt(channel, signal);
+      try {
+        return this.#adopt(await this.#unlessGivenUp(opening, signal), signal);
+      } catch (error) {
+        if (!(error instanceof ChannelRefused)) {
+          // A channel that opens after all is closed at once; until then it is one of those that the host counts.
+          opening.then(
+            (channel) => this.#adopt(channel).abort(),
+            () => this.#slots.release(),
+          );
+          throw error;
+        }
+        const isLimit = this.#slots.taken > 1;
+        if (isLimit) this.#slots.learnLimit();
+        this.#slots.release();
+        if (!isLimit) throw this.#channelRefused(error);
+      }
     }
   }
 
@@ -137,69 +152,78 @@ export class Connection implements SshConnection {
       this.#slots.release();
     });
     if (this.#failure !== undefined) remote.fail(this.#failure);
+    else if (signal?.aborted === true) onAbort();
     return remote;
   }
 
-  /** Rejects as soon as the signal fires; a channel that opens later is closed at once. */
-  async #openChannel(command: ShellCommand, signal?: AbortSignal): Promise<ClientChannel> {
+  /** Rejects when the host refuses (`ChannelRefused`); stays open where the connection is lost. */
+  #openChannel(command: ShellCommand): Promise<ClientChannel> {
     const { promise, resolve, reject } = Promise.withResolvers<ClientChannel>();
-    let isSettled = false;
-    const fail = (error: Error): void => {
-      isSettled = true;
-      reject(error);
-    };
-    const onAbort = (): void => fail(cancelled(signal?.reason));
-    const onFailed = (): void => fail(this.#failure ?? this.#lost());
+    try {
+      this.#client.exec(announced(command), (error, channel) => {
+        if (error === undefined) resolve(channel);
+        else reject(new ChannelRefused(error.message));
+      });
+    } catch (error) {
+      throw this.#failure ?? this.#lost(error);
+    }
+    return promise;
+  }
+
+  /** @throws CANCELLED as soon as the signal fires, HOST_STALLED, what the connection failed with */
+  async #unlessGivenUp(opening: Promise<ClientChannel>, signal?: AbortSignal): Promise<ClientChannel> {
+    const { promise: givenUp, reject } = Promise.withResolvers<never>();
+    const onAbort = (): void => reject(cancelled(signal?.reason));
+    const onFailed = (): void => reject(this.#failure ?? this.#lost());
     const timer = setTimeout(
-      () => fail(commandTooSlow(this.#host, this.#limits.channelOpenTimeoutMs)),
+      () => reject(commandTooSlow(this.#host, this.#limits.channelOpenTimeoutMs)),
       this.#limits.channelOpenTimeoutMs,
     );
     signal?.addEventListener('abort', onAbort, { once: true });
     this.#failed.signal.addEventListener('abort', onFailed, { once: true });
     try {
-      this.#client.exec(announced(command), (error, channel) => {
-        if (error !== undefined) fail(new ChannelRefused(error.message));
-        else if (isSettled) this.#discard(channel);
-        else resolve(channel);
-      });
-      return await promise;
+      return await Promise.race([opening, givenUp]);
     } catch (error) {
-      if (this.#failure !== undefined) throw this.#failure;
-      if (error instanceof ChannelRefused || error instanceof AppError) throw error;
-      throw this.#lost(error);
+      throw this.#failure ?? error;
     } finally {
-      isSettled = true;
       clearTimeout(timer);
       signal?.removeEventListener('abort', onAbort);
       this.#failed.signal.removeEventListener('abort', onFailed);
     }
   }
 
-  #discard(channel: ClientChannel): void {
-    new RemoteCommand(channel, async (processId) => await this.#kill(processId)).abort();
-  }
-
   /**
-   * Ends a process group of ours. Needs a channel beyond `channelsMax`: all of those may be taken by
-   * commands that are to be ended, and hosts allow more than we use.
+   * Ends a process group of ours. Needs a channel beyond `channelsMax`, since all of those may be taken by commands
+   * that are to be ended. A host that allows no more is asked again: each command that ends makes room.
    */
   async #kill(processId: number): Promise<void> {
-    if (this.#failure !== undefined) return;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const timer = setTimeout(resolve, KILL_TIMEOUT_MS);
-    this.#failed.signal.addEventListener('abort', () => resolve(), { once: true });
+    const giveUpAtMs = performance.now() + KILL_TIMEOUT_MS;
+    while (this.#failure === undefined && performance.now() < giveUpAtMs) {
+      if (await this.#sendKill(processId)) return;
+      await delay(KILL_RETRY_MS);
+    }
+  }
+
+  /** @returns whether the host took the command, or it is too late for any */
+  async #sendKill(processId: number): Promise<boolean> {
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    const onFailed = (): void => resolve(true);
+    const timer = setTimeout(() => resolve(true), KILL_TIMEOUT_MS);
+    this.#failed.signal.addEventListener('abort', onFailed, { once: true });
     try {
       this.#client.exec(shell`kill -TERM -- -${processId} 2>/dev/null || kill -TERM ${processId}`, (error, channel) => {
-        if (error !== undefined) return resolve();
-        channel.on('close', () => resolve());
+        if (error !== undefined) return resolve(false);
+        channel.on('close', () => resolve(true));
         channel.resume().stderr.resume();
         channel.end();
       });
     } catch {
-      resolve(); // The connection went down meanwhile, and the channel with it.
+      resolve(true); // The connection went down meanwhile, and the channel with it.
     }
-    await promise;
+    const isTaken = await promise;
     clearTimeout(timer);
+    this.#failed.signal.removeEventListener('abort', onFailed);
+    return isTaken;
   }
 
   #assertUsable(signal?: AbortSignal): void {
