@@ -54,19 +54,23 @@ describe('datastore files over HTTPS', () => {
       host: '127.0.0.1',
       port: host.port,
       certificate: null,
-      connectTimeoutMs: 2_000,
+      connectTimeoutMs: 60_000,
     });
-    folder = new HttpsFolder({
-      place: { host: '127.0.0.1', port: host.port, agent },
-      user: 'root',
-      password: 'pä:ss',
-      silenceTimeoutMs: 1_000,
-      readsMax: 4,
-      cookies: () => cookies,
-    });
+    folder = openFolder({ silenceTimeoutMs: 60_000 });
     answer(serve);
   });
   after(() => agent.destroy());
+
+  function openFolder({ silenceTimeoutMs }: { silenceTimeoutMs: number }): HttpsFolder {
+    return new HttpsFolder({
+      place: { host: '127.0.0.1', port: host.port, agent },
+      user: 'root',
+      password: 'pä:ss',
+      silenceTimeoutMs,
+      readsMax: 4,
+      cookies: () => cookies,
+    });
+  }
 
   function answer(handler: (request: IncomingMessage, response: ServerResponse) => void): void {
     host.folder = (request, response) => {
@@ -188,6 +192,7 @@ describe('datastore files over HTTPS', () => {
     await assert.rejects(folder.readRange('ds', 'a', range), hasCode('HOST_CONNECTION_LOST'));
 
     answer((_request, response) => void response.writeHead(206, head).write(Buffer.alloc(1_000)));
+    folder = openFolder({ silenceTimeoutMs: 1_000 });
     await assert.rejects(folder.readRange('ds', 'a', range), hasCode('HOST_STALLED'));
   });
 

@@ -2,12 +2,43 @@ import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { BackupHooks } from '../../server/backup/index.ts';
+import { systemClock, type Clock } from '../../server/runtime/index.ts';
 import type { SourceHost } from '../../server/source/index.ts';
 import type { Switches } from '../lab/lab-host.ts';
 import { openHostEngine, type HostEngine } from './host-engine.ts';
 import { HURRIED_CLOCK, MIB, startScene, type SourceScene } from './source-scene.ts';
 
 const NAME = 'web';
+/** Nothing but a host that was tried for in vain several times is waited for so long. */
+const LONG_WAIT_MS = 10_000;
+
+/** Waits of minutes pass in seconds; long ones stand still when that is asked for. */
+class OutageClock implements Clock {
+  readonly nowMs = (): number => systemClock.nowMs();
+  readonly monotonicMs = (): number => systemClock.monotonicMs();
+  #still: { begun: PromiseWithResolvers<void>; over: PromiseWithResolvers<void> } | null = null;
+
+  /** From the next long wait on, until `goOn`; resolves when that wait has begun. */
+  async standStill(): Promise<void> {
+    this.#still = { begun: Promise.withResolvers<void>(), over: Promise.withResolvers<void>() };
+    await this.#still.begun.promise;
+  }
+
+  goOn(): void {
+    this.#still?.over.resolve();
+    this.#still = null;
+  }
+
+  async sleep(ms: number, signal?: AbortSignal): Promise<void> {
+    if (ms >= LONG_WAIT_MS && this.#still !== null) {
+      this.#still.begun.resolve();
+      await this.#still.over.promise;
+    }
+    await HURRIED_CLOCK.sleep(ms, signal);
+  }
+}
+
+const clock = new OutageClock();
 let scene: SourceScene;
 let host: SourceHost;
 let engine: HostEngine;
@@ -22,8 +53,8 @@ before(async () => {
     ],
   });
   healthy = (await scene.lab.state()).switches;
-  host = await scene.connect({ clock: HURRIED_CLOCK });
-  engine = await openHostEngine(scene, host, HURRIED_CLOCK);
+  host = await scene.connect({ clock });
+  engine = await openHostEngine(scene, host, clock);
 });
 afterEach(async () => {
   await scene.lab.set(healthy);
@@ -65,11 +96,12 @@ function leaveAfter(bytes: number): { hooks: Pick<BackupHooks, 'progress' | 'bud
 
 test('a run waits for a host that is away for a while, and goes on where it was', async () => {
   const { hooks, gone } = leaveAfter(8 * MIB);
+  const triedInVain = clock.standStill();
   const running = engine.back(NAME, { hooks });
   await gone;
-  // Some minutes by the run's clock, also for the waits between its attempts to connect.
-  await delay(1_500);
+  await triedInVain;
   await scene.lab.set(healthy);
+  clock.goOn();
 
   const result = await running;
 

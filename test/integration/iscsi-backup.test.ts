@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { after, afterEach, before, test } from 'node:test';
 import { SharedPortal } from '../../server/iscsi/index.ts';
 import { randomHex } from '../../server/runtime/index.ts';
+import type { SourceHost } from '../../server/source/index.ts';
 import type { Switches } from '../lab/lab-host.ts';
 import { startIscsiScene, type ChildOrder, type IscsiScene } from './iscsi-scene.ts';
 import { findMachine, MIB } from './source-scene.ts';
@@ -50,6 +51,12 @@ afterEach(async () => {
   assert.deepEqual((await scene.repository.check({ depth: 'hashes' })).damages, []);
 });
 after(async () => await scene.close());
+
+/** A host by a connection of its own, whose disks that do not appear are not waited for. */
+async function connectImpatient(): Promise<SourceHost> {
+  const iscsi = { portal: new SharedPortal({ bind: '127.0.0.1' }), address: null };
+  return await scene.connect({ iscsi, limits: { deviceTimeoutMs: 2_000 } });
+}
 
 /** A complete version by this route, equal to what was frozen. */
 async function assertBacksUp(machine: string, hold?: string) {
@@ -155,23 +162,24 @@ for (const [fault, switches] of [
 ] as const) {
   test(`takes another route when ${fault}, and remembers it`, async () => {
     await scene.lab.set(switches);
+    const host = await connectImpatient();
 
-    const { result, lines, hold } = await scene.back('mail');
+    const { result, lines, hold } = await scene.back('mail', { host });
 
     assert.equal(result.state, 'success', JSON.stringify(result.error));
     assert.equal(result.disks[0]?.route, 'host-clone');
     assert.ok(lines.some((line) => line.code === 'ROUTE_CHANGED'));
-    assert.ok(scene.host.facts.iscsiRefusedAtMs !== undefined);
+    assert.ok(host.facts.iscsiRefusedAtMs !== undefined);
     await scene.assertEqualsFrozen(result.pointId ?? '', 'mail', hold);
     await scene.assertUntouched();
-    const again = await scene.back('mail');
+    const again = await scene.back('mail', { host });
     assert.ok(again.lines.every((line) => line.code !== 'ROUTE_ISCSI_CLONE'));
   });
 }
 
 test('ends by another route when the path dies in the middle', async () => {
   await scene.lab.set({ cloneWaitsAtPercent: 40, iscsiPathTimeoutMs: 500 });
-  const backing = scene.back('web');
+  const backing = scene.back('web', { host: await connectImpatient() });
   await scene.lab.cloneWaits();
   await scene.lab.set({ iscsiPath: 'dead' });
   await scene.lab.cutIscsi();

@@ -339,8 +339,10 @@ describe('the shell of a host', { skip }, () => {
     const running = ssh.exec(shell`sleep 4321; echo over`, { signal: AbortSignal.timeout(300) });
     await assert.rejects(running, hasCode('CANCELLED'));
 
-    for (let attempt = 0; attempt < 40 && (await isRunning()); attempt += 1) await delay(50);
-    assert.equal(await isRunning(), false);
+    for (let attempt = 0; await isRunning(); attempt += 1) {
+      assert.ok(attempt < 900, 'it still runs');
+      await delay(100);
+    }
   });
 
   test('tells a session that was cut in the middle of a disk, and one that froze', async () => {
@@ -354,7 +356,7 @@ describe('the shell of a host', { skip }, () => {
     await cut.close();
     await lab.host.set({ killSessionAfterBytes: null, killSessionsMax: null });
 
-    const frozen = await connectSsh(lab.ssh({ stallTimeoutMs: 800 }));
+    const frozen = await connectSsh(lab.ssh({ stallTimeoutMs: 5_000 }));
     const command = frozen.exec(shell`sleep 600`);
     await lab.host.set({ ssh: 'stall' });
     await assert.rejects(command, hasCode('HOST_STALLED'));

@@ -254,8 +254,7 @@ describe('shell', () => {
     const session = await loginToLab(lab);
     await session.read("cd /tmp && nohup sh -c 'sleep 0.5; echo 7 > rc' >log 2>&1 & echo $!");
     session.close();
-    await delay(900);
-    assert.equal(await login.read('cat /tmp/rc'), '7\n');
+    await waitFor(async () => (await login.run('cat /tmp/rc')).stdout === '7\n');
   });
 
   test('fails writes to a datastore that is full', async () => {
@@ -382,7 +381,7 @@ describe('snapshots', () => {
     const snapshot = await lab.createSnapshot(id, 'loaded');
     const rounds = Array.from({ length: 12 }, (_, round) => ({ count: 20, blockBytes: 8192, seed: 100 + round }));
     await lab.write(id, { count: 500, blockBytes: 65536, seed: 5 });
-    await lab.set({ consolidateBytesPerSecond: 40 * MIB });
+    await lab.set({ consolidateBytesPerSecond: 10 * MIB });
     const removing = lab.removeSnapshot(id, snapshot);
     let during = 0;
     void removing.then(() => (during = Infinity));
@@ -439,7 +438,7 @@ describe('snapshots', () => {
     assert.match((await disk('six')).top, /six\.vmdk$/);
 
     const early = await lab.createSnapshot(id, 'early');
-    await lab.set({ snapshotRemove: 'early', snapshotRemoveMs: 400 });
+    await lab.set({ snapshotRemove: 'early', snapshotRemoveMs: 3_000 });
     await login.read(`vim-cmd vmsvc/snapshot.remove ${id} ${early}`);
     assert.match(await login.read(`vim-cmd vmsvc/get.tasklist ${id}`), /removeSnapshot/);
     await assert.rejects(
@@ -455,14 +454,14 @@ describe('snapshots', () => {
     const id = await lab.vmId('six');
     const snapshot = await lab.createSnapshot(id, 'read');
     const { base } = await disk('six');
-    await lab.set({ cloneBytesPerSecond: 20 * MIB });
+    await lab.set({ cloneWaitsAtPercent: 10 });
     const clone = await login.start(`vmkfstools -i '${base}' -d thin /vmfs/volumes/vmfs5/read.vmdk`);
-    await delay(300);
+    await lab.cloneWaits();
     await assert.rejects(
       lab.removeSnapshot(id, snapshot),
       (error) => error instanceof LabFault && error.fault.type === 'FileLocked',
     );
-    await lab.set({ cloneBytesPerSecond: null });
+    await lab.set({ cloneWaitsAtPercent: null });
     assert.equal((await clone.ended).code, 0);
     const truth = await lab.frozenCopy(id, 'read');
     assertSameBytes(local('/vmfs/volumes/vmfs5/read-flat.vmdk'), truth?.['scsi0:0'] ?? '');
@@ -514,8 +513,7 @@ describe('snapshots', () => {
     const id = await lab.vmId('six');
     await lab.set({ snapshotCreate: 'hang' });
     const hanging = login.run(`vim-cmd vmsvc/snapshot.create ${id} slow '' 0 0`);
-    await delay(200);
-    assert.match(await login.read(`vim-cmd vmsvc/get.tasklist ${id}`), /createSnapshot/);
+    await waitFor(async () => (await login.read(`vim-cmd vmsvc/get.tasklist ${id}`)).includes('createSnapshot'));
     assert.equal((await login.run(`vim-cmd vmsvc/power.off ${id}`)).code, 1);
     await lab.set({ snapshotCreate: 'works' });
     assert.equal((await hanging).code, 0);
@@ -639,23 +637,18 @@ describe('vmkfstools', () => {
     const id = await lab.vmId('six');
     const snapshot = await lab.createSnapshot(id, 'clones');
     const { base } = await disk('six');
-    await lab.set({ cloneBytesPerSecond: 20 * MIB });
+    await lab.set({ cloneWaitsAtPercent: 10 });
     const first = await login.start(`echo $$; exec vmkfstools -i '${base}' -d thin /vmfs/volumes/vmfs5/a.vmdk`);
-    await delay(400);
+    await lab.cloneWaits();
     const second = await login.run(`vmkfstools -i '${base}' -d thin /vmfs/volumes/vmfs5/b.vmdk`);
     assert.match(second.stderr, /Failed to lock the file \(16392\)/);
     const busy = await login.run('cat /vmfs/volumes/vmfs5/a-flat.vmdk');
     assert.match(busy.stderr, /Device or resource busy/);
     await login.read("kill $(ps | grep '[v]mkfstools -i' | awk '{print $1}')");
     await first.ended;
-    await lab.set({ cloneBytesPerSecond: null });
+    await lab.set({ cloneWaitsAtPercent: null });
     // The killed clone lets go of its target a moment later.
-    let removed = await login.run('vmkfstools -U /vmfs/volumes/vmfs5/a.vmdk');
-    for (let n = 0; n < 50 && removed.code !== 0; n += 1) {
-      await delay(200);
-      removed = await login.run('vmkfstools -U /vmfs/volumes/vmfs5/a.vmdk');
-    }
-    assert.equal(removed.code, 0, removed.stderr);
+    await waitFor(async () => (await login.run('vmkfstools -U /vmfs/volumes/vmfs5/a.vmdk')).code === 0);
     await lab.set({ cloneFailAtPercent: 40 });
     const failing = await login.run(`vmkfstools -i '${base}' -d thin /vmfs/volumes/vmfs5/c.vmdk`);
     assert.equal(failing.code, 255);
@@ -811,10 +804,10 @@ describe('the lab', () => {
     const id = await lab.vmId('six');
     await lab.set({ datastoresFull: ['vmfs six'] });
     let message = '';
-    for (let round = 0; round < 60 && !message.includes('outofspace'); round++) {
-      await delay(50);
+    await waitFor(async () => {
       message = await login.read(`vim-cmd vmsvc/message ${id}`);
-    }
+      return message.includes('outofspace');
+    });
     assert.match(message, /msg\.hbacommon\.outofspace:There is no more space for virtual disk/);
     const failed = await login.run(`vim-cmd vmsvc/snapshot.create ${id} full '' 0 0`);
     assert.match(failed.stdout, /not enough space/);
@@ -872,11 +865,18 @@ describe('the lab', () => {
           return false;
         }
       });
-    for (let round = 0; round < 100 && leftovers().length > 0; round++) await delay(50);
-    assert.deepEqual(leftovers(), []);
+    await waitFor(() => leftovers().length === 0);
     await assert.rejects(loginToLab(copy), { code: 'ECONNREFUSED' });
     assert.ok(!readFileSync('/proc/mounts', 'utf8').includes(other));
     session.close();
     rmSync(other, { recursive: true });
   });
 });
+
+async function waitFor(condition: () => boolean | Promise<boolean>): Promise<void> {
+  for (let attempt = 0; attempt < 900; attempt += 1) {
+    if (await condition()) return;
+    await delay(100);
+  }
+  assert.fail('it did not happen within 90 seconds');
+}
