@@ -101,22 +101,13 @@ export async function* ntfsFreeExtents(table: MasterFileTable, signal?: AbortSig
   const { clusterBytes, clusterCount } = table.boot;
   const bitmap = await openSystemStream(table, BITMAP_RECORD, DATA, signal);
   if (bitmap.sizeBytes * 8 < clusterCount) throw damaged('ntfs', '$Bitmap does not cover the volume');
-  let pending: Extent | null = null;
   for (let first = 0; first < clusterCount; first += WINDOW_BYTES * 8) {
     const count = Math.min(WINDOW_BYTES * 8, clusterCount - first);
     const used = await readBitmap(bitmap, first, count, signal);
     await claimRuns(table, used, first, count, signal);
-    for (const run of clearRuns(used, count)) {
-      const extent: Extent = { offsetBytes: (first + run.first) * clusterBytes, lengthBytes: run.count * clusterBytes };
-      if (pending !== null && pending.offsetBytes + pending.lengthBytes === extent.offsetBytes) {
-        pending.lengthBytes += extent.lengthBytes;
-      } else {
-        if (pending !== null) yield pending;
-        pending = extent;
-      }
-    }
+    for (const run of clearRuns(used, count))
+      yield { offsetBytes: (first + run.first) * clusterBytes, lengthBytes: run.count * clusterBytes };
   }
-  if (pending !== null) yield pending;
 }
 
 async function readBitmap(bitmap: Stream, first: number, count: number, signal?: AbortSignal): Promise<Uint8Array> {

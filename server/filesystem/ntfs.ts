@@ -22,6 +22,7 @@ import {
   VOLUME_RECORD,
   type NtfsFile,
 } from './ntfs-table.ts';
+import { inBatches, joinTouching } from './streams.ts';
 
 const FOLDER_INDEX = '$I30';
 const SYSTEM_FILE = 0x04;
@@ -88,20 +89,14 @@ class Ntfs implements GuestFileSystem {
   }
 
   async *freeExtents(signal?: AbortSignal): ReturnType<GuestFileSystem['freeExtents']> {
-    if (this.freeUnknown === null) yield* ntfsFreeExtents(this.#table, signal);
+    if (this.freeUnknown === null) yield* joinTouching(ntfsFreeExtents(this.#table, signal));
   }
 
   async *list(path: string, signal?: AbortSignal): AsyncGenerator<GuestEntry> {
     const folder = await this.#lookup.find(pathNames(path), signal);
     if (folder === null || !folder.record.isFolder) throw pathNotFound(path);
-    let batch: IndexEntry[] = [];
-    for await (const entry of folderEntries(this.#table, folder, signal)) {
-      batch.push(entry);
-      if (batch.length < LIST_BATCH) continue;
+    for await (const batch of inBatches(folderEntries(this.#table, folder, signal), LIST_BATCH))
       yield* await describeAll(this.#table, batch, signal);
-      batch = [];
-    }
-    yield* await describeAll(this.#table, batch, signal);
   }
 
   async open(path: string, signal?: AbortSignal): Promise<GuestFile> {

@@ -22,22 +22,11 @@ interface FreeRun {
  */
 export async function* xfsFreeExtents(disk: XfsDisk, signal?: AbortSignal): AsyncGenerator<Extent> {
   const { groupCount, groupBlocks, blockBytes } = disk.superblock;
-  let pending: Extent | null = null;
   for (let group = 0; group < groupCount; group += 1) {
     for (const run of await readGroup(disk, group, signal)) {
-      const extent: Extent = {
-        offsetBytes: (group * groupBlocks + run.start) * blockBytes,
-        lengthBytes: run.count * blockBytes,
-      };
-      if (pending !== null && pending.offsetBytes + pending.lengthBytes === extent.offsetBytes) {
-        pending.lengthBytes += extent.lengthBytes;
-      } else {
-        if (pending !== null) yield pending;
-        pending = extent;
-      }
+      yield { offsetBytes: (group * groupBlocks + run.start) * blockBytes, lengthBytes: run.count * blockBytes };
     }
   }
-  if (pending !== null) yield pending;
 }
 
 async function readGroup(disk: XfsDisk, group: number, signal?: AbortSignal): Promise<FreeRun[]> {

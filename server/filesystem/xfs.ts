@@ -24,6 +24,7 @@ import {
   type Inode,
 } from './xfs-inode.ts';
 import { replayLog } from './xfs-log.ts';
+import { inBatches, joinTouching } from './streams.ts';
 
 const LINK_BYTES_MAX = 1024;
 const LINK_HEAD_BYTES = 56;
@@ -66,20 +67,14 @@ class Xfs implements GuestFileSystem {
   }
 
   async *freeExtents(signal?: AbortSignal): ReturnType<GuestFileSystem['freeExtents']> {
-    if (this.freeUnknown === null) yield* xfsFreeExtents(this.#disk, signal);
+    if (this.freeUnknown === null) yield* joinTouching(xfsFreeExtents(this.#disk, signal));
   }
 
   async *list(path: string, signal?: AbortSignal): AsyncGenerator<GuestEntry> {
     const folder = await this.#find(pathNames(path), signal);
     if (folder?.type !== TYPE_FOLDER) throw pathNotFound(path);
-    let batch: FolderEntry[] = [];
-    for await (const entry of readFolder(this.#disk, folder, signal)) {
-      batch.push(entry);
-      if (batch.length < LIST_BATCH) continue;
+    for await (const batch of inBatches(readFolder(this.#disk, folder, signal), LIST_BATCH))
       yield* await describeAll(this.#disk, batch, signal);
-      batch = [];
-    }
-    yield* await describeAll(this.#disk, batch, signal);
   }
 
   async open(path: string, signal?: AbortSignal): Promise<GuestFile> {
