@@ -6,9 +6,10 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, globSync, readdirSync } from 'node:fs';
 import { relative } from 'node:path';
 import { run, type EventData } from 'node:test';
+import { FileWatch } from './file-watch.ts';
 
-/** One hung test file must not hold up the rest. */
-const FILE_TIMEOUT_MS = 20 * 60_000;
+/** One hung test file must not hold up the rest; the longest takes two minutes on an idle machine. */
+const FILE_TIMEOUT_MS = 10 * 60_000;
 /** Kinds whose tests start hosts, servers and browsers: one file at a time on a small machine. */
 const HEAVY = new Set(['integration', 'fault', 'e2e', 'acceptance']);
 
@@ -54,7 +55,8 @@ process.exit(total.failed === 0 && total.passed > 0 ? 0 : 1);
 
 function runScript(kind: 'check' | 'build'): Tally {
   const script = kind === 'check' ? 'scripts/check/check.ts' : 'scripts/build/build.ts';
-  const result = spawnSync(process.execPath, [script], { stdio: 'inherit' });
+  const result = spawnSync(process.execPath, [script], { stdio: 'inherit', timeout: FILE_TIMEOUT_MS });
+  if (result.error !== undefined) console.log(`FAIL ${kind}: ${result.error.message}`);
   return result.status === 0 ? { passed: 1, failed: 0, skipped: 0 } : { passed: 0, failed: 1, skipped: 0 };
 }
 
@@ -67,12 +69,16 @@ async function runTests(kind: string): Promise<Tally> {
     .filter((name) => existsSync(name))
     .sort();
   const tally: Tally = { passed: 0, failed: 0, skipped: 0 };
-  const stream = run({ files, concurrency: HEAVY.has(kind) ? 1 : 2, timeout: FILE_TIMEOUT_MS });
+  const stream = run({ files, concurrency: HEAVY.has(kind) ? 1 : 2 });
+  const watch = new FileWatch(files, FILE_TIMEOUT_MS);
   // Without a listener the stream stays paused, and the run never ends.
   stream.on('test:fail', (data: EventData.TestFail) => {
     if (data.details.type === 'suite' || isFileWrapper(data, files)) {
       // A file that could not even be loaded reports only itself.
-      if (!isFileWrapper(data, files) || !isLoadFailure(data)) return;
+      if (!isFileWrapper(data, files) || !isLoadFailure(data)) {
+        if (isHookFailure(data)) console.log(`hook ${data.file ?? ''}:\n${indent(describeError(data.details.error))}`);
+        return;
+      }
     }
     tally.failed += 1;
     console.log(`FAIL ${data.file ?? ''} > ${data.name}`);
@@ -88,12 +94,16 @@ async function runTests(kind: string): Promise<Tally> {
     }
   });
   stream.on('test:summary', nameLong);
+  stream.on('test:dequeue', (data: EventData.TestDequeue) => watch.begun(data));
+  stream.on('test:complete', (data: EventData.TestComplete) => watch.ended(data));
   stream.on('test:stderr', (data: EventData.TestStderr) => {
+    watch.said(data);
     if (process.env['DOZO_TEST_VERBOSE'] !== undefined) process.stderr.write(data.message);
   });
   for await (const _event of stream) {
     // Drained for its end; the listeners above see every event.
   }
+  watch.close();
   if (tally.passed + tally.failed === 0) {
     console.log(`FAIL ${kind}: no test ran`);
     tally.failed += 1;
@@ -118,6 +128,11 @@ function isLoadFailure(data: EventData.TestFail): boolean {
     error.failureType === 'testTimeoutFailure' ||
     error.exitCode !== undefined
   );
+}
+
+/** What cleans up after the last test has failed: told, and no test's failure. */
+function isHookFailure(data: EventData.TestFail): boolean {
+  return (data.details.error as Error & { failureType?: string }).failureType === 'hookFailed';
 }
 
 function describeError(error: Error): string {
