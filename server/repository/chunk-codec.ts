@@ -1,6 +1,6 @@
 import { createCipheriv, createDecipheriv } from 'node:crypto';
 import zlib from 'node:zlib';
-import { releaseMemory } from '../runtime/index.ts';
+import { releaseMemory, SPARE_BYTES } from '../runtime/index.ts';
 import { identify, type IdentityAlgorithm } from './keys.ts';
 
 /**
@@ -85,7 +85,8 @@ export function decodeChunk(
   if (form.codec === CODEC_ZSTD) {
     try {
       content = zlib.zstdDecompressSync(packed, {
-        chunkSize: Math.max(64, form.plainLength),
+        // As soon as its output is full, zlib makes a second one of the same size, for nothing: 100 MB of a restore.
+        chunkSize: form.plainLength + SPARE_BYTES,
         maxOutputLength: form.plainLength,
       });
     } catch {

@@ -1,5 +1,5 @@
 import { decodeChunk, encodeChunk, type ChunkIdentity } from './chunk-codec.ts';
-import { releaseMemory } from '../runtime/index.ts';
+import { ownsMemory, releaseMemory } from '../runtime/index.ts';
 import type { CodecAnswer, CodecRequest, CodecThreadData, EncodedPart } from './codec-message.ts';
 import { identify } from './keys.ts';
 import { ID_BYTES } from './layout.ts';
@@ -70,7 +70,7 @@ export function createCodecWork(data: CodecThreadData, release: (buffer: Uint8Ar
             return EMPTY;
           }
           // Only a buffer of its own can change hands: several chunks may lie in one range.
-          const own = content.length === content.buffer.byteLength ? content : copyOf(content);
+          const own = ownsMemory(content) ? content : copyOf(content);
           transfer.push(own.buffer as ArrayBuffer);
           return own;
         });

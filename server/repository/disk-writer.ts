@@ -1,4 +1,5 @@
 import { AppError, assert } from '../errors/index.ts';
+import { releaseMemory } from '../runtime/index.ts';
 import type { ChunkFate, ChunkWriter } from './chunk-writer.ts';
 import { ZERO_ID } from './layout.ts';
 import { PageTree } from './page-tree.ts';
@@ -167,6 +168,7 @@ export class ChunkingDiskWriter implements DiskWriter {
       const delivery = this.#nextDelivery(chunk);
       const { content } = partial;
       await this.#track(() => this.#deliver(chunk, delivery, content));
+      releaseMemory(content);
     } else if (this.#partials.size * this.#chunkSizeBytes > PARTIAL_BYTES_MAX) {
       const oldest = this.#partials.keys().next().value;
       if (oldest !== undefined) await this.#complete(oldest);
@@ -187,13 +189,19 @@ export class ChunkingDiskWriter implements DiskWriter {
     await this.#track(async () => {
       try {
         const id = Buffer.from(await this.#tree.get(chunk));
-        partial.complete(id.equals(ZERO_ID) ? this.#zeros : await this.#chunks.readChunk(id));
+        if (id.equals(ZERO_ID)) partial.complete(this.#zeros);
+        else {
+          const before = await this.#chunks.readChunk(id);
+          partial.complete(before);
+          releaseMemory(before);
+        }
       } catch (error) {
         // What stood there cannot be read. The chunk may still be delivered whole, so it is not underway.
         if (this.#underway.get(chunk) === delivery) this.#underway.delete(chunk);
         throw error;
       }
       if (this.#underway.get(chunk) === delivery) await this.#deliver(chunk, delivery, partial.content);
+      releaseMemory(partial.content);
     });
   }
 

@@ -1,5 +1,5 @@
 import { AppError, isAppError } from '../errors/index.ts';
-import type { Logger } from '../runtime/index.ts';
+import { releaseMemory, type Logger } from '../runtime/index.ts';
 import type { Storage } from '../storage/index.ts';
 import { ByteCache } from './byte-cache.ts';
 import { decodeChunk, type ChunkIdentity } from './chunk-codec.ts';
@@ -379,6 +379,7 @@ export class PackCatalog {
     try {
       const stored = await this.storage.read(name, { offsetBytes: form.offsetBytes, lengthBytes: form.storedLength });
       const content = decodeChunk(stored, { ...form, row }, this.packKey(pack), this.identity);
+      if (typeof content === 'string' || content.buffer !== stored.buffer) releaseMemory(stored);
       if (typeof content !== 'string') return content;
       this.pack(pack).suspect = true;
       return chunkDamaged(id, name, content);

@@ -18,7 +18,7 @@ export interface Storage {
   publish(name: string, data: Buffer | readonly Buffer[]): Promise<void>;
   /** Begins a file too large for memory; invisible under `name` until its `publish`. */
   create(name: string): Promise<StorageWriter>;
-  /** The whole file, or a range of it. Fewer bytes than asked for is an error. */
+  /** The whole file, or a range of it, in memory that is the caller's. Fewer bytes than asked for is an error. */
   read(name: string, range?: { offsetBytes: number; lengthBytes: number }): Promise<Buffer>;
   sizeBytes(name: string): Promise<number>;
   exists(name: string): Promise<boolean>;

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { AppError, isAbort, isAppError, toAppError } from '../../errors/index.ts';
-import { MIB, randomHex, releaseMemory, SECTOR_BYTES, type Clock } from '../../runtime/index.ts';
+import { MIB, ownsMemory, randomHex, releaseMemory, SECTOR_BYTES, type Clock } from '../../runtime/index.ts';
 import { shell, type SshConnection } from '../../ssh/index.ts';
 import type { HashedExtent } from '../source.ts';
 import { announceRun, blocksOf, serveRuns } from './host-programs.ts';
@@ -197,7 +197,7 @@ export class DiskWriter {
     this.#underWay.delete(run);
     this.#pendingBytes -= run.lengthBytes;
     // A part of something larger may be somebody's.
-    for (const data of run.data) if (data.length === data.buffer.byteLength) releaseMemory(data);
+    for (const data of run.data) if (ownsMemory(data)) releaseMemory(data);
     this.#failuresInRow = 0;
     this.#wake();
   }
