@@ -1,4 +1,5 @@
 import { currentLanguage } from '../i18n/index.ts';
+import { firstDayOfWeek } from './week.ts';
 
 /** The reader's own kind of the language where the browser names one: British dates are not American. */
 function locale(): string {
@@ -89,6 +90,11 @@ export function formatShortDay(atMs: number): string {
 export function dayOf(date: string): number {
   const [year = 1970, month = 1, day = 1] = date.split('-').map(Number);
   return new Date(year, month - 1, day).getTime();
+}
+
+/** The reader's: 0 is Sunday. Drawn anew when the language changes. */
+export function readersFirstDay(): number {
+  return firstDayOfWeek(locale());
 }
 
 export function formatWeekday(atMs: number): string {
