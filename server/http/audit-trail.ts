@@ -14,6 +14,9 @@ const BATCH = 1_000;
 /** Refused logins in a row are told one by one only so far; the rest is counted. */
 const REFUSALS_MAX = 30;
 const REFUSALS_WINDOW_MS = 10 * 60_000;
+/** Who comes back to the files of a version after so long without looking visits them anew. */
+const VISIT_PAUSE_MS = 60 * 60_000;
+const VISITS_MAX = 10_000;
 
 type Head = Pick<AuditEntry, 'number' | 'hash'>;
 
@@ -32,6 +35,8 @@ export class AuditTrail {
   readonly #sealer: Sealer;
   readonly #clock: Clock;
   readonly #logger: Logger;
+  /** When a session last looked into a version; the one that was longest ago first. */
+  readonly #visits = new Map<string, number>();
   #refusals = { sinceMs: 0, told: 0, untold: 0 };
 
   constructor(parts: { catalogue: Catalogue; sealer: Sealer; clock: Clock; logger: Logger }) {
@@ -62,6 +67,19 @@ export class AuditTrail {
     } catch (error) {
       this.#logger.error({ err: error, action, outcome }, 'the audit log could not be written');
     }
+  }
+
+  /** Looking through the files of a version, however many folders that takes: one entry a session and version. */
+  async recordVisit(deed: Deed, pointId: string): Promise<void> {
+    const nowMs = this.#clock.monotonicMs();
+    const visit = `${deed.session?.id ?? ''} ${pointId}`;
+    const lastMs = this.#visits.get(visit);
+    this.#visits.delete(visit);
+    this.#visits.set(visit, nowMs);
+    const [oldest] = this.#visits.keys();
+    if (this.#visits.size > VISITS_MAX && oldest !== undefined) this.#visits.delete(oldest);
+    if (lastMs !== undefined && nowMs - lastMs <= VISIT_PAUSE_MS) return;
+    await this.record({ ...deed, action: 'files opened', target: pointId });
   }
 
   /** A login that was refused. However many there are, they do not fill the volume. */

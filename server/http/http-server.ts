@@ -11,7 +11,7 @@ import { assertPermitted, type Caller } from './authentication.ts';
 import { answerError } from './error-answer.ts';
 import { createOpenApi } from './openapi.ts';
 import { keepRawBody } from './raw-body.ts';
-import { isAudited, type HttpServices, type Route } from './route.ts';
+import { auditOf, type HttpServices, type Route } from './route.ts';
 import { listRoutes } from './routes/index.ts';
 import { assertNoSecretInUrl, assertSameSite } from './session-secrets.ts';
 
@@ -154,7 +154,8 @@ async function admit(route: Route, services: HttpServices, request: Request): Pr
   try {
     assertPermitted(caller, route.permission);
   } catch (error) {
-    if (isAudited(route)) await services.audit.record(describeDeed(route, { caller, request, error }));
+    const isTold = auditOf(route, isHead(request)) !== 'never';
+    if (isTold) await services.audit.record(describeDeed(route, { caller, request, error }));
     throw error;
   }
   return caller;
@@ -175,17 +176,20 @@ async function answer(route: Route, input: Answering): Promise<void> {
     return;
   }
   const notes: AuditNotes = {};
+  const told = auditOf(route, isHead(request));
   let value: unknown;
   try {
     value = await handle(route, input, notes);
   } catch (error) {
-    // What strangers are refused would fill the log.
-    const isTold = isAudited(route) && caller !== null;
+    // What strangers are refused would fill the log. Whoever asks only whether something is there asks for why not.
+    const isTold = told !== 'never' && caller !== null && !isHead(request);
     if (isTold) await services.audit.record(describeDeed(route, { caller, request, error, notes }));
     throw error;
   }
   // Before the answer: who was told that something is done finds it in the log.
-  if (isAudited(route)) await services.audit.record(describeDeed(route, { caller, request, error: null, notes }));
+  const deed = describeDeed(route, { caller, request, error: null, notes });
+  if (told === 'each') await services.audit.record(deed);
+  else if (told === 'visit') await services.audit.recordVisit(deed, String(request.params['id']));
   if (route.contentType !== null) return;
   if (route.answer === null) response.status(route.status).end();
   // Through the schema: what it does not name never leaves.
@@ -199,6 +203,10 @@ async function handle(route: Route, input: Answering, notes: AuditNotes): Promis
   const body = route.body === null ? null : route.body.parse((request.body as unknown) ?? {});
   const note = (details: AuditNotes): void => void Object.assign(notes, details);
   return route.handle({ params, query, body, services, caller, note, request, response });
+}
+
+function isHead(request: Request): boolean {
+  return request.method === 'HEAD';
 }
 
 type AuditNotes = NonNullable<Deed['details']>;

@@ -82,6 +82,8 @@ export interface Route {
   answer: z.ZodType | null;
   /** Set where the handler writes the answer itself. */
   contentType: string | null;
+  /** Shows what is in a version without giving it away. */
+  isLook: boolean;
   handle(input: RouteInput<unknown, unknown, unknown>): Promise<unknown>;
 }
 
@@ -102,6 +104,7 @@ interface RouteDefinition<
   status?: number;
   answer?: Answer;
   contentType?: string;
+  isLook?: boolean;
   handle(input: RouteInput<z.output<Params>, z.output<Query>, z.output<Body>>): Promise<z.input<Answer> | void>;
 }
 
@@ -124,6 +127,7 @@ export function defineRoute<
     status: definition.status ?? (definition.answer === undefined && definition.contentType === undefined ? 204 : 200),
     answer: definition.answer ?? null,
     contentType: definition.contentType ?? null,
+    isLook: definition.isLook === true,
     handle: definition.handle as Route['handle'],
   };
 }
@@ -134,11 +138,16 @@ export function known(caller: Caller | null): Caller {
   return caller;
 }
 
-/** Whether the audit log tells of it: what changes something, and versions that leave. */
-export function isAudited({ method, permission, path }: Route): boolean {
+/**
+ * How the audit log tells of a request: each for itself, looking into a version once a visit, or not at all. Told is
+ * what changes something, and versions that leave.
+ * @param isHead only asked whether it would be answered
+ */
+export function auditOf({ method, permission, path, isLook }: Route, isHead: boolean): 'each' | 'visit' | 'never' {
   // These only look, whatever their method.
-  if (['monitor', 'view', 'browse'].includes(permission)) return false;
+  if (['monitor', 'view', 'browse'].includes(permission)) return 'never';
   // A login tells of itself.
-  if (permission === 'open') return path.startsWith('/triggers/');
-  return method !== 'get' || permission === 'restore' || path === '/audit/export';
+  if (permission === 'open') return path.startsWith('/triggers/') ? 'each' : 'never';
+  if (method === 'get' && permission === 'restore') return isLook || isHead ? 'visit' : 'each';
+  return method !== 'get' || path === '/audit/export' ? 'each' : 'never';
 }

@@ -151,11 +151,15 @@ async function call<T>(method: string, path: string, body?: unknown, options: Ca
 }
 
 /**
- * Asks for a file and lets go of it at its first bytes: what a link to it would fail with in silence is thrown.
+ * Asks whether a file would come: what a link to it would fail with in silence is thrown.
  * @param url of `apiUrl`
  */
 async function tryDownload(url: string): Promise<void> {
-  const response = await ask('GET', url.slice(apiUrl('').length));
+  const path = url.slice(apiUrl('').length);
+  const { ok } = await fetch(url, { method: 'HEAD', credentials: 'same-origin' }).catch(() => ({ ok: false }));
+  if (ok) return;
+  // Only an answer with a body says why not.
+  const response = await ask('GET', path);
   await response.body?.cancel();
 }
 

@@ -21,11 +21,14 @@ import type { RepositoryAddress } from '../../contract/task.ts';
 import { AppError } from '../../errors/index.ts';
 import { addressOf, found } from '../../orchestration/index.ts';
 import type { Caller } from '../authentication.ts';
-import { defineRoute, known, type DiskBrowser, type HttpServices } from '../route.ts';
+import { defineRoute, known, type DiskBrowser, type HttpServices, type RouteInput } from '../route.ts';
 
 const tag = 'points';
+type Note = RouteInput<unknown, unknown, unknown>['note'];
 const pointIdSchema = z.string().min(1).max(128);
 const diskShape = { id: pointIdSchema, key: z.string().min(1).max(64) };
+/** Long enough to tell which file it was; a path may be far longer. */
+const NOTED_PATH_MAX = 1_000;
 const volumeSchema = z.coerce.number().int().min(0).max(1_000_000);
 
 export const pointRoutes = [
@@ -104,11 +107,12 @@ export const pointRoutes = [
     summary: 'A disk of a version as a raw image',
     params: z.object(diskShape),
     contentType: 'application/octet-stream',
-    handle: async ({ services, caller, params: { id, key }, response }) => {
+    handle: async ({ services, caller, params: { id, key }, note, response }) => {
       const { point, address } = await locatePoint(services, known(caller), id);
+      note({ ...naming(point), disk: key });
       const download = await services.downloads.open(address, id, key);
       try {
-        await sendBytes(response, download, `${point.machineName} ${key}.img`);
+        await sendBytes(response, download, { name: `${point.machineName} ${key}.img`, note });
       } finally {
         await download.close();
       }
@@ -122,8 +126,9 @@ export const pointRoutes = [
     summary: 'The volumes on a disk of a version, and which of them can be browsed',
     params: z.object(diskShape),
     answer: guestVolumesSchema,
-    handle: ({ services, caller, params: { id, key }, response }) =>
-      browse(services, known(caller), { id, key, response }, async (browser, signal) => ({
+    isLook: true,
+    handle: ({ services, caller, params: { id, key }, note, response }) =>
+      browse(services, known(caller), { id, key, note, response }, async (browser, signal) => ({
         volumes: await browser.volumes(signal),
       })),
   }),
@@ -136,8 +141,11 @@ export const pointRoutes = [
     params: z.object({ ...diskShape, volume: volumeSchema }),
     query: guestFolderQuerySchema,
     answer: guestFolderPageSchema,
-    handle: ({ services, caller, params: { id, key, volume }, query, response }) =>
-      browse(services, known(caller), { id, key, response }, (browser, signal) => browser.list(volume, query, signal)),
+    isLook: true,
+    handle: ({ services, caller, params: { id, key, volume }, query, note, response }) =>
+      browse(services, known(caller), { id, key, note, response }, (browser, signal) =>
+        browser.list(volume, query, signal),
+      ),
   }),
   defineRoute({
     method: 'get',
@@ -148,11 +156,13 @@ export const pointRoutes = [
     params: z.object({ ...diskShape, volume: volumeSchema }),
     query: guestFileQuerySchema,
     contentType: 'application/octet-stream',
-    handle: ({ services, caller, params: { id, key, volume }, query, response }) =>
-      browse(services, known(caller), { id, key, response }, async (browser, signal) => {
+    handle: ({ services, caller, params: { id, key, volume }, query, note, response }) => {
+      note({ path: query.path.slice(0, NOTED_PATH_MAX) });
+      return browse(services, known(caller), { id, key, note, response }, async (browser, signal) => {
         const file = await browser.file(volume, query.path, signal);
-        await sendBytes(response, file, file.name);
-      }),
+        await sendBytes(response, file, { name: file.name, note });
+      });
+    },
   }),
 ];
 
@@ -171,10 +181,11 @@ async function locatePoint(
 async function browse<Result>(
   services: HttpServices,
   caller: Caller,
-  { id, key, response }: { id: string; key: string; response: Response },
+  { id, key, note, response }: { id: string; key: string; note: Note; response: Response },
   act: (browser: DiskBrowser, signal: AbortSignal) => Promise<Result>,
 ): Promise<Result> {
-  const { address } = await locatePoint(services, caller, id);
+  const { point, address } = await locatePoint(services, caller, id);
+  note(naming(point));
   const gone = new AbortController();
   response.on('close', () => gone.abort());
   const browser = await services.downloads.browse(address, id, key);
@@ -185,26 +196,40 @@ async function browse<Result>(
   }
 }
 
+/** What the audit log calls a version by: its id tells nobody anything once it has gone. */
+function naming({ machineName, createdAtMs }: PointView): { machine: string; versionAtMs: number } {
+  return { machine: machineName, versionAtMs: createdAtMs };
+}
+
+/** Sends the bytes as a file, of a `HEAD` what it would be; notes how much of it has left. */
 async function sendBytes(
   response: Response,
   content: { sizeBytes: number; bytes(signal: AbortSignal): AsyncIterable<Buffer> },
-  fileName: string,
+  { name, note }: { name: string; note: Note },
 ): Promise<void> {
+  let sentBytes = 0;
   const gone = new AbortController();
   response.on('close', () => gone.abort());
   try {
     response.writeHead(200, {
       'Content-Type': 'application/octet-stream',
       'Content-Length': content.sizeBytes,
-      'Content-Disposition': `attachment; filename*=UTF-8''${encodeFileName(fileName)}`,
+      'Content-Disposition': `attachment; filename*=UTF-8''${encodeFileName(name)}`,
     });
+    if (response.req.method === 'HEAD') {
+      response.end();
+      return;
+    }
     for await (const bytes of content.bytes(gone.signal)) {
+      sentBytes += bytes.length;
       if (!response.write(bytes)) await once(response, 'drain', { signal: gone.signal });
     }
     response.end();
   } catch (error) {
     // The reader went away: nobody is left to tell.
     if (!gone.signal.aborted) throw error;
+  } finally {
+    note({ sizeBytes: content.sizeBytes, sentBytes });
   }
 }
 
