@@ -2,6 +2,8 @@
 export {
   matAdd as iconAdd,
   matArrowBack as iconBack,
+  matArrowDownward as iconDown,
+  matArrowUpward as iconUp,
   matBackup as iconBackUp,
   matBlock as iconCancelled,
   matCheckCircle as iconOk,
