@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ServerEvent } from '../contract/api/event.schema.ts';
 import { isAppError } from '../errors/index.ts';
@@ -14,8 +15,9 @@ export async function* readEvents(connection: Connection, runId: string | null):
   let lastId: string | null = null;
   let failures = 0;
   for (;;) {
+    let answer: IncomingMessage | null = null;
     try {
-      const answer = await openAnswer(connection, {
+      answer = await openAnswer(connection, {
         method: 'GET',
         path: '/events',
         ...(runId === null ? {} : { query: { runId } }),
@@ -39,6 +41,9 @@ export async function* readEvents(connection: Connection, runId: string | null):
       const isLost = !isAppError(error) || error.code === 'SERVER_UNREACHABLE';
       failures += 1;
       if (!isLost || failures > GIVE_UP_AFTER) throw error;
+    } finally {
+      // The caller may stop before the first piece was read: nothing else would end the connection then.
+      answer?.destroy();
     }
     await sleep(RETRY_MS);
   }

@@ -15,15 +15,21 @@ interface Ended {
   errors: string;
 }
 
-/** Runs the program as a shell would: own process, own environment. */
-async function dozo(args: string[], options: { input?: string; env?: Record<string, string> } = {}): Promise<Ended> {
+/** Runs the program as a shell would: own process, own environment; `heard` is given all that it has written so far. */
+async function dozo(
+  args: string[],
+  options: { input?: string; env?: Record<string, string>; heard?: (out: string) => void } = {},
+): Promise<Ended> {
   const child = spawn(process.execPath, [join(import.meta.dirname, '../../server/cli/main.ts'), ...args], {
     env: { PATH: process.env['PATH'] ?? '', DOZO_CONFIG: config, ...options.env },
   });
   child.stdin.end(options.input ?? '');
   let out = '';
   let errors = '';
-  child.stdout.on('data', (piece: Buffer) => (out += piece.toString()));
+  child.stdout.on('data', (piece: Buffer) => {
+    out += piece.toString();
+    options.heard?.(out);
+  });
   child.stderr.on('data', (piece: Buffer) => (errors += piece.toString()));
   const status = await new Promise<number | null>((resolve) => child.on('close', resolve));
   return { status, out, errors };
@@ -134,7 +140,13 @@ describe('the command line', { timeout: 900_000 }, () => {
       'nightly',
     );
 
-    const run = await dozo(['jobs', 'run', 'nightly', '--wait', '--json']);
+    // At work until its progress was told.
+    lab.script({ hold: true });
+    const run = await dozo(['jobs', 'run', 'nightly', '--wait', '--json'], {
+      heard: (out) => {
+        if (out.includes('"type":"progress"')) lab.script({});
+      },
+    });
     const lines = run.out
       .trim()
       .split('\n')
@@ -181,6 +193,7 @@ describe('the command line', { timeout: 900_000 }, () => {
     assert.equal((await json(['jobs', 'run', 'nightly'])).document.error.code, 'RUN_ALREADY_ACTIVE');
     assert.equal((await json(['runs', 'cancel', started.document.id])).status, 0);
     assert.equal((await watching).status, 1);
+    assert.equal((await dozo(['runs', 'watch', started.document.id])).status, 1, 'one that is over ends at once');
   });
 
   it('sets windows, followers, speeds, limits and rules', async () => {
