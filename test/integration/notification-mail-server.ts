@@ -12,10 +12,11 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs';
-import { createServer, connect, type AddressInfo } from 'node:net';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { freePort } from '../lab/free-port.ts';
 
 /** As Debian's exim4-daemon-light places it. */
 const EXIM = '/usr/sbin/exim4';
@@ -64,7 +65,7 @@ export class MailServerLab {
     child.stderr.on('data', (piece: Buffer) => (errors += piece.toString()));
     this.#child = child;
     for (let tries = 0; !(await answers(this.ports.starttls)); tries += 1) {
-      if (child.exitCode !== null || tries > 300) throw new Error(`exim did not start: ${errors}`);
+      if (child.exitCode !== null || tries > 1_200) throw new Error(`exim did not start: ${errors}`);
       await sleep(100);
     }
   }
@@ -106,7 +107,7 @@ export class MailServerLab {
   }
 
   /** Waits for a mail that fits: exim answers before it has delivered. */
-  async waitFor(fits: (mail: ReceivedMail) => boolean, timeoutMs = 60_000): Promise<ReceivedMail> {
+  async waitFor(fits: (mail: ReceivedMail) => boolean, timeoutMs = 120_000): Promise<ReceivedMail> {
     const deadlineMs = performance.now() + timeoutMs;
     for (;;) {
       const mail = this.mails().find(fits);
@@ -259,15 +260,6 @@ function decodeWords(text: string): string {
       return Buffer.from(bytes, 'latin1').toString('utf8');
     })
     .replaceAll(/\u0000([^\u0000]*)\u0000/g, (_word, value: string) => Buffer.from(value, 'base64').toString('utf8'));
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
 }
 
 function answers(port: number): Promise<boolean> {

@@ -3,6 +3,7 @@ import { request as httpsRequest } from 'node:https';
 import { connect as tlsConnect } from 'node:tls';
 import { after, before, describe, it } from 'node:test';
 import { readFileSync, statSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { join } from 'node:path';
 import { ADMIN_PASSWORD, type Answer, type Reply, ServerLab } from './server-lab.ts';
 
@@ -334,19 +335,26 @@ describe('live events', { timeout: 900_000 }, () => {
 
   it('come as they happen, go on after a break, and say when some were missed', async () => {
     const first = await listen(lab, null, async () => {
-      await lab.call('POST', '/repositories', { name: 'a', path: '/v/a' });
+      const made = await lab.call('POST', '/repositories', { name: 'a', path: '/v/a' });
+      return ({ data }) => data.id === made.id;
     });
     assert.equal(first.at(-1)?.event, 'changed');
     const lastId = first.at(-1)?.id ?? '';
     await lab.call('POST', '/repositories', { name: 'b', path: '/v/b' });
-    await lab.call('POST', '/repositories', { name: 'c', path: '/v/c' });
+    const last = await lab.call('POST', '/repositories', { name: 'c', path: '/v/c' });
 
-    const second = await listen(lab, lastId, async () => undefined);
+    const second = await listen(
+      lab,
+      lastId,
+      async () =>
+        ({ data }) =>
+          data.id === last.id,
+    );
     assert.deepEqual(
       second.map((event) => event.event),
       ['changed', 'changed'],
     );
-    const strange = await listen(lab, 'ffffffff-12', async () => undefined);
+    const strange = await listen(lab, 'ffffffff-12', async () => () => true);
     assert.deepEqual(
       strange.map((event) => event.event),
       ['reset'],
@@ -364,8 +372,12 @@ interface SentEvent {
   data: Answer;
 }
 
-/** Events that come within a moment after `act`. */
-function listen(lab: ServerLab, lastId: string | null, act: () => Promise<void>): Promise<SentEvent[]> {
+/** Events until the one that `act` tells, and what comes within a moment after it. */
+function listen(
+  lab: ServerLab,
+  lastId: string | null,
+  act: () => Promise<(event: SentEvent) => boolean>,
+): Promise<SentEvent[]> {
   return new Promise((resolve, reject) => {
     const outgoing = httpsRequest(
       {
@@ -381,18 +393,21 @@ function listen(lab: ServerLab, lastId: string | null, act: () => Promise<void>)
         let text = '';
         response.on('data', (piece: Buffer) => (text += piece.toString()));
         response.on('error', () => undefined);
-        act().then(() => {
-          setTimeout(() => {
+        const sent = (): SentEvent[] =>
+          text
+            .split('\n\n')
+            .slice(0, -1)
+            .map((block) => Object.fromEntries(block.split('\n').map((line) => line.split(/: (.*)/s).slice(0, 2))))
+            .filter((fields) => fields['data'] !== undefined)
+            .map((fields) => ({ id: fields['id'], event: fields['event'], data: JSON.parse(fields['data']) }));
+        act()
+          .then(async (isLast) => {
+            await lab.until(async () => (sent().some(isLast) ? true : null), 'the last event');
+            await sleep(300);
             outgoing.destroy();
-            resolve(
-              text
-                .split('\n\n')
-                .map((block) => Object.fromEntries(block.split('\n').map((line) => line.split(/: (.*)/s).slice(0, 2))))
-                .filter((fields) => fields['data'] !== undefined)
-                .map((fields) => ({ id: fields['id'], event: fields['event'], data: JSON.parse(fields['data']) })),
-            );
-          }, 400);
-        }, reject);
+            resolve(sent());
+          })
+          .catch(reject);
       },
     );
     outgoing.on('error', () => undefined);

@@ -24,7 +24,7 @@ function cookieOf(reply: Reply): string {
 /** Statements on the catalogue behind the server's back. */
 async function tamper(lab: ServerLab, ...statements: string[]): Promise<void> {
   const database = new sqlite3.Database(join(lab.dataFolder, 'catalogue.sqlite'));
-  database.configure('busyTimeout', 10_000);
+  database.configure('busyTimeout', 90_000);
   for (const sql of statements) {
     await new Promise<void>((resolve, reject) =>
       database.run(sql, (error: Error | null) => (error === null ? resolve() : reject(error))),
@@ -141,6 +141,8 @@ describe('a second factor', { timeout: 900_000 }, () => {
   let cookie = '';
   let secret = '';
   let recoveryCodes: string[] = [];
+  /** Of the code that has been used. */
+  let usedStep = 0;
   const step = (): number => Math.floor(Date.now() / 30_000);
 
   before(async () => {
@@ -174,7 +176,8 @@ describe('a second factor', { timeout: 900_000 }, () => {
     const wrong = oneTimeCode(secret, step() + 100);
     assert.equal((await send('/session/second-factor/confirm', { code: wrong })).json.code, 'LOGIN_CODE_REFUSED');
     assert.equal((await enter()).status, 200);
-    const confirmed = await send('/session/second-factor/confirm', { code: oneTimeCode(secret, step()) });
+    usedStep = step();
+    const confirmed = await send('/session/second-factor/confirm', { code: oneTimeCode(secret, usedStep) });
     assert.equal(confirmed.status, 200);
     recoveryCodes = confirmed.json.recoveryCodes;
     assert.equal(new Set(recoveryCodes).size, 10);
@@ -187,8 +190,8 @@ describe('a second factor', { timeout: 900_000 }, () => {
 
   it('is asked for at every login, and no code is good twice', async () => {
     assert.equal((await enter()).json.code, 'LOGIN_CODE_REQUIRED');
-    const used = oneTimeCode(secret, step() - 1);
-    assert.equal((await enter(used)).json.code, 'LOGIN_CODE_REFUSED', 'older than the one that was used');
+    const older = oneTimeCode(secret, usedStep - 1);
+    assert.equal((await enter(older)).json.code, 'LOGIN_CODE_REFUSED', 'older than the one that was used');
     assert.equal((await enter('abcd-efgh-ijkl-mnop')).json.code, 'LOGIN_CODE_REFUSED');
     await tamper(lab, `UPDATE users SET totp_step = ${step() - 1} WHERE name = 'eve'`);
     const code = oneTimeCode(secret, step());
@@ -280,9 +283,14 @@ describe('ten thousand failed logins', { timeout: 900_000 }, () => {
             response.resume().on('end', resolve).on('error', reject);
           },
         );
-        outgoing.on('error', reject);
+        outgoing.on('error', (error: NodeJS.ErrnoException) => {
+          // The server ends what was idle for seconds, which on a machine that stood still is all of them.
+          if (outgoing.reusedSocket && error.code === 'ECONNRESET') attempt(number).then(resolve, reject);
+          else reject(error);
+        });
         outgoing.end(body);
       });
+    const beganMs = performance.now();
     const numbers = Array.from({ length: 10_000 }, (_, number) => number).values();
     const elsewhere = { 'x-forwarded-for': '203.0.113.77' };
     let owner: Reply | null = null;
@@ -299,7 +307,9 @@ describe('ten thousand failed logins', { timeout: 900_000 }, () => {
 
     assert.equal((owner as Reply | null)?.status, 200);
     assert.deepEqual([...statuses.keys()].sort(), [401, 429]);
-    assert.ok((statuses.get(401) ?? 0) <= 450, `${statuses.get(401)} passwords were tried`);
+    // Of 50 addresses 8 each, and one more every half minute.
+    const forgiven = 50 * Math.floor((performance.now() - beganMs) / 30_000);
+    assert.ok((statuses.get(401) ?? 0) <= 450 + forgiven, `${statuses.get(401)} passwords were tried`);
     assert.equal((await logIn(lab, { user: 'admin', password: ADMIN_PASSWORD }, elsewhere)).status, 200);
     assert.equal((await lab.send('/hosts')).status, 200);
     const { entries } = await lab.call('GET', '/audit?limit=500');

@@ -200,7 +200,7 @@ describe('every function of the API', { timeout: 900_000 }, () => {
 function expireNewestOf(userName: string, path: string): Promise<void> {
   return new Promise((resolve, reject) => {
     const database = new sqlite3.Database(path);
-    database.configure('busyTimeout', 10_000);
+    database.configure('busyTimeout', 90_000);
     database.run(
       `UPDATE sessions SET expires_at_ms = 1 WHERE id =
          (SELECT id FROM sessions WHERE user_name = ? ORDER BY created_at_ms DESC LIMIT 1)`,
@@ -297,9 +297,11 @@ describe('an account of the role restore', { timeout: 900_000 }, () => {
     assert.equal(await restore(foreign.id, { kind: 'new', name: 'stolen' }), 404);
     assert.equal(await restore(points[0].id, { kind: 'replace', machineId: second }), 404);
     assert.equal(await status('POST', `/runs/${foreignRun.id}/cancel`, {}), 404);
+    lab.script({ hold: true });
     assert.equal(await restore(points[0].id, { kind: 'new', name: 'back' }), 202);
     const restored = (await get('/runs')).runs.find((run: Answer) => run.kind === 'restore');
     assert.equal(await status('POST', `/runs/${restored.id}/cancel`, {}), 202);
+    lab.script({});
     const ownRun = (await get('/runs')).runs.find((run: Answer) => run.kind === 'backup');
     assert.equal(await status('POST', `/runs/${ownRun.id}/cancel`, {}), 403);
   });

@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict';
-import { randomInt } from 'node:crypto';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,6 +15,7 @@ import {
   type Note,
   type SourceHost,
 } from '../../server/source/index.ts';
+import { freePort } from '../lab/free-port.ts';
 import { startLabHost, type LabHost, type LabOptions } from '../lab/lab-host.ts';
 
 export const MIB = 1024 * 1024;
@@ -54,7 +54,7 @@ export const HURRIED_CLOCK: Clock = { ...systemClock, sleep: (ms, signal) => sys
 
 export async function startScene(options: Omit<LabOptions, 'directory'>): Promise<SourceScene> {
   const directory = await mkdtemp(join(tmpdir(), 'dz'));
-  const [sshPort, httpsPort] = [freePort(), freePort()];
+  const [sshPort, httpsPort] = [await freePort(), await freePort()];
   const lab = await startLabHost({
     ...options,
     sshPort,
@@ -125,14 +125,6 @@ export async function startScene(options: Omit<LabOptions, 'directory'>): Promis
       await rm(directory, { recursive: true, force: true });
     },
   };
-}
-
-/**
- * A port that nobody else takes while the lab has closed it for a moment: below those that Linux gives
- * to outgoing connections.
- */
-function freePort(): number {
-  return randomInt(15_000, 32_000);
 }
 
 function flatten<T extends { children: T[] }>(snapshots: T[]): T[] {
