@@ -1,4 +1,4 @@
-import { createCipheriv, createDecipheriv } from 'node:crypto';
+import { createCipheriv, createDecipheriv, type CipherGCM, type DecipherGCM, type KeyObject } from 'node:crypto';
 import zlib from 'node:zlib';
 import { releaseMemory, SPARE_BYTES } from '../runtime/index.ts';
 import { identify, type IdentityAlgorithm } from './keys.ts';
@@ -10,13 +10,14 @@ import { identify, type IdentityAlgorithm } from './keys.ts';
 export const CODEC_PLAIN = 0;
 export const CODEC_ZSTD = 1;
 export const TAG_BYTES = 16;
+const CIPHER = 'aes-256-gcm';
 
 /** zstd must save this share to be worth decompressing at every restore. */
 const SAVED_SHARE_MIN = 1 / 32;
 
 export interface ChunkIdentity {
   algorithm: IdentityAlgorithm;
-  identityKey: Buffer | null;
+  identityKey: KeyObject | null;
 }
 
 export interface EncodedChunk {
@@ -30,21 +31,36 @@ const PACKED_ROOM_BYTES = 1024;
 const COMPRESS_PARAMS = { [zlib.constants.ZSTD_c_compressionLevel]: 1, [zlib.constants.ZSTD_c_contentSizeFlag]: 1 };
 
 /**
+ * Bytes given to a cipher at a time. It answers in two new buffers of that length each: larger ones are fetched from
+ * the system and given back every time, which costs more than the cipher itself.
+ */
+const CIPHER_PIECE_BYTES = 64 * 1024;
+
+/**
  * @param packKey null in a plain repository
  * @param row the chunk's row in its pack's table: the nonce
+ * @param room where an encrypted form may be put; else it gets a buffer of its own
  */
-export function encodeChunk(content: Buffer, id: Buffer, packKey: Buffer | null, row: number): EncodedChunk {
+export function encodeChunk(
+  content: Buffer,
+  id: Buffer,
+  packKey: KeyObject | null,
+  row: number,
+  room?: Buffer,
+): EncodedChunk {
   // Room for the worst case: zstd then writes into the buffer itself, not into one of its own first.
   const chunkSize = content.length + (content.length >> 8) + PACKED_ROOM_BYTES;
   const packed = zlib.zstdCompressSync(content, { chunkSize, params: COMPRESS_PARAMS });
   const helps = packed.length <= content.length * (1 - SAVED_SHARE_MIN);
   let stored = helps ? packed : content;
   if (packKey !== null) {
-    const cipher = createCipheriv('aes-256-gcm', packKey, nonceOf(row));
+    const cipher = createCipheriv(CIPHER, packKey, nonceOf(row), { authTagLength: TAG_BYTES });
     cipher.setAAD(id);
-    const sealed = cipher.update(stored);
-    stored = Buffer.concat([sealed, cipher.final(), cipher.getAuthTag()]);
-    releaseMemory(sealed);
+    const sealedBytes = stored.length + TAG_BYTES;
+    const sealed = room?.subarray(0, sealedBytes) ?? Buffer.allocUnsafeSlow(sealedBytes);
+    runCipher(cipher, stored, sealed);
+    cipher.getAuthTag().copy(sealed, stored.length);
+    stored = sealed;
   }
   if (stored !== packed) releaseMemory(packed);
   return { codec: helps ? CODEC_ZSTD : CODEC_PLAIN, stored, crc: zlib.crc32(stored) };
@@ -65,18 +81,20 @@ export interface StoredForm {
 export function decodeChunk(
   stored: Buffer,
   form: StoredForm,
-  packKey: Buffer | null,
+  packKey: KeyObject | null,
   identity: ChunkIdentity,
 ): Buffer | string {
   if (zlib.crc32(stored) !== form.crc) return 'its stored bytes have changed';
   let packed = stored;
   if (packKey !== null) {
     if (stored.length < TAG_BYTES) return 'it is too short to be encrypted';
-    const decipher = createDecipheriv('aes-256-gcm', packKey, nonceOf(form.row));
+    const sealed = stored.subarray(0, stored.length - TAG_BYTES);
+    const decipher = createDecipheriv(CIPHER, packKey, nonceOf(form.row), { authTagLength: TAG_BYTES });
     decipher.setAAD(form.id);
-    decipher.setAuthTag(stored.subarray(stored.length - TAG_BYTES));
+    decipher.setAuthTag(stored.subarray(sealed.length));
+    packed = Buffer.allocUnsafeSlow(sealed.length);
     try {
-      packed = Buffer.concat([decipher.update(stored.subarray(0, stored.length - TAG_BYTES)), decipher.final()]);
+      runCipher(decipher, sealed, packed);
     } catch {
       return 'it fails its authentication';
     }
@@ -98,6 +116,16 @@ export function decodeChunk(
   if (!identify(content, identity.algorithm, identity.identityKey).equals(form.id))
     return 'its content is not what its identity names';
   return content;
+}
+
+/** @throws what the cipher's end throws: bytes that fail their authentication lie in `to` by then */
+function runCipher(cipher: CipherGCM | DecipherGCM, from: Buffer, to: Buffer): void {
+  for (let at = 0; at < from.length; at += CIPHER_PIECE_BYTES) {
+    const piece = cipher.update(from.subarray(at, at + CIPHER_PIECE_BYTES));
+    piece.copy(to, at);
+    releaseMemory(piece);
+  }
+  cipher.final();
 }
 
 function nonceOf(row: number): Buffer {

@@ -1,18 +1,19 @@
+import type { KeyObject } from 'node:crypto';
 import type { IdentityAlgorithm } from './keys.ts';
 
 /** What the pool and its threads say to each other. */
 
 export interface CodecThreadData {
   algorithm: IdentityAlgorithm;
-  identityKey: Uint8Array | null;
+  identityKey: KeyObject | null;
   inputs: SharedArrayBuffer[];
   outputs: SharedArrayBuffer[];
 }
 
 export type CodecRequest =
   | { type: 'hash'; job: number; slot: number; lengths: number[] }
-  | { type: 'encode'; job: number; slot: number; packKey: Uint8Array | null; parts: EncodePart[] }
-  | { type: 'decode'; job: number; keep: boolean; range: Uint8Array; packKey: Uint8Array | null; parts: DecodePart[] };
+  | { type: 'encode'; job: number; slot: number; packKey: KeyObject | null; parts: EncodePart[] }
+  | { type: 'decode'; job: number; keep: boolean; range: Uint8Array; packKey: KeyObject | null; parts: DecodePart[] };
 
 /** A chunk in the slot's input. */
 export interface EncodePart {

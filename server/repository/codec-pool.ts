@@ -1,3 +1,4 @@
+import type { KeyObject } from 'node:crypto';
 import { Worker } from 'node:worker_threads';
 import { AppError } from '../errors/index.ts';
 import { createCodecWork, type CodecWork } from './codec-work.ts';
@@ -100,7 +101,7 @@ export class CodecPool {
     return bufferOf(result as Uint8Array);
   }
 
-  async encode(slot: CodecSlot, packKey: Buffer | null, parts: EncodePart[]): Promise<EncodedPart[]> {
+  async encode(slot: CodecSlot, packKey: KeyObject | null, parts: EncodePart[]): Promise<EncodedPart[]> {
     const request: CodecRequest = { type: 'encode', job: this.#nextJob++, slot: slot.number, packKey, parts };
     return (await this.#run(request, this.#urgent)) as EncodedPart[];
   }
@@ -109,12 +110,12 @@ export class CodecPool {
    * Contents of chunks in `range`, each proven, or a sentence about what is wrong with it.
    * @param range moved to the thread where it has an ArrayBuffer of its own: gone from here afterwards
    */
-  async decode(range: Buffer, packKey: Buffer | null, parts: DecodePart[]): Promise<(Buffer | string)[]> {
+  async decode(range: Buffer, packKey: KeyObject | null, parts: DecodePart[]): Promise<(Buffer | string)[]> {
     return this.#decode({ type: 'decode', job: this.#nextJob++, keep: true, range, packKey, parts });
   }
 
   /** As `decode`, for the proof alone: null, or what is wrong. */
-  async verify(range: Buffer, packKey: Buffer | null, parts: DecodePart[]): Promise<(string | null)[]> {
+  async verify(range: Buffer, packKey: KeyObject | null, parts: DecodePart[]): Promise<(string | null)[]> {
     const results = await this.#decode({ type: 'decode', job: this.#nextJob++, keep: false, range, packKey, parts });
     return results.map((result) => (typeof result === 'string' ? result : null));
   }

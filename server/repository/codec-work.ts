@@ -14,10 +14,7 @@ const EMPTY = new Uint8Array(0);
  * @param release gets what came with a request and is of no use after it
  */
 export function createCodecWork(data: CodecThreadData, release: (buffer: Uint8Array) => void): CodecWork {
-  const identity: ChunkIdentity = {
-    algorithm: data.algorithm,
-    identityKey: data.identityKey === null ? null : Buffer.from(data.identityKey),
-  };
+  const identity: ChunkIdentity = { algorithm: data.algorithm, identityKey: data.identityKey };
   const inputs = data.inputs.map((slot) => Buffer.from(slot));
   const outputs = data.outputs.map((slot) => Buffer.from(slot));
 
@@ -40,18 +37,20 @@ export function createCodecWork(data: CodecThreadData, release: (buffer: Uint8Ar
       case 'encode': {
         const input = slotOf(inputs, request.slot);
         const output = slotOf(outputs, request.slot);
-        const packKey = request.packKey === null ? null : Buffer.from(request.packKey);
         const parts: EncodedPart[] = [];
         let end = 0;
         for (const { offset, length, id, row } of request.parts) {
           const content = input.subarray(offset, offset + length);
-          const { codec, stored, crc } = encodeChunk(content, Buffer.from(id), packKey, row);
+          const room = output.subarray(end);
+          const { codec, stored, crc } = encodeChunk(content, Buffer.from(id), request.packKey, row, room);
           if (stored === content) {
             parts.push({ codec, crc, area: 'input', offset, length });
-          } else {
-            stored.copy(output, end);
-            parts.push({ codec, crc, area: 'output', offset: end, length: stored.length });
-            end += stored.length;
+            continue;
+          }
+          parts.push({ codec, crc, area: 'output', offset: end, length: stored.length });
+          end += stored.length;
+          if (stored.buffer !== output.buffer) {
+            stored.copy(room);
             releaseMemory(stored);
           }
         }
@@ -59,11 +58,10 @@ export function createCodecWork(data: CodecThreadData, release: (buffer: Uint8Ar
       }
       case 'decode': {
         const range = Buffer.from(request.range.buffer, request.range.byteOffset, request.range.byteLength);
-        const packKey = request.packKey === null ? null : Buffer.from(request.packKey);
         const contents = request.parts.map((part) => {
           const stored = range.subarray(part.offset, part.offset + part.storedLength);
           const form = { ...part, id: Buffer.from(part.id) };
-          const content = decodeChunk(stored, form, packKey, identity);
+          const content = decodeChunk(stored, form, request.packKey, identity);
           if (typeof content === 'string') return content;
           if (!request.keep) {
             if (content.buffer !== range.buffer) releaseMemory(content);

@@ -1,3 +1,4 @@
+import type { KeyObject } from 'node:crypto';
 import { AppError, isAppError } from '../errors/index.ts';
 import { releaseMemory, type Logger } from '../runtime/index.ts';
 import type { Storage } from '../storage/index.ts';
@@ -65,6 +66,7 @@ export class PackCatalog {
   readonly #segments = new Set<string>();
   readonly #tables = new ByteCache<number, PackTable>(TABLE_CACHE_BYTES);
   readonly #damagedCopies = new Map<string, DamagedCopies>();
+  #lastKey: { number: number; key: KeyObject } | null = null;
   #condemnedLists: readonly CondemnedList[] = [];
   #refreshing: Promise<void> | null = null;
   #nextRefresh: Promise<void> | null = null;
@@ -391,8 +393,13 @@ export class PackCatalog {
     }
   }
 
-  packKey(number: number): Buffer | null {
-    return this.keys === null ? null : derivePackKey(this.keys, Buffer.from(this.pack(number).packId, 'hex'));
+  packKey(number: number): KeyObject | null {
+    if (this.keys === null) return null;
+    // One pack is read in many ranges, one after the other.
+    if (this.#lastKey?.number !== number) {
+      this.#lastKey = { number, key: derivePackKey(this.keys, Buffer.from(this.pack(number).packId, 'hex')) };
+    }
+    return this.#lastKey.key;
   }
 }
 

@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { randomBytes, type KeyObject } from 'node:crypto';
 import { assert } from '../errors/index.ts';
 import type { Storage, StorageWriter } from '../storage/index.ts';
 import type { EncodedChunk } from './chunk-codec.ts';
@@ -27,7 +27,7 @@ export interface PackAddition {
  */
 export class PackWriter {
   readonly packId: string = randomBytes(PACK_ID_BYTES).toString('hex');
-  readonly packKey: Buffer | null;
+  readonly packKey: KeyObject | null;
   readonly #kind: PackKind;
   readonly #storage: Storage;
   readonly #keyId: Buffer | null;

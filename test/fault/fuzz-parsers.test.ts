@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { createHash } from 'node:crypto';
+import { createHash, createSecretKey } from 'node:crypto';
 import { describe, it } from 'node:test';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -71,7 +71,12 @@ const TARGETS: readonly Target[] = [
   {
     name: 'encrypted chunk',
     parse: (bytes) =>
-      String(decodeChunk(bytes, form(bytes, 1), Buffer.alloc(32), { algorithm: 'sha256', identityKey: null })),
+      String(
+        decodeChunk(bytes, form(bytes, 1), createSecretKey(Buffer.alloc(32)), {
+          algorithm: 'sha256',
+          identityKey: null,
+        }),
+      ),
   },
   { name: 'recovery key', parse: (bytes) => parseRecoveryKey(bytes.toString('utf8')) },
 ];
