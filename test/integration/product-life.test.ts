@@ -198,8 +198,10 @@ test('a restore over the original changes its id on the host; the job goes on wi
 });
 
 test('two runs of one job at once: the second is refused', async () => {
+  await lab.set({ snapshotCreate: 'hang' });
   const first = await product.api.post<{ id: string }>(`/jobs/${jobId}/run`, {});
   await assert.rejects(product.api.post(`/jobs/${jobId}/run`, {}), /RUN_ALREADY_ACTIVE/);
+  await lab.set({ snapshotCreate: 'works' });
   const part = await follow(first);
   assert.equal(part.state, 'success');
   chain.push(part.result?.pointId ?? '');

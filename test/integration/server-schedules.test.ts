@@ -69,8 +69,17 @@ describe('schedules of a server', { timeout: 900_000 }, () => {
     assert.equal(circle.json.code, 'SCHEDULE_CIRCLE');
     assert.equal((await lab.send(`/jobs/${ids.jobId}`, { method: 'DELETE' })).status, 409);
 
-    await lab.waitForRun((await lab.call('POST', `/jobs/${ids.jobId}/run`, {})).id);
+    // The run that follows begins by itself, and is to be at work until it is stopped: backups take what they find
+    // when they begin.
+    const begun = lab.journal('backup-start').length;
     lab.script({ hold: true });
+    const followed = await lab.call('POST', `/jobs/${ids.jobId}/run`, {});
+    await lab.until(
+      async () => (lab.journal('backup-start').length === begun + ids.machineIds.length ? true : null),
+      'the run that is followed',
+    );
+    lab.script({ backupMs: 600_000 });
+    await lab.waitForRun(followed.id);
     const started = await lab.until(async () => {
       const [run] = (await lab.call('GET', `/runs?jobId=${copy.id}`)).runs;
       return run?.state === 'running' ? run : null;

@@ -52,7 +52,7 @@ export class Api {
           // The certificate is its own authority: it is compared, not believed.
           rejectUnauthorized: false,
           agent: false,
-          timeout: 60_000,
+          timeout: 240_000,
           headers: {
             'x-dozo-request': '1',
             ...(payload === undefined ? {} : { 'content-type': 'application/json' }),

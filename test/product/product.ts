@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { Api } from './api.ts';
 import { quietDay } from './quiet-day.ts';
 
-const STARTS_WITHIN_MS = 60_000;
+const STARTS_WITHIN_MS = 240_000;
 
 export interface ProductOptions {
   /** The bundles of `npm run build` instead of the sources. */
@@ -89,7 +89,7 @@ export class Product {
     if (server === null || server.exitCode !== null || server.signalCode !== null) return;
     const ended = new Promise((resolve) => server.once('exit', resolve));
     server.kill('SIGTERM');
-    const late = setTimeout(() => server.kill('SIGKILL'), 20_000);
+    const late = setTimeout(() => server.kill('SIGKILL'), 120_000);
     await ended;
     clearTimeout(late);
   }
