@@ -5,7 +5,16 @@ import { chooseParts, priorityOf, type DispatchPart } from './dispatch.ts';
 const MANY = { tasksPerHost: 100, tasksPerDatastore: 100, tasksPerRepository: 100, tasksInTotal: 100 };
 
 function part(id: string, facts: Partial<DispatchPart> = {}): DispatchPart {
-  return { id, hostId: 'h1', datastores: ['ds1'], repositoryId: 'r1', priority: 3, isEnqueued: false, ...facts };
+  return {
+    id,
+    hostId: 'h1',
+    datastores: ['ds1'],
+    repositoryId: 'r1',
+    priority: 3,
+    isAwaited: false,
+    isEnqueued: false,
+    ...facts,
+  };
 }
 
 describe('choosing parts for the queue', () => {
@@ -45,9 +54,26 @@ describe('choosing parts for the queue', () => {
       part('normal 1', { priority: priorityOf('backup', { priority: 'normal' }) }),
       part('normal 2', { priority: priorityOf('backup', null) }),
       part('high', { priority: priorityOf('backup', { priority: 'high' }) }),
-      part('restore', { priority: priorityOf('restore', null) }),
+      part('restore', { priority: priorityOf('restore', null), isAwaited: true }),
     ];
     assert.deepEqual(chooseParts(parts, MANY), ['restore', 'high', 'normal 1', 'normal 2', 'low', 'check']);
     assert.deepEqual(chooseParts(parts, { ...MANY, tasksInTotal: 2 }), ['restore', 'high']);
+  });
+
+  it('keeps one place beyond every limit for a restore, and lets no backup take it', () => {
+    const restore = { priority: 1, isAwaited: true };
+    for (const name of ['tasksPerHost', 'tasksPerDatastore', 'tasksPerRepository', 'tasksInTotal']) {
+      const limits = { ...MANY, [name]: 2 };
+      const full = [part('a', { isEnqueued: true }), part('b', { isEnqueued: true })];
+      assert.deepEqual(chooseParts([...full, part('c'), part('r', restore)], limits), ['r'], name);
+      const beyond = [...full, part('r', { ...restore, isEnqueued: true })];
+      assert.deepEqual(chooseParts([...beyond, part('c'), part('r 2', restore)], limits), [], name);
+      const lowered = [...full, part('x', { isEnqueued: true }), part('y', { isEnqueued: true })];
+      assert.deepEqual(chooseParts([...lowered, part('r', restore), part('r 2', restore)], limits), ['r'], name);
+      // Beside one backup there is room for two; restores alone keep to the limit.
+      const waiting = [part('r 1', restore), part('r 2', restore), part('r 3', restore)];
+      assert.deepEqual(chooseParts([...full.slice(1), ...waiting], limits), ['r 1', 'r 2'], name);
+      assert.deepEqual(chooseParts([...waiting, part('c')], limits), ['r 1', 'r 2'], name);
+    }
   });
 });

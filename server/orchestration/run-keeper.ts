@@ -8,7 +8,7 @@ import { AppError, toAppError } from '../errors/index.ts';
 import { allowedBytesPerSecond } from '../policy/index.ts';
 import type { TaskEvent, TaskOutcome, TaskSight } from '../queue/index.ts';
 import { found, loadSettings, type OrchestrationContext } from './context.ts';
-import { chooseParts, priorityOf, type DispatchPart } from './dispatch.ts';
+import { chooseParts, isAwaited, priorityOf, type DispatchPart } from './dispatch.ts';
 import { HoldSweeper } from './hold-sweeper.ts';
 import type { HostService } from './hosts.ts';
 import type { JobScripts } from './job-scripts.ts';
@@ -390,6 +390,7 @@ async function describeParts(tables: Tables, parts: readonly RunPartRecord[]): P
       datastores: target === null ? (machine?.summary?.disks ?? []).map(({ datastore }) => datastore) : [target],
       repositoryId: run?.repositoryId ?? null,
       priority: priorityOf(run?.kind ?? 'backup', jobs.get(run?.jobId ?? '')?.options ?? null),
+      isAwaited: isAwaited(run?.kind ?? 'backup'),
       isEnqueued: part.enqueuedAtMs !== null,
     });
   }

@@ -1,18 +1,24 @@
 import type { WorkerTask } from '../contract/task.ts';
 
-/** Long work of runs, and short questions that must not wait behind it. */
-export const QUEUE_NAMES = ['runs', 'requests'] as const;
+/**
+ * Long work of runs; that of it which a person waits for, so that it never stands behind backups; and short
+ * questions that must wait behind neither.
+ */
+export const QUEUE_NAMES = ['runs', 'restores', 'requests'] as const;
 export type QueueName = (typeof QUEUE_NAMES)[number];
+/** Where the tasks of runs lie. A restore that an older Dozo handed over lies among the first. */
+export const RUN_QUEUES = ['runs', 'restores'] as const satisfies readonly QueueName[];
 
 export function queueOf(task: WorkerTask): QueueName {
   switch (task.kind) {
     case 'backup':
-    case 'restore':
-    case 'export':
     case 'check':
     case 'copy':
     case 'maintenance':
       return 'runs';
+    case 'restore':
+    case 'export':
+      return 'restores';
     case 'probe':
     case 'inventory':
     case 'sweep':

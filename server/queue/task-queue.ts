@@ -13,6 +13,7 @@ import {
   QUEUE_NAMES,
   queueOf,
   RELEASED,
+  RUN_QUEUES,
   taskIdOf,
   type QueueName,
 } from './keys.ts';
@@ -50,6 +51,8 @@ export interface WorkerSight {
   host: string;
   pid: number;
   concurrency: number;
+  /** Missing in what an older worker says. */
+  restores?: number;
   limitedBy: Capacity['limitedBy'];
   running: string[];
   seenAtMs: number;
@@ -96,8 +99,8 @@ export class TaskQueue {
       events.on('failed', ({ jobId }) => this.#dispatchEnd(name, taskIdOf(jobId)));
       return events;
     };
-    this.#queues = { runs: makeQueue('runs'), requests: makeQueue('requests') };
-    this.#events = { runs: makeEvents('runs'), requests: makeEvents('requests') };
+    this.#queues = { runs: makeQueue('runs'), restores: makeQueue('restores'), requests: makeQueue('requests') };
+    this.#events = { runs: makeEvents('runs'), restores: makeEvents('restores'), requests: makeEvents('requests') };
   }
 
   /**
@@ -135,7 +138,7 @@ export class TaskQueue {
     try {
       await this.enqueue(taskId, task);
       for (;;) {
-        const sight = await this.look(taskId, queueOf(task));
+        const sight = await this.look(taskId, [queueOf(task)]);
         if (sight.state === 'ended') {
           if (sight.outcome.ok) return sight.outcome.value;
           if (sight.outcome.error === null) throw new AppError('INTERNAL', 'A task failed without an error.');
@@ -159,45 +162,47 @@ export class TaskQueue {
       throw error;
     } finally {
       this.#requests.delete(taskId);
-      void this.#forgetIn(taskId, queueOf(task)).catch(() => undefined);
+      void this.#forgetIn(taskId, [queueOf(task)]).catch(() => undefined);
     }
   }
 
   /** @throws QUEUE_UNAVAILABLE */
-  async look(taskId: string, queueName: QueueName = 'runs'): Promise<TaskSight> {
-    return this.#answer(this.#look(taskId, queueName));
+  async look(taskId: string, queueNames: readonly QueueName[] = RUN_QUEUES): Promise<TaskSight> {
+    return this.#answer(this.#look(taskId, queueNames));
   }
 
-  async #look(taskId: string, queueName: QueueName): Promise<TaskSight> {
+  async #look(taskId: string, queueNames: readonly QueueName[]): Promise<TaskSight> {
     const [outcomeText, claim] = await this.#redis.mget(this.#keys.outcome(taskId), this.#keys.claim(taskId));
     if (typeof outcomeText === 'string') return { state: 'ended', outcome: readOutcome(JSON.parse(outcomeText)) };
     const isClaimed = typeof claim === 'string' && claim !== RELEASED;
-    const absent: TaskSight = isClaimed ? { state: 'claimed' } : { state: 'missing' };
-    // The state first: an item read before it ended has no result yet.
-    const state = await this.#queues[queueName].getJobState(jobIdOf(taskId));
-    if (state === 'active') return { state: 'active' };
-    const job: Job | undefined = await this.#queues[queueName].getJob(jobIdOf(taskId));
-    if (job === undefined || state === 'unknown') return absent;
-    if (state === 'completed') return { state: 'ended', outcome: readOutcome(job.returnvalue) };
-    // Given up by the queue, but a worker that had lost Redis for long still has it: its word counts.
-    if (state === 'failed' && isClaimed) return { state: 'claimed' };
-    if (state === 'failed') return { state: 'ended', outcome: lostOutcome(job.failedReason) };
-    return { state: 'queued', touched: job.attemptsStarted > 0 };
+    for (const queueName of queueNames) {
+      // The state first: an item read before it ended has no result yet.
+      const state = await this.#queues[queueName].getJobState(jobIdOf(taskId));
+      if (state === 'active') return { state: 'active' };
+      const job: Job | undefined = await this.#queues[queueName].getJob(jobIdOf(taskId));
+      if (job === undefined || state === 'unknown') continue;
+      if (state === 'completed') return { state: 'ended', outcome: readOutcome(job.returnvalue) };
+      // Given up by the queue, but a worker that had lost Redis for long still has it: its word counts.
+      if (state === 'failed' && isClaimed) return { state: 'claimed' };
+      if (state === 'failed') return { state: 'ended', outcome: lostOutcome(job.failedReason) };
+      return { state: 'queued', touched: job.attemptsStarted > 0 };
+    }
+    return isClaimed ? { state: 'claimed' } : { state: 'missing' };
   }
 
   /** The outcome of a task is stored: queue and worker may forget it. */
   async forget(taskId: string): Promise<void> {
-    await this.#answer(this.#forgetIn(taskId, 'runs'));
+    await this.#answer(this.#forgetIn(taskId, RUN_QUEUES));
   }
 
-  async #forgetIn(taskId: string, queueName: QueueName): Promise<void> {
+  async #forgetIn(taskId: string, queueNames: readonly QueueName[]): Promise<void> {
     await this.#redis
       .multi()
       .set(this.#keys.settled(taskId), '1', 'EX', OUTCOME_SECONDS)
       .del(this.#keys.outcome(taskId))
       .exec();
     // Refused while a worker has it: then it is removed with its age.
-    await this.#queues[queueName].remove(jobIdOf(taskId)).catch(() => 0);
+    for (const name of queueNames) await this.#queues[name].remove(jobIdOf(taskId)).catch(() => 0);
   }
 
   /**
@@ -293,13 +298,13 @@ export class TaskQueue {
       this.#options.logger.warn({ taskId }, 'an event of a worker has an unknown form');
       return;
     }
-    if (queueName === 'runs') this.#options.onEvent(taskId, event.data as TaskEvent);
-    else this.#requests.get(taskId)?.onEvent(event.data as TaskEvent);
+    if (queueName === 'requests') this.#requests.get(taskId)?.onEvent(event.data as TaskEvent);
+    else this.#options.onEvent(taskId, event.data as TaskEvent);
   }
 
   #dispatchEnd(queueName: QueueName, taskId: string): void {
-    if (queueName === 'runs') this.#options.onEnd(taskId);
-    else this.#requests.get(taskId)?.wake();
+    if (queueName === 'requests') this.#requests.get(taskId)?.wake();
+    else this.#options.onEnd(taskId);
   }
 }
 

@@ -49,7 +49,7 @@ export interface WorkerOptions {
   redis: RedisAddress;
   prefix: string;
   processors: Processors;
-  /** Tasks of runs at the same time. Short requests have lanes of their own. */
+  /** Tasks of runs at the same time. Restores and short requests have places of their own. */
   concurrency: number;
   clock: Clock;
   logger: Logger;
@@ -130,6 +130,7 @@ class QueueWorker implements RunningWorker {
       }).on('error', this.#logError);
     this.#workers = {
       runs: makeWorker('runs', this.#capacity.concurrency),
+      restores: makeWorker('restores', this.#capacity.restores),
       requests: makeWorker('requests', REQUEST_CONCURRENCY),
     };
     this.#heartbeat = setInterval(() => void this.#beat(), HEARTBEAT_MS);
@@ -138,6 +139,11 @@ class QueueWorker implements RunningWorker {
 
   running(): string[] {
     return [...this.#executions].filter(([, execution]) => execution.outcome === null).map(([taskId]) => taskId);
+  }
+
+  #countRunning(queueName: QueueName): number {
+    const executions = [...this.#executions.values()];
+    return executions.filter(({ job, outcome }) => outcome === null && job.queueName === queueName).length;
   }
 
   async drain(timeoutMs: number): Promise<void> {
@@ -215,13 +221,15 @@ class QueueWorker implements RunningWorker {
     this.#budget.update(this.#limits, lives.length + 1);
     this.#capacity = this.#measure();
     this.#workers.runs.concurrency = this.#capacity.concurrency;
+    this.#workers.restores.concurrency = this.#capacity.restores;
   }
 
   #measure(): Capacity {
     return decideCapacity({
       configured: this.#options.concurrency,
       setting: this.#limits.tasksPerWorker,
-      running: this.running().length,
+      running: this.#countRunning('runs'),
+      restoring: this.#countRunning('restores'),
       availableBytes: process.availableMemory(),
       residentBytes: process.memoryUsage.rss(),
       siblings: this.#siblings,

@@ -23,8 +23,8 @@ const folder = process.env['DOZO_FAKE_FOLDER'] ?? '';
 
 interface Script {
   backupMs: number;
-  /** Whatever is at work goes on and on until this is false. */
-  hold: boolean;
+  /** Whatever is at work goes on and on until this is false; a name: only that kind of task. */
+  hold: boolean | 'backup' | 'restore';
   machines: InventoryResult['machines'];
   /** Names of machines whose backup fails, leaves its hold, or kills the worker the first time. */
   fail: string[];
@@ -70,7 +70,7 @@ function openAddress(sealed: string): { host: string; password?: string } {
   return address;
 }
 
-async function work(context: TaskContext, name: string, totalMs: number): Promise<void> {
+async function work(context: TaskContext, name: string, totalMs: number, kind = 'backup'): Promise<void> {
   const steps = Math.max(1, Math.round(totalMs / 100));
   for (let step = 0; step < steps; step += 1) {
     context.report({
@@ -87,7 +87,7 @@ async function work(context: TaskContext, name: string, totalMs: number): Promis
     if (context.signal.aborted) throw cancelled();
     await sleep(100);
   }
-  while (readScript().hold) {
+  for (let { hold } = readScript(); hold === true || hold === kind; { hold } = readScript()) {
     if (context.signal.aborted) throw cancelled();
     await sleep(50);
   }
@@ -175,7 +175,8 @@ function addPoint(task: Extract<WorkerTask, { kind: 'backup' }>, pointId: string
 async function restore(context: TaskContext, name: string): Promise<RestoreResult> {
   const startedAtMs = Date.now();
   const script = readScript();
-  await work(context, name, script.backupMs);
+  await work(context, name, script.backupMs, 'restore');
+  note(`${name}-end`, { task: context.taskId });
   return {
     state: 'success',
     error: null,
@@ -205,11 +206,11 @@ const processors: Processors = {
   },
   backup,
   restore: async (task, context) => {
-    note('restore-start', { hold: task.hold, target: task.target });
+    note('restore-start', { hold: task.hold, target: task.target, task: context.taskId });
     return restore(context, 'restore');
   },
   export: async (task, context) => {
-    note('export-start', { path: task.path });
+    note('export-start', { path: task.path, task: context.taskId });
     return { ...(await restore(context, 'export')), machine: null };
   },
   sweep: async (task) => {

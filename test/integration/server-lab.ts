@@ -125,7 +125,11 @@ export class ServerLab {
 
   /** Tasks of runs that lie in the queue and that no worker has. */
   async countQueued(): Promise<number> {
-    return Number((await this.tellRedis('ZCARD dozo:runs:prioritized')).slice(1));
+    let count = 0;
+    for (const queue of ['runs', 'restores']) {
+      count += Number((await this.tellRedis(`ZCARD dozo:${queue}:prioritized`)).slice(1));
+    }
+    return count;
   }
 
   /** Kills what of these is there; null is one that is being started again. */

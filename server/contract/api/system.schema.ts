@@ -15,9 +15,11 @@ export const systemSchema = z
         id: z.string(),
         host: z.string(),
         pid: z.number(),
-        /** Tasks at the same time, as of now. */
+        /** Tasks at the same time, as of now; restores and exports aside. */
         concurrency: z.number(),
-        /** What decided that. */
+        /** Restores and exports beside those; missing for a worker of an older version. */
+        restores: z.number().exactOptional(),
+        /** What decided the former. */
         limitedBy: z.enum(['configuration', 'setting', 'memory']),
         running: z.array(z.string()),
         seenAtMs: timeSchema,
