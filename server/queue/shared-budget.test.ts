@@ -13,9 +13,28 @@ import { SharedBudget } from './shared-budget.ts';
 
 const MIB = 1024 * 1024;
 
+const TICK_MS = 50;
+/** So much of the time of the last measurement this process was not let run. */
+let stoodStillShare = 0;
+
 /** Takes as fast as it may until told to stop, as a reader does; gives how much that was. */
 async function readFor(budget: SharedBudget, runId: string, ms: number): Promise<number> {
   const endMs = performance.now() + ms;
+  stoodStillShare = 0;
+  let tickedMs = performance.now();
+  const ticking = setInterval(() => {
+    const nowMs = performance.now();
+    if (nowMs - tickedMs > 4 * TICK_MS) stoodStillShare = Math.max(stoodStillShare, (nowMs - tickedMs) / ms);
+    tickedMs = nowMs;
+  }, TICK_MS);
+  try {
+    return await readUntil(budget, runId, endMs);
+  } finally {
+    clearInterval(ticking);
+  }
+}
+
+async function readUntil(budget: SharedBudget, runId: string, endMs: number): Promise<number> {
   let bytes = 0;
   while (performance.now() < endMs) {
     await budget.take(runId, MIB / 4, AbortSignal.timeout(60_000));
@@ -24,11 +43,11 @@ async function readFor(budget: SharedBudget, runId: string, ms: number): Promise
   return bytes;
 }
 
-/** Never more than a share above; a machine that is busy with other things may be further below. */
+/** Never more than a share above; a machine that is busy with other things, or stood still, may be further below. */
 function assertNear(actual: number, wanted: number, share: number, what: string): void {
   const off = (actual - wanted) / wanted;
   const text = `${what}: ${(actual / 1e6).toFixed(2)} MB instead of ${(wanted / 1e6).toFixed(2)} MB`;
-  assert.ok(off <= share && off >= -0.7, text);
+  assert.ok(off <= share && (off >= -0.7 || stoodStillShare > 0.1), text);
 }
 
 describe('a budget that workers share', { timeout: 900_000 }, () => {

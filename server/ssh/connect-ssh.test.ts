@@ -318,7 +318,10 @@ describe('on a real sshd', () => {
   test('ends a command that takes too long, on the host too', async () => {
     const mark = join(sshd.folder, 'pid');
 
-    await assert.rejects(ssh.exec(shell`echo $$ > ${mark}; sleep 60`, { timeoutMs: 3_000 }), hasCode('HOST_STALLED'));
+    // On a machine that stands still for a while it may not even have begun.
+    for (let attempt = 0; attempt < 20 && !existsSync(mark); attempt += 1) {
+      await assert.rejects(ssh.exec(shell`echo $$ > ${mark}; sleep 60`, { timeoutMs: 3_000 }), hasCode('HOST_STALLED'));
+    }
 
     await assertProcessGone(Number(readFileSync(mark, 'utf8')));
   });
@@ -330,7 +333,7 @@ describe('on a real sshd', () => {
       const signal = AbortSignal.timeout(abortMs);
       const startedMs = performance.now();
       await assert.rejects(ssh.exec(shell`sleep 60`, { signal }), hasCode('CANCELLED'));
-      assert.ok(performance.now() - startedMs < abortMs + 10_000);
+      assert.ok(performance.now() - startedMs < abortMs + 50_000);
     }
 
     const signal = AbortSignal.timeout(100);
@@ -417,8 +420,8 @@ describe('on a real sshd', () => {
   test('tells a host that fell silent', async () => {
     const relay = new Relay(sshd.port);
     await relay.start();
-    const frozen = await connectSsh(sshd.options({ port: relay.port, stallTimeoutMs: 3_000 }));
-    const quiet = await frozen.exec(shell`sleep 6; echo fine`);
+    const frozen = await connectSsh(sshd.options({ port: relay.port, stallTimeoutMs: 6_000 }));
+    const quiet = await frozen.exec(shell`sleep 9; echo fine`);
     assert.equal(quiet.stdout.toString(), 'fine\n', 'a silent command is no stall');
     const command = frozen.exec(shell`sleep 60`);
     await delay(50);

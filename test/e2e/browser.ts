@@ -80,6 +80,7 @@ export class Window {
 export async function openWindow(language: string): Promise<Window> {
   const browser = await chromium.launch({
     executablePath: CHROMIUM,
+    timeout: 180_000,
     args: ['--no-sandbox', '--disable-dev-shm-usage', '--disable-gpu'],
   });
   // The server's certificate is its own authority.
@@ -90,6 +91,6 @@ export async function openWindow(language: string): Promise<Window> {
     reducedMotion: 'reduce',
   });
   const page = await context.newPage();
-  page.setDefaultTimeout(90_000);
+  page.setDefaultTimeout(180_000);
   return new Window(browser, context, page);
 }

@@ -208,11 +208,11 @@ test('a session that was lost leads back to the same place; a server that restar
   assert.match(page.url(), /#\/storage$/);
 
   await scene.product.killServer();
-  await page.getByText('Reconnecting').waitFor({ timeout: 60_000 });
+  await page.getByText('Reconnecting').waitFor();
   await scene.product.start();
-  await page.getByText('Reconnecting').waitFor({ state: 'detached', timeout: 120_000 });
+  await page.getByText('Reconnecting').waitFor({ state: 'detached' });
   await scene.api.post<Named>('/repositories', { name: 'made meanwhile', path: join(scene.folder, 'meanwhile') });
-  await page.getByRole('heading', { name: 'made meanwhile' }).waitFor({ timeout: 60_000 });
+  await page.getByRole('heading', { name: 'made meanwhile' }).waitFor();
   scene.window.complaints.length = 0;
 });
 
@@ -292,7 +292,7 @@ test('an encrypted storage hands out its recovery key once, and the words open i
   await page.getByRole('checkbox', { name: 'Encrypt', exact: true }).click();
   await scene.fill('Passphrase', 'correct horse battery');
   await scene.button('Make storage').click();
-  await page.getByText('shown this once only').waitFor({ timeout: 60_000 });
+  await page.getByText('shown this once only').waitFor();
   await scene.window.picture('recovery-key');
   const words = await page.locator('ol.words li').allInnerTexts();
   assert.equal(words.length, 24);
@@ -303,10 +303,10 @@ test('an encrypted storage hands out its recovery key once, and the words open i
   await card.getByRole('button', { name: 'Keys', exact: true }).click();
   await scene.fill('Passphrase or recovery key', 'these are not the words');
   await scene.button('Try').click();
-  await page.getByRole('dialog').getByRole('alert').waitFor({ timeout: 60_000 });
+  await page.getByRole('dialog').getByRole('alert').waitFor();
   await scene.fill('Passphrase or recovery key', words.join(' '));
   await scene.button('Try').click();
-  await page.getByText('The key opens the storage').waitFor({ timeout: 60_000 });
+  await page.getByText('The key opens the storage').waitFor();
   await scene.window.picture('keys');
   scene.window.complaints.length = 0;
 });

@@ -319,7 +319,7 @@ test('the audit log is verified, and an entry that was changed behind its back i
   await page.getByText(/entries, all as they were written/).waitFor();
   const database = new DatabaseSync(join(scene.folder, 'dozo/data/catalogue.sqlite'));
   try {
-    database.exec('PRAGMA busy_timeout = 60000');
+    database.exec('PRAGMA busy_timeout = 180000');
     database.exec("UPDATE audit_log SET actor = 'nobody' WHERE number = 3");
   } finally {
     database.close();

@@ -50,10 +50,10 @@ test('from the first opening to a protected machine, in clicks', async () => {
   await scene.fill('SSH port', String(scene.lab.sshPort));
   await scene.fill('HTTPS port', String(scene.lab.httpsPort));
   await scene.button('Check connection').click();
-  await page.getByText(scene.lab.sshHostKey).first().waitFor({ timeout: 60_000 });
+  await page.getByText(scene.lab.sshHostKey).first().waitFor();
   await scene.window.picture('add-host');
   await scene.button('Trust and add').click();
-  await scene.button('Create task').click({ timeout: 60_000 });
+  await scene.button('Create task').click();
 
   await page.getByRole('checkbox', { name: MACHINE, exact: true }).click();
   await scene.window.picture('task-machines');

@@ -14,6 +14,7 @@ describe('mails on a phone', { timeout: 900_000 }, () => {
   before(async () => {
     browser = await chromium.launch({
       executablePath: CHROMIUM,
+      timeout: 180_000,
       args: ['--no-sandbox', '--disable-dev-shm-usage', '--disable-gpu'],
     });
   });
@@ -23,6 +24,7 @@ describe('mails on a phone', { timeout: 900_000 }, () => {
     it(`fit its width, load nothing and show strangers' names as text (${language})`, async () => {
       // As mail programs show them: without scripts; a request of any kind is one too many.
       const page = await browser.newPage({ viewport: PHONE, javaScriptEnabled: false });
+      page.setDefaultTimeout(180_000);
       const requests: string[] = [];
       page.on('request', (request) => requests.push(request.url()));
       for (const [name, notice] of Object.entries(SAMPLES)) {

@@ -68,6 +68,7 @@ describe('the monthly report', { timeout: 900_000 }, () => {
   before(async () => {
     browser = await chromium.launch({
       executablePath: CHROMIUM,
+      timeout: 180_000,
       args: ['--no-sandbox', '--disable-dev-shm-usage', '--disable-gpu'],
     });
   });
@@ -76,6 +77,7 @@ describe('the monthly report', { timeout: 900_000 }, () => {
   for (const language of ['en', 'de', 'ja'] as const) {
     it(`fits a phone and prints, with names as text (${language})`, async () => {
       const page = await browser.newPage({ viewport: { width: 390, height: 844 }, javaScriptEnabled: false });
+      page.setDefaultTimeout(180_000);
       const requests: string[] = [];
       page.on('request', (request) => requests.push(request.url()));
       await page.setContent(renderReport(report, { language, timeZone: 'UTC' }), { waitUntil: 'load' });

@@ -142,7 +142,7 @@ describe('Access to a target', () => {
 
 describe('Peers that hold on', () => {
   it('are let go when they do not log in, and bounded in number', () =>
-    withTarget({ open, limits: { loginTimeoutMs: 500, pendingLoginsMax: 4 } }, async ({ port }) => {
+    withTarget({ open, limits: { loginTimeoutMs: 4_000, pendingLoginsMax: 4 } }, async ({ port }) => {
       const sockets = Array.from({ length: 12 }, () => connect(port, '127.0.0.1'));
       for (const socket of sockets) socket.on('error', () => {}).resume();
       await Promise.all(sockets.map((socket) => once(socket, 'close')));

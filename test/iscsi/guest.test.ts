@@ -8,7 +8,7 @@ import { after, test } from 'node:test';
 import { buildGuest } from './guest-system.ts';
 import { SECRET, TARGET, USER } from './scene.ts';
 
-const WAIT_MS = 180_000;
+const WAIT_MS = 600_000;
 const folder = mkdtempSync(join(tmpdir(), 'dozo-guest-'));
 const started = new Set<ChildProcess>();
 const guest = buildGuest(folder);

@@ -52,6 +52,7 @@ export class Desktop {
     writeFileSync(program, `#!/bin/sh\nexec nsenter -t ${this.#pid} -n '${CHROMIUM}' "$@"\n`, { mode: 0o755 });
     const browser = await chromium.launch({
       executablePath: program,
+      timeout: 180_000,
       args: ['--no-sandbox', '--disable-dev-shm-usage', '--disable-gpu'],
     });
     const complaints: string[] = [];
@@ -65,7 +66,7 @@ export class Desktop {
         Object.entries(cookies.values).map(([name, value]) => ({ name, value, url: cookies.url })),
       );
       const page = await context.newPage();
-      page.setDefaultTimeout(60_000);
+      page.setDefaultTimeout(180_000);
       page.on('pageerror', (error) => complaints.push(`error: ${error.message}`));
       page.on('console', (message) => {
         const isLogin = /api\/v1\/session/.test(message.location().url) && /\b401\b/.test(message.text());
@@ -117,10 +118,10 @@ export class Desktop {
 
 /** Waits for the heading of Dozo's window in a frame of the desktop, and gives it. */
 export async function headingOf(frame: FrameLocator): Promise<string> {
+  // Either the window of somebody who is signed in, or the form to do that.
+  await frame.locator('nav, input[type=password]').first().waitFor({ state: 'attached' });
   const heading = frame.locator('h1').first();
   await heading.waitFor({ state: 'visible' });
-  // What a login would turn into a moment later.
-  await sleep(500);
   return (await heading.textContent()) ?? '';
 }
 

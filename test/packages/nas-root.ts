@@ -155,7 +155,7 @@ export class NasRoot {
   }
 
   /** Waits until a script has made a file. */
-  async until(name: string, timeoutMs = 180_000): Promise<void> {
+  async until(name: string, timeoutMs = 600_000): Promise<void> {
     for (let leftMs = timeoutMs; leftMs > 0; leftMs -= 200) {
       if (existsSync(this.path(name))) return;
       await sleep(200);

@@ -29,7 +29,7 @@ const CLEAN = [
 /** Every step takes a minute and more: all of them with DOZO_EVERY_STEP=1. */
 const STRIDE = process.env['DOZO_EVERY_STEP'] === undefined ? 4 : 1;
 
-describe('the installer for QTS when things go wrong', { timeout: 600_000 }, () => {
+describe('the installer for QTS when things go wrong', { timeout: 900_000 }, () => {
   let root: NasRoot;
   const pack = (name: string, options: LightOptions): void => root.write(`packages/${name}`, writeLightQpkg(options));
   const nas = (...lines: string[]): Promise<string> => root.run([ON_QNAP, ...lines].join('\n'));

@@ -160,7 +160,9 @@ export function testSynology(built: () => BuiltPackages): void {
       const output = await packageCenter(
         [
           `sh ${SCRIPTS}/preinst; sh ${SCRIPTS}/postinst; sh ${SCRIPTS}/postupgrade`,
-          'nc -l -p 5510 >/dev/null & sleep 1',
+          'nc -l -p 5510 >/dev/null &',
+          // 5510, listening.
+          'until grep -q ":1586 .* 0A " /proc/net/tcp /proc/net/tcp6 2>/dev/null; do sleep 1; done',
           `sh ${SCRIPTS}/start-stop-status start; echo started=$?`,
           `echo port=$(cat /${STATE}/port)`,
           `sh ${SCRIPTS}/start-stop-status stop; echo stopped=$?`,
