@@ -7,33 +7,53 @@ import { announceRun, blocksOf, serveRuns } from './host-programs.ts';
 import { commandFailed, isLost, type HostShell } from './host-shell.ts';
 import { classifyHostText, lastWords } from './vmkfstools.ts';
 
-/** Writes that touch are joined up to this; one step of dd on the host. */
-const RUN_BYTES_MAX = 2 * MIB;
+/** Writes that touch are joined up to this. Each is a line for the host's Python, and a process for its shell. */
+const RUN_BYTES_MAX = { python: MIB, shell: 2 * MIB, commands: 2 * MIB };
 /** Bytes taken from the caller and not yet known to be on the host. */
 const PENDING_BYTES_MAX = 8 * MIB;
 /** Places where writes may go on side by side before the oldest is sent off. */
 const OPEN_RUNS_MAX = 4;
 const AHEAD = 2;
+/** A channel without work stays open so long: another costs a process on the host and a turn to it. */
+const IDLE_MS = 100;
 const FAILURES_MAX = 5;
 
 const SERVE_HASHES = 'while read -r b s c; do dd if="$1" bs="$b" skip="$s" count="$c" 2>/dev/null | sha256sum; done';
 /**
  * The same by the Python of ESXi (3.5 or later), whose hash uses the processor's own instructions: BusyBox's
- * takes four times as long, and a process a range.
+ * takes four times as long, and a process a range. Reading and hashing let go of Python's lock, so that two threads,
+ * which take the ranges in turns, keep two processors busy.
  */
-const SERVE_HASHES_FAST = `import hashlib, sys
-f = open(sys.argv[1], 'rb')
-for line in sys.stdin:
-    offset, left, chunk = map(int, line.split())
-    f.seek(offset)
-    h = hashlib.sha256()
-    while left > 0:
-        b = f.read(min(left, chunk or 1048576))
-        if not b:
-            sys.exit(3)
-        h.update(hashlib.sha256(b).digest() if chunk else b)
-        left -= len(b)
-    print(h.hexdigest())
+const SERVE_HASHES_FAST = `import hashlib, sys, threading
+ranges = [tuple(map(int, line.split())) for line in sys.stdin]
+hashes = [None] * len(ranges)
+turns = iter(range(len(ranges)))
+lock = threading.Lock()
+def work():
+    f = open(sys.argv[1], 'rb')
+    while True:
+        with lock:
+            i = next(turns, None)
+        if i is None:
+            return
+        offset, left, chunk = ranges[i]
+        f.seek(offset)
+        h = hashlib.sha256()
+        while left > 0:
+            b = f.read(min(left, chunk or 1048576))
+            if not b:
+                return
+            h.update(hashlib.sha256(b).digest() if chunk else b)
+            left -= len(b)
+        hashes[i] = h.hexdigest()
+threads = [threading.Thread(target=work) for _ in range(2)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+if None in hashes:
+    sys.exit(3)
+print('\\n'.join(hashes))
 `;
 
 interface Run {
@@ -62,6 +82,8 @@ export class DiskWriter {
   readonly #underWay = new Set<Run>();
   readonly #stop = new AbortController();
   readonly #waiting = new Set<() => void>();
+  /** Resolved when there is something for a channel to send. */
+  #sealed = Promise.withResolvers<void>();
   #workers = 0;
   #pendingBytes = 0;
   #failuresInRow = 0;
@@ -103,7 +125,7 @@ export class DiskWriter {
     }
     run.data.push(data);
     run.lengthBytes += data.length;
-    if (run.lengthBytes >= RUN_BYTES_MAX) this.#seal(run);
+    if (run.lengthBytes >= RUN_BYTES_MAX[this.#by]) this.#seal(run);
     else if (this.#open.length > OPEN_RUNS_MAX) this.#seal(this.#open[0] ?? run);
   }
 
@@ -111,6 +133,14 @@ export class DiskWriter {
     this.#open.splice(this.#open.indexOf(run), 1);
     this.#queue.push(run);
     this.#start();
+    this.#sealed.resolve();
+    this.#sealed = Promise.withResolvers();
+  }
+
+  #sealLargest(): void {
+    const [first, ...others] = this.#open;
+    if (first === undefined) return;
+    this.#seal(others.reduce((largest, run) => (run.lengthBytes > largest.lengthBytes ? run : largest), first));
   }
 
   #sealAll(): void {
@@ -135,8 +165,8 @@ export class DiskWriter {
       this.#waiting.add(resolve);
       const onAbort = (): void => resolve();
       signal?.addEventListener('abort', onAbort, { once: true });
-      // Runs that are still open never end by themselves.
-      if (this.#queue.length === 0 && this.#underWay.size === 0) this.#sealAll();
+      // Runs that are still open never end by themselves, and the host must not wait for them.
+      if (this.#queue.length === 0) this.#sealLargest();
       await promise;
       signal?.removeEventListener('abort', onAbort);
       this.#waiting.delete(resolve);
@@ -210,6 +240,8 @@ export class DiskWriter {
     try {
       const answers = lines(channel.stdout);
       let number = 0;
+      let answered = 0;
+      let coming: Promise<IteratorResult<string, void>> | null = null;
       const send = (): boolean => {
         const run = this.#queue[0];
         if (run === undefined) return false;
@@ -221,15 +253,24 @@ export class DiskWriter {
         for (const data of run.data) channel.stdin.write(data);
         return true;
       };
-      for (let answered = 1; ; answered += 1) {
+      for (;;) {
         while (taken.length < AHEAD && send());
+        const more = this.#sealed.promise.then(() => 'more' as const);
         const run = taken[0];
-        if (run === undefined) break;
-        const answer = await answers.next();
+        if (run === undefined) {
+          // Bytes keep coming while a restore runs. What is left to be sent now is not for this channel.
+          if (this.#queue.length > 0) break;
+          const idle = this.#clock.sleep(IDLE_MS, signal).then(() => 'idle' as const);
+          if ((await Promise.race([idle, more])) === 'idle' && this.#queue.length === 0) break;
+          continue;
+        }
+        coming ??= answers.next();
+        const answer = await (taken.length < AHEAD ? Promise.race([coming, more]) : coming);
+        if (answer === 'more') continue;
+        coming = null;
+        answered += 1;
         if (answer.done === true || answer.value !== `${token}-${String(answered)}`) throw writeFailed(this.#path, '');
         this.#done(run, taken);
-        // Bytes keep coming while a restore runs: give the caller a moment before the channel is given up.
-        if (taken.length === 0 && this.#queue.length === 0) await this.#clock.sleep(20, signal);
       }
       channel.stdin.end();
       // A channel tells its status only after its last byte was read.
