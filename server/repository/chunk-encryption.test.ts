@@ -65,6 +65,19 @@ describe('a chunk of an encrypted repository', () => {
     }
   });
 
+  it('is decrypted where there is room, and leaves there when it is given out', () => {
+    const room = Buffer.allocUnsafeSlow(300_000);
+    const contents = [randomBytes(70_000), Buffer.alloc(70_000, 'compressible '), randomBytes(200_000)];
+    const chunks = [...contents, Buffer.concat([randomBytes(150_000), Buffer.alloc(150_000)])].map((content) => {
+      const { form, stored } = encoded(content, 5);
+      return { content, decoded: decodeChunk(stored, form, packKey, identity, room) };
+    });
+
+    assert.equal(room.length, 300_000, 'room is not given back');
+    room.fill(0);
+    for (const { content, decoded } of chunks) assert.ok(Buffer.isBuffer(decoded) && decoded.equals(content));
+  });
+
   it('is refused when a bit, its row, its identity, its key or its length is another', () => {
     for (const content of [randomBytes(200_000), Buffer.concat([randomBytes(150_000), Buffer.alloc(150_000)])]) {
       const { form, stored } = encoded(content, 9);

@@ -17,6 +17,8 @@ export function createCodecWork(data: CodecThreadData, release: (buffer: Uint8Ar
   const identity: ChunkIdentity = { algorithm: data.algorithm, identityKey: data.identityKey };
   const inputs = data.inputs.map((slot) => Buffer.from(slot));
   const outputs = data.outputs.map((slot) => Buffer.from(slot));
+  /** For decrypted chunks before they are decompressed. */
+  let room = Buffer.allocUnsafeSlow(0);
 
   return (request, transfer) => {
     switch (request.type) {
@@ -41,8 +43,8 @@ export function createCodecWork(data: CodecThreadData, release: (buffer: Uint8Ar
         let end = 0;
         for (const { offset, length, id, row } of request.parts) {
           const content = input.subarray(offset, offset + length);
-          const room = output.subarray(end);
-          const { codec, stored, crc } = encodeChunk(content, Buffer.from(id), request.packKey, row, room);
+          const rest = output.subarray(end);
+          const { codec, stored, crc } = encodeChunk(content, Buffer.from(id), request.packKey, row, rest);
           if (stored === content) {
             parts.push({ codec, crc, area: 'input', offset, length });
             continue;
@@ -50,7 +52,7 @@ export function createCodecWork(data: CodecThreadData, release: (buffer: Uint8Ar
           parts.push({ codec, crc, area: 'output', offset: end, length: stored.length });
           end += stored.length;
           if (stored.buffer !== output.buffer) {
-            stored.copy(room);
+            stored.copy(rest);
             releaseMemory(stored);
           }
         }
@@ -61,7 +63,8 @@ export function createCodecWork(data: CodecThreadData, release: (buffer: Uint8Ar
         const contents = request.parts.map((part) => {
           const stored = range.subarray(part.offset, part.offset + part.storedLength);
           const form = { ...part, id: Buffer.from(part.id) };
-          const content = decodeChunk(stored, form, request.packKey, identity);
+          if (request.packKey !== null && room.length < stored.length) room = Buffer.allocUnsafeSlow(stored.length);
+          const content = decodeChunk(stored, form, request.packKey, identity, room);
           if (typeof content === 'string') return content;
           if (!request.keep) {
             if (content.buffer !== range.buffer) releaseMemory(content);
