@@ -285,7 +285,8 @@ export class ConfigurationService {
     if (schedule === null || schedule === undefined) return;
     try {
       const names = await NamedIds.of(this.#context.catalogue);
-      await this.#services.schedules.set(jobId, scheduleSchema.parse(names.decode(schedule, machines)));
+      const wanted = scheduleSchema.parse(names.decode(schedule, machines));
+      await this.#services.schedules.set(jobId, wanted, { maybePassed: true });
     } catch (error) {
       const item = items.find((one) => one.kind === 'job' && one.name === name);
       if (item !== undefined)

@@ -194,6 +194,59 @@ describe('the scheduler', () => {
     assert.equal((await scene.catalogue.holds.listByRun(runs[0]?.id ?? '')).length, 2);
   });
 
+  it('refuses a single run whose time has passed, and leaves one alone that passed meanwhile', async () => {
+    const service = new ScheduleService(scene.context, { onChange: () => undefined });
+    const once = (at: string, more: object = {}): Parameters<ScheduleService['set']>[1] =>
+      scheduleSchema.parse({ timeZone: 'Asia/Tokyo', rules: [{ rule: { kind: 'once', at } }], ...more });
+    const refused = { code: 'INPUT_INVALID', message: /has passed/, hint: /to come/ };
+    const jobId = await scene.addJob(1, DAILY);
+    // Noon in London is nine in the evening in Tokyo.
+    for (const at of ['2026-11-20T21:00', '2026-11-20T12:00', '1999-12-31T23:59']) {
+      await assert.rejects(service.set(jobId, once(at)), refused);
+      await assert.rejects(service.preview({ schedule: once(at), jobId, count: 10 }), refused);
+    }
+    const second = once('2026-11-20T20:00', {
+      rules: [DAILY.rules[0], { rule: { kind: 'once', at: '2026-11-20T20:00' } }],
+    });
+    await assert.rejects(service.set(jobId, second), {
+      details: { passedRule: 1, at: '2026-11-20T20:00', timeZone: 'Asia/Tokyo' },
+    });
+    assert.equal((await service.describe(jobId)).schedule?.rules[0]?.rule.kind, 'daily');
+
+    await service.set(jobId, once('2026-11-20T21:01'));
+    assert.equal((await service.describe(jobId)).isOver, false);
+    await scene.lookAt('2026-11-20T12:01Z');
+    assert.deepEqual(told(await scene.runs(jobId)), ['2026-11-20T12:01 schedule']);
+    assert.deepEqual((await service.describe(jobId)).nextRunsAtMs, []);
+    assert.equal((await service.describe(jobId)).isOver, true);
+
+    await service.set(jobId, once('2026-11-20T21:01', { retry: { times: 1 } }));
+    assert.equal((await service.describe(jobId)).schedule?.retry.times, 1);
+    assert.deepEqual((await service.preview({ schedule: once('2026-11-20T21:01'), jobId, count: 10 })).runsAtMs, []);
+    await assert.rejects(service.set(jobId, once('2026-11-20T21:00')), refused);
+    const other = await scene.addJob(2, DAILY);
+    await assert.rejects(service.set(other, once('2026-11-20T21:01')), refused);
+    await service.set(other, once('2026-11-20T21:01'), { maybePassed: true });
+    await scene.lookAt('2026-11-20T13:00Z');
+    assert.deepEqual(await scene.runs(other), []);
+    assert.equal((await scene.runs(jobId)).length, 1);
+    await service.set(other, once('2026-11-20T21:01', { after: { jobId } }));
+    assert.equal((await service.describe(other)).isOver, false);
+  });
+
+  it('is not over while a single run waits for its window', async () => {
+    const hours = Array.from({ length: 7 }, () => `${'0'.repeat(20)}1111`);
+    const rules = [{ rule: { kind: 'once', at: '2026-11-20T13:00' } }];
+    const jobId = await scene.addJob(1, { timeZone: 'UTC', rules, window: { hours } });
+    const service = new ScheduleService(scene.context, { onChange: () => undefined });
+
+    await scene.lookAt('2026-11-20T14:00Z');
+    assert.equal((await service.describe(jobId)).isOver, false);
+    await scene.lookAt('2026-11-20T20:00Z');
+    assert.equal((await service.describe(jobId)).isOver, true);
+    assert.equal((await scene.runs(jobId)).length, 1);
+  });
+
   it('catches a week without power up with one run, and says so', async () => {
     const jobId = await scene.addJob(1, DAILY);
     await scene.lookAt('2026-11-27T23:30Z');

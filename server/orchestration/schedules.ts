@@ -7,7 +7,7 @@ import type {
 } from '../contract/api/schedule.schema.ts';
 import type { Tables } from '../database/index.ts';
 import { AppError } from '../errors/index.ts';
-import { assertSchedule, nextStarts } from '../policy/index.ts';
+import { assertSchedule, isOver, listPassed, nextStarts } from '../policy/index.ts';
 import { found, type OrchestrationContext } from './context.ts';
 
 const SHOWN_RUNS = 10;
@@ -28,20 +28,29 @@ export class ScheduleService {
     found(await catalogue.jobs.load(jobId), 'job', jobId);
     const followers = await listFollowers(catalogue, jobId);
     const record = await catalogue.schedules.load(jobId);
-    if (record === null) return { schedule: null, nextRunsAtMs: [], follows: null, followers, missedAtMs: null };
-    const { schedule, missedAtMs } = record;
+    if (record === null) {
+      return { schedule: null, nextRunsAtMs: [], isOver: false, follows: null, followers, missedAtMs: null };
+    }
+    const { schedule, doneUntilMs, missedAtMs } = record;
     const nextRunsAtMs = schedule.enabled ? nextStarts(schedule, clock.nowMs(), SHOWN_RUNS) : [];
     const follows = await describeFollowed(catalogue, schedule, clock.nowMs());
-    return { schedule, nextRunsAtMs, follows, followers, missedAtMs };
+    return { schedule, nextRunsAtMs, isOver: isOver(schedule, doneUntilMs), follows, followers, missedAtMs };
   }
 
-  /** Nothing that was due before is caught up. @throws NOT_FOUND, INPUT_INVALID, SCHEDULE_CIRCLE */
-  async set(jobId: string, schedule: Schedule): Promise<void> {
+  /**
+   * Nothing that was due before is caught up.
+   * @param options.maybePassed it was saved elsewhere, when what it names may still have been to come
+   * @throws NOT_FOUND, INPUT_INVALID, SCHEDULE_CIRCLE
+   */
+  async set(jobId: string, schedule: Schedule, options: { maybePassed?: boolean } = {}): Promise<void> {
     const { catalogue, clock } = this.#context;
     assertSchedule(schedule);
     await catalogue.transaction(async (tables) => {
       found(await tables.jobs.load(jobId), 'job', jobId);
       await assertNoCircle(tables, jobId, schedule);
+      if (options.maybePassed !== true) {
+        assertToCome(schedule, clock.nowMs(), (await tables.schedules.load(jobId))?.schedule ?? null);
+      }
       const followed = schedule.after?.jobId;
       const [last] = followed === undefined ? [] : await tables.runs.list({ jobId: followed, limit: 1 });
       // One that is at work now will have its end.
@@ -65,6 +74,8 @@ export class ScheduleService {
     const { schedule, jobId = null, fromMs = clock.nowMs(), count } = input;
     assertSchedule(schedule);
     await assertNoCircle(catalogue, jobId, schedule);
+    const before = jobId === null ? null : await catalogue.schedules.load(jobId);
+    assertToCome(schedule, clock.nowMs(), before?.schedule ?? null);
     return {
       runsAtMs: nextStarts(schedule, fromMs, count),
       follows: await describeFollowed(catalogue, schedule, fromMs),
@@ -75,6 +86,18 @@ export class ScheduleService {
     this.#context.events.emit({ type: 'changed', what: 'job', id: jobId });
     this.#onChange();
   }
+}
+
+/** What has passed since it was saved may stay, so that the rest can be changed. */
+function assertToCome(schedule: Schedule, nowMs: number, before: Schedule | null): void {
+  const [index] = listPassed(schedule, nowMs, before);
+  const passed = index === undefined ? undefined : schedule.rules[index];
+  if (index === undefined || passed?.rule.kind !== 'once') return;
+  const timeZone = passed.timeZone ?? schedule.timeZone;
+  throw new AppError('INPUT_INVALID', `${passed.rule.at} (${timeZone}) has passed: no run would ever begin.`, {
+    hint: 'Name a time that is still to come, or start the run by hand.',
+    details: { passedRule: index, at: passed.rule.at, timeZone },
+  });
 }
 
 /** Jobs whose schedule follows a job. */

@@ -13,7 +13,7 @@ import type {
   ScheduleRecord,
   Tables,
 } from '../database/index.ts';
-import { nextStarts } from '../policy/index.ts';
+import { isOver, nextStarts } from '../policy/index.ts';
 import { isEncrypted } from './repository-keys.ts';
 
 /** Records as the API shows them: nothing sealed, nothing internal. */
@@ -152,6 +152,7 @@ export function viewJob(
     lastRun: run === null ? null : { runId: run.id, state: run.state, finishedAtMs: run.finishedAtMs },
     schedule,
     nextRunAtMs: schedule?.enabled === true ? (nextStarts(schedule, nowMs, 1)[0] ?? null) : null,
+    isOver: known.schedule !== null && isOver(known.schedule.schedule, known.schedule.doneUntilMs),
     missedAtMs: known.schedule?.missedAtMs ?? null,
   };
 }

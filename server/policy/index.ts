@@ -1,5 +1,5 @@
 export { findDueLink, findDueRun, retryAtMs } from './due-run.ts';
-export { assertSchedule, isWindowOpen, nextStarts } from './occurrences.ts';
+export { assertSchedule, isOver, isWindowOpen, listPassed, nextStarts } from './occurrences.ts';
 export { judgePoints, type RetainedPoint } from './retention.ts';
 export { simulateRetention } from './retention-simulation.ts';
 export { selectMachines, type SelectableMachine, type SelectedMachine } from './selection.ts';

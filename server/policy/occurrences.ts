@@ -37,6 +37,27 @@ export function nextOccurrences(schedule: Schedule, afterMs: number, count: numb
   return [...new Set(all)].sort((a, b) => a - b).slice(0, count);
 }
 
+/** Whether no run is due any more after an instant: all rules name a day that has passed. */
+export function isOver(schedule: Schedule, afterMs: number): boolean {
+  return schedule.after === null && schedule.rules.every((item) => hasPassed(item, schedule, afterMs));
+}
+
+/**
+ * Places of the rules that let no run begin, since the one instant that they name has passed. Not those that had
+ * passed in an earlier version of the schedule already.
+ */
+export function listPassed(schedule: Schedule, nowMs: number, before: Schedule | null): number[] {
+  const passed = (of: Schedule): Schedule['rules'] => of.rules.filter((item) => hasPassed(item, of, nowMs));
+  const known = new Set(before === null ? [] : passed(before).map(({ rule }) => JSON.stringify(rule)));
+  return passed(schedule)
+    .filter(({ rule }) => !known.has(JSON.stringify(rule)))
+    .map((item) => schedule.rules.indexOf(item));
+}
+
+function hasPassed({ rule, timeZone }: Schedule['rules'][number], schedule: Schedule, nowMs: number): boolean {
+  return rule.kind === 'once' && onceAfter(rule, timeZone ?? schedule.timeZone, nowMs).length === 0;
+}
+
 /** The newest instant in (afterMs, untilMs] at which a run was due; null when there was none. */
 export function lastOccurrence(schedule: Schedule, afterMs: number, untilMs: number): number | null {
   let last: number | null = null;

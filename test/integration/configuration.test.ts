@@ -60,6 +60,9 @@ describe('configuration', { timeout: 900_000 }, () => {
 
   it('goes over to another installation, which then is set up the same', async () => {
     const document = await lab.call('POST', '/configuration/export', { passphrase: PASSPHRASE });
+    // It had been to come when the document was made.
+    const passed = { rule: { kind: 'once', at: '2020-02-29T22:00' } };
+    document.jobs[0].schedule.rules.push(passed);
     const wrong = await other.send('/configuration/import', {
       method: 'POST',
       body: { document, passphrase: 'another passphrase' },
@@ -89,6 +92,7 @@ describe('configuration', { timeout: 900_000 }, () => {
       ['one', 'two'],
     );
     assert.equal(job.schedule.timeZone, 'Europe/Berlin');
+    assert.deepEqual(job.schedule.rules[1], passed);
     assert.equal((await other.call('GET', '/settings')).keepRunsDays, 77);
     const settings = await other.call('GET', '/notifications/settings');
     assert.deepEqual([settings.mailServer.hasPassword, settings.windowUrl], [true, 'https://nas:5510']);

@@ -224,6 +224,10 @@ describe('the command line', { timeout: 900_000 }, () => {
     const circle = await json(['schedules', 'set', 'nightly', '--after', 'copy', '--after-any']);
     assert.deepEqual([circle.status, circle.document.error.code], [1, 'SCHEDULE_CIRCLE']);
     assert.equal((await dozo(['schedules', 'set', 'copy', '--after-any'])).status, 2);
+    const passed = await dozo(['schedules', 'set', 'copy', '--rule', 'once 2020-02-29T22:00', '--zone', 'UTC']);
+    assert.equal(passed.status, 2);
+    assert.match(passed.errors, /2020-02-29T22:00 \(UTC\) has passed[^]*still to come/);
+    assert.match((await dozo(['schedules', 'show', 'copy'])).out, /after a success of nightly/);
     await json(['jobs', 'remove', 'copy']);
 
     const limits = ['--tasks-per-datastore', '3', '--tasks-in-total', '5', '--tasks-per-worker', '2'];

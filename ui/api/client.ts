@@ -250,7 +250,8 @@ export const api = {
   setSchedule: (jobId: string, schedule: Schedule) =>
     call<JobScheduleView>('PUT', `/jobs/${id(jobId)}/schedule`, schedule),
   removeSchedule: (jobId: string) => call<void>('DELETE', `/jobs/${id(jobId)}/schedule`),
-  previewSchedule: (schedule: Schedule) => call<{ runsAtMs: number[] }>('POST', '/schedules/preview', { schedule }),
+  previewSchedule: (schedule: Schedule, jobId: string | null) =>
+    call<{ runsAtMs: number[] }>('POST', '/schedules/preview', { schedule, ...(jobId === null ? {} : { jobId }) }),
   simulateRetention: (retention: Retention, schedule: Schedule) =>
     call<RetentionSimulation>('POST', '/retention/simulate', { retention, schedule }),
   previewRetention: (retention: Retention, of: { repositoryId: string; machineIds?: string[] }) =>

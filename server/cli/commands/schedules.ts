@@ -122,7 +122,7 @@ function describe(view: JobScheduleView): Output {
     ['catch up', schedule.catchUp ? 'yes' : 'no'],
     ['retries', `${schedule.retry.times}, from ${schedule.retry.pauseMinutes} minutes on`],
     ['missed', formatTime(view.missedAtMs)],
-    ['next runs', view.nextRunsAtMs.map(formatTime).join(', ')],
+    ['next runs', view.isOver ? 'none: all that it names has passed' : view.nextRunsAtMs.map(formatTime).join(', ')],
   ]);
 }
 

@@ -90,6 +90,8 @@ export const jobSchema = z
     schedule: scheduleSchema.nullable(),
     /** Jitter comes on top; null: never by itself. */
     nextRunAtMs: timeSchema.nullable(),
+    /** Its schedule lets no run begin any more: all that it names has passed. */
+    isOver: z.boolean(),
     /** When the newest run was due that could not begin in time. */
     missedAtMs: timeSchema.nullable(),
   })

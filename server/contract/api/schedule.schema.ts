@@ -132,6 +132,8 @@ export const jobScheduleSchema = z
     schedule: scheduleSchema.nullable(),
     /** By the rules: ten, or fewer when there are no more. Jitter comes on top. */
     nextRunsAtMs: z.array(timeSchema),
+    /** It lets no run begin any more: all that it names has passed. */
+    isOver: z.boolean(),
     /** Null: the schedule follows no job. */
     follows: followedSchema.nullable(),
     /** Jobs that run after this one. */
