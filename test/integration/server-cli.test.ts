@@ -196,6 +196,46 @@ describe('the command line', { timeout: 900_000 }, () => {
     assert.equal((await dozo(['runs', 'watch', started.document.id])).status, 1, 'one that is over ends at once');
   });
 
+  it('ends a restore that fails or is cancelled with status 1, and says why', async () => {
+    lab.script({ backupMs: 100, fail: ['restore', 'export'] });
+    const [point] = (await json(['points', 'list', '--vm', 'one'])).document;
+    const restores = [
+      ['restores', 'new', point.id, 'lab', 'another copy'],
+      ['restores', 'replace', point.id, 'one'],
+      ['restores', 'export', point.id, 'scsi0:0', '/volume1/one.img'],
+    ];
+    for (const args of restores) {
+      const failed = await dozo([...args, '--wait']);
+      assert.equal(failed.status, 1, args.join(' '));
+      assert.match(failed.out, /failed/);
+      assert.match(failed.out, /DATASTORE_FULL[^]*The datastore is full\.[^]*Make room on ds1\./);
+      assert.doesNotMatch(failed.out, /success/);
+    }
+    const told = await dozo([...(restores[0] ?? []), '--wait', '--json']);
+    const last = JSON.parse(told.out.trim().split('\n').at(-1) ?? '');
+    assert.deepEqual([told.status, last.run.state, last.run.error.code], [1, 'failed', 'DATASTORE_FULL']);
+
+    lab.script({ hold: true });
+    for (const args of restores) {
+      const before = (await lab.call('GET', '/runs')).runs[0].id;
+      const waiting = dozo([...args, '--wait']);
+      const run = await lab.until(async () => {
+        const [newest] = (await lab.call('GET', '/runs')).runs;
+        return newest.id !== before && newest.state === 'running' ? newest : null;
+      }, 'the restore to be at work');
+      assert.equal((await dozo(['runs', 'cancel', run.id])).status, 0);
+      const cancelled = await waiting;
+      assert.equal(cancelled.status, 1, args.join(' '));
+      assert.match(cancelled.out, /cancelled/);
+      assert.doesNotMatch(cancelled.out, /success|failed/);
+      assert.equal((await dozo(['runs', 'watch', run.id])).status, 1);
+    }
+    // A version that is not there is refused before anything is made.
+    const unknown = await dozo(['restores', 'new', 'no-such-version', 'lab', 'x', '--wait']);
+    assert.equal(unknown.status, 1);
+    assert.match(unknown.errors, /POINT_NOT_FOUND|no version/);
+  });
+
   it('sets windows, followers, speeds, limits and rules', async () => {
     const rules = ['--include', 'name=o* & host=lab', '--exclude', 'note=no backup', '--exclude-disks', 'key=scsi0:1'];
     const preview = await json(['jobs', 'preview', ...rules]);

@@ -26,7 +26,7 @@ interface Script {
   /** Whatever is at work goes on and on until this is false; a name: only that kind of task. */
   hold: boolean | 'backup' | 'restore';
   machines: InventoryResult['machines'];
-  /** Names of machines whose backup fails, leaves its hold, or kills the worker the first time. */
+  /** Names of machines whose backup fails (`restore`, `export`: those do), leaves its hold, or kills the worker. */
   fail: string[];
   leaveHold: string[];
   crashOnce: string[];
@@ -176,6 +176,8 @@ async function restore(context: TaskContext, name: string): Promise<RestoreResul
   const startedAtMs = Date.now();
   const script = readScript();
   await work(context, name, script.backupMs, 'restore');
+  if (script.fail.includes(name))
+    throw new AppError('DATASTORE_FULL', 'The datastore is full.', { hint: 'Make room on ds1.' });
   note(`${name}-end`, { task: context.taskId });
   return {
     state: 'success',
