@@ -153,6 +153,88 @@ test('folders are walked by keyboard, a large one is sorted and searched as a wh
   assert.deepEqual(scene.window.complaints, []);
 });
 
+interface Deed {
+  action: string;
+  target: string | null;
+  outcome: string;
+  details: { machine?: string; path?: string; sizeBytes?: number; sentBytes?: number; code?: string };
+}
+
+/** Oldest first. */
+async function deedsOf(action: string): Promise<Deed[]> {
+  const { entries } = await scene.api.get<{ entries: Deed[] }>(`/audit?limit=500&action=${encodeURIComponent(action)}`);
+  return entries.toReversed();
+}
+
+const TAKING = 'GET /points/:id/disks/:key/volumes/:volume/file';
+
+test('the audit log tells once who opened the files of a version, and once each file that was taken', async () => {
+  const { page } = scene;
+  const taken = await scene.until('all downloads are told', async () => {
+    const told = await deedsOf(TAKING);
+    return told.length >= 4 ? told : null;
+  });
+  assert.deepEqual(
+    taken.map(({ outcome, details: { machine, path, sizeBytes } }) => [outcome, machine, path, sizeBytes]),
+    [
+      ['done', MACHINE, `/home/anna/${REPORT}`, report.length],
+      ['done', MACHINE, '/home/anna/empty.txt', 0],
+      ['done', MACHINE, '/home/strange/new\nline', 'strange'.length],
+      ['done', MACHINE, '/etc/hosts', '127.0.0.1 localhost\n'.length],
+    ],
+  );
+  for (const { details } of taken) assert.equal(details.sentBytes, details.sizeBytes);
+  // Of many folders, and of pages of a large one.
+  assert.deepEqual(
+    (await deedsOf('files opened')).map(({ target, outcome, details }) => [target, outcome, details.machine]),
+    [[pointId, 'done', MACHINE]],
+  );
+  assert.deepEqual(await deedsOf('GET /points/:id/disks/:key/volumes/:volume/files'), []);
+
+  // A disk that is let go of half-way.
+  await page.evaluate(async (path) => {
+    const gone = new AbortController();
+    const { body } = await fetch(path, { signal: gone.signal });
+    await body?.getReader().read();
+    gone.abort();
+  }, `api/v1/points/${pointId}/disks/scsi0:0/download`);
+  const cut = await scene.until('the download that was cut is told', async () => {
+    const [told] = await deedsOf('GET /points/:id/disks/:key/download');
+    return told ?? null;
+  });
+  assert.ok((cut.details.sentBytes ?? Infinity) < (cut.details.sizeBytes ?? 0), JSON.stringify(cut.details));
+
+  await scene.open('/settings?tab=audit');
+  await page.getByText(`File downloaded: \u2068/home/anna/${REPORT}\u2069`).waitFor();
+  await page.getByText('/home/strange/new\ufffdline').waitFor();
+  await page.getByText('Disk downloaded').waitFor();
+  await page.getByText(/only .* of 32\sMB/).waitFor();
+  assert.equal(await page.getByText('Files opened').count(), 1);
+  assert.deepEqual(await scene.window.barriers(), []);
+  for (const language of ['en', 'de', 'ja']) {
+    await useLanguage(language);
+    for (const width of [1280, 400]) {
+      await page.setViewportSize({ width, height: 800 });
+      await scene.window.picture(`audit-files-${language}-${width}`);
+      assert.equal(await page.evaluate('document.documentElement.scrollWidth - innerWidth'), 0);
+    }
+  }
+  await useLanguage('en');
+  await page.setViewportSize({ width: 1280, height: 800 });
+  assert.deepEqual(scene.window.complaints, []);
+});
+
+/** As the reader chooses it. */
+async function useLanguage(language: string): Promise<void> {
+  const { page } = scene;
+  await page.evaluate((chosen) => {
+    const known = JSON.parse(localStorage.getItem('dozo-preferences') ?? '{}') as object;
+    localStorage.setItem('dozo-preferences', JSON.stringify({ ...known, language: chosen }));
+  }, language);
+  await page.reload();
+  await page.getByText(REPORT).waitFor();
+}
+
 test('the restore wizard leads to single files; what has gone meanwhile is told, with what to do', async () => {
   const { page, api } = scene;
   await scene.open('/restore');
@@ -183,5 +265,11 @@ test('the restore wizard leads to single files; what has gone meanwhile is told,
   await page.getByRole('alert').getByText('was not downloaded').waitFor();
   await scene.window.picture('guest-gone');
   assert.match(await page.getByRole('alert').innerText(), /no such version/);
+  const refused = (await deedsOf(TAKING)).filter(({ outcome }) => outcome !== 'done');
+  assert.deepEqual(
+    refused.map(({ outcome, details }) => [outcome, details.path, details.code]),
+    [['failed', '/etc/hosts', 'POINT_NOT_FOUND']],
+    'what was not to be had is told once as well',
+  );
   scene.window.complaints.length = 0;
 });

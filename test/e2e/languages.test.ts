@@ -15,12 +15,18 @@ for (const locale of ['ja-JP', 'de-DE']) {
     });
     try {
       await wholeFlow(scene);
+      await weeksBeginWith(scene, FIRST_DAYS[locale] ?? '');
       assert.deepEqual(scene.window.complaints, []);
     } finally {
       await scene.close();
     }
   });
 }
+
+/** The first day of a week, as calendars head it. */
+const FIRST_DAYS: Record<string, string> = { 'ja-JP': '日', 'de-DE': 'Mo' };
+/** Where the API has that day. */
+const PLACES: Record<string, number> = { 日: 6, Mo: 0 };
 
 /** What somebody does who has never seen the window; every word is looked up, none is known here. */
 async function wholeFlow(scene: Scene): Promise<void> {
@@ -92,4 +98,38 @@ async function wholeFlow(scene: Scene): Promise<void> {
   await scene.button(scene.say('trash.bringBack')).click();
   await page.getByText(scene.say('trash.empty')).waitFor();
   assert.equal(await count(''), 1);
+}
+
+/** In every calendar, and in the hours of the week. */
+async function weeksBeginWith(scene: Scene, day: string): Promise<void> {
+  const { page, api } = scene;
+  const [job] = await api.get<{ id: string }[]>('/jobs');
+  const [machine] = (await api.get<{ points: { machineId: string }[] }>('/points')).points;
+  await scene.open('/');
+  const heads = page.getByRole('group', { name: scene.say('overview.calendar') }).locator('[aria-hidden=true]');
+  await heads.first().waitFor();
+  assert.match(await heads.first().innerText(), new RegExp(`^${day}`));
+  await scene.window.picture(`overview-week-${day}`);
+  await scene.open(`/restore?machine=${machine?.machineId ?? ''}`);
+  await page.locator('.q-date__calendar-weekdays').waitFor();
+  assert.match(await page.locator('.q-date__calendar-weekdays').innerText(), new RegExp(`^\\s*${day}`));
+  await scene.window.picture(`restore-week-${day}`);
+  await scene.open(`/tasks/${job?.id ?? ''}`);
+  await page.getByText(scene.say('task.step.schedule'), { exact: true }).first().click();
+  await page.getByText(scene.say('schedule.more'), { exact: true }).click();
+  await page.getByRole('checkbox', { name: scene.say('schedule.window'), exact: true }).click();
+  const rows = page.locator('tbody th');
+  await rows.first().waitFor();
+  assert.match(await rows.first().innerText(), new RegExp(`^${day}`));
+  assert.equal(await rows.count(), 7);
+  await scene.window.picture(`schedule-week-${day}`);
+  await rows.first().getByRole('button').click();
+  await scene.button(scene.say('common.save')).click();
+  await page.waitForURL(/#\/tasks$/);
+  const [saved] = await api.get<{ schedule: { window: { hours: string[] } } }[]>('/jobs');
+  assert.deepEqual(
+    saved?.schedule.window.hours.map((hours) => hours.includes('1')),
+    Array.from({ length: 7 }, (_, at) => at !== PLACES[day]),
+    'the day that was left out is the one that is shown first',
+  );
 }

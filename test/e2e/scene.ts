@@ -63,8 +63,17 @@ export class Scene {
       switches: { keepTruth: options.keepTruth === true },
       vms: options.machines,
     });
-    const product = await startProduct(join(folder, 'dozo'), { env: options.env ?? {} });
-    const window = await openWindow(locale);
+    let product: Product | null = null;
+    let window: Window;
+    try {
+      product = await startProduct(join(folder, 'dozo'), { env: options.env ?? {} });
+      window = await openWindow(locale);
+    } catch (error) {
+      // What was started would keep the test from ending.
+      await product?.close();
+      await lab.close();
+      throw error;
+    }
     const file = join(import.meta.dirname, `../../ui/i18n/${locale.slice(0, 2)}.json`);
     const words = JSON.parse(await readFile(file, 'utf8')) as Record<string, unknown>;
     return new Scene(folder, { lab, product, window, words });
