@@ -13,6 +13,7 @@ import type { BackupResult } from '../../server/contract/run.ts';
 import { formatBytes, GIB, MIB, randomHex } from '../../server/runtime/index.ts';
 import { startLabHost, type LabHost } from '../../test/lab/lab-host.ts';
 import { firstDifference } from './compare.ts';
+import { ApiError } from '../../test/product/api.ts';
 import { startProduct, type Product } from '../../test/product/product.ts';
 import { ProgressBars } from './progress-bars.ts';
 import { formatTable } from '../../server/cli/table.ts';
@@ -248,6 +249,7 @@ async function watched(title: string, started: { id: string }): Promise<RunDetai
 async function restoreAndCompare(row: Row, hostId: string): Promise<string> {
   if (product === undefined || lab === undefined) throw new Error('not started');
   const name = `${row.machine} ${row.version}`;
+  const point = await pointOf(row, product);
   await watched(
     `Restore “${name}”`,
     await product.api.post<{ id: string }>('/restores', {
@@ -256,9 +258,6 @@ async function restoreAndCompare(row: Row, hostId: string): Promise<string> {
       mode: { kind: 'new', name },
       datastore: 'vmfs6',
     }),
-  );
-  const point = await product.api.get<{ createdAtMs: number; disks: { key: string; sizeBytes: number }[] }>(
-    `/points/${row.pointId}`,
   );
   const restored = (await lab.state()).vms.find((machine) => machine.name === name);
   if (restored === undefined) return 'machine missing on the host';
@@ -272,6 +271,18 @@ async function restoreAndCompare(row: Row, hostId: string): Promise<string> {
     if (difference !== null) return `${disk.node} differs at ${difference}`;
   }
   return 'equal';
+}
+
+/** A version, once the catalogue has heard of it: a moment after the end of its run. */
+async function pointOf(row: Row, { api }: Product): Promise<{ disks: { key: string; sizeBytes: number }[] }> {
+  for (;;) {
+    try {
+      return await api.get(`/points/${row.pointId}`);
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.status !== 404) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    }
+  }
 }
 
 /**

@@ -44,7 +44,7 @@ before(async () => {
     ],
   });
   product = await startProduct(join(folder, 'dozo'));
-  await product.api.post('/hosts', {
+  const host = await product.api.post<{ id: string }>('/hosts', {
     host: '127.0.0.1',
     sshPort: lab.sshPort,
     httpsPort: lab.httpsPort,
@@ -56,7 +56,7 @@ before(async () => {
     path: join(folder, 'repository'),
   });
   repositoryId = repository.id;
-  const [machine] = await product.api.get<{ id: string }[]>('/machines');
+  const [machine] = await product.api.get<{ id: string }[]>(`/hosts/${host.id}/machines?refresh=true`);
   const job = await product.api.post<{ id: string }>('/jobs', {
     name: 'nightly',
     machineIds: [machine?.id],
