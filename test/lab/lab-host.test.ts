@@ -381,7 +381,7 @@ describe('snapshots', () => {
     const snapshot = await lab.createSnapshot(id, 'loaded');
     const rounds = Array.from({ length: 12 }, (_, round) => ({ count: 20, blockBytes: 8192, seed: 100 + round }));
     await lab.write(id, { count: 500, blockBytes: 65536, seed: 5 });
-    await lab.set({ consolidateBytesPerSecond: 10 * MIB });
+    await lab.set({ consolidateBytesPerSecond: 4 * MIB });
     const removing = lab.removeSnapshot(id, snapshot);
     let during = 0;
     void removing.then(() => (during = Infinity));
@@ -438,15 +438,15 @@ describe('snapshots', () => {
     assert.match((await disk('six')).top, /six\.vmdk$/);
 
     const early = await lab.createSnapshot(id, 'early');
-    await lab.set({ snapshotRemove: 'early', snapshotRemoveMs: 3_000 });
+    await lab.set({ snapshotRemove: 'early', snapshotRemoveMs: 600_000 });
     await login.read(`vim-cmd vmsvc/snapshot.remove ${id} ${early}`);
     assert.match(await login.read(`vim-cmd vmsvc/get.tasklist ${id}`), /removeSnapshot/);
     await assert.rejects(
       lab.createSnapshot(id, 'too soon'),
       (error) => error instanceof LabFault && error.fault.type === 'TaskInProgress',
     );
-    while ((await login.read(`vim-cmd vmsvc/get.tasklist ${id}`)).includes('removeSnapshot')) await delay(50);
     await lab.set({ snapshotRemove: 'works', snapshotRemoveMs: 0 });
+    while ((await login.read(`vim-cmd vmsvc/get.tasklist ${id}`)).includes('removeSnapshot')) await delay(50);
     assert.match((await disk('six')).top, /six\.vmdk$/);
   });
 
