@@ -1,14 +1,14 @@
 /**
- * One machine through what happens to machines: renamed, registered anew under another id, a disk
- * added, grown and removed, put back over itself by a restore. Through all of it the job goes on with
+ * One machine through what happens to machines: renamed, registered anew under another id, moved to another
+ * datastore, a disk added, grown and removed, put back over itself by a restore. Through all of it the job goes on with
  * one chain of versions, and every version is what was frozen for it.
  */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { appendFile, cp, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { after, before, test } from 'node:test';
 import type { BackupResult } from '../../server/contract/run.ts';
 import { openRepository, type PointManifest } from '../../server/repository/index.ts';
@@ -28,7 +28,10 @@ before(async () => {
   folder = await mkdtemp(join(tmpdir(), 'dozo-life-'));
   lab = await startLabHost({
     directory: join(folder, 'lab'),
-    datastores: [{ name: 'nfs', type: 'NFS', rawFrozenRead: 'allow' }],
+    datastores: [
+      { name: 'nfs', type: 'NFS', rawFrozenRead: 'allow' },
+      { name: 'block', type: 'VMFS-6' },
+    ],
     switches: { keepTruth: true, freeChangedAreas: 'answer' },
     vms: [
       {
@@ -172,6 +175,48 @@ test('a machine that was renamed and registered anew goes on as the same one', a
     [{ id: machineId, name: 'second name' }],
   );
   chain.push(manifest.pointId);
+});
+
+test('a machine moved to another datastore and folder between two runs goes on with one chain', async () => {
+  await lab.power(await vmId(), 'off');
+  const [vm] = (await lab.state()).vms;
+  const block = (await lab.state()).datastores.find(({ name }) => name === 'block');
+  assert.ok(vm !== undefined && block !== undefined);
+  const from = lab.localPath(dirname(vm.vmxAbsolutePath));
+  await lab.call('DELETE', `/vms/${vm.id}`);
+  // As a cold migration leaves it: the same files at another place, registered there as moved, not copied.
+  const vmx = vm.vmxAbsolutePath.slice(vm.vmxAbsolutePath.lastIndexOf('/') + 1);
+  await cp(from, join(block.localPath, 'moved here'), { recursive: true });
+  await rm(from, { recursive: true });
+  await appendFile(join(block.localPath, 'moved here', vmx), 'uuid.action = "keep"\n');
+  await lab.call('POST', '/register', { path: `[block] moved here/${vmx}` });
+  await lab.power(await vmId(), 'on');
+  await lab.write(await vmId(), { count: 10, blockBytes: 65536, seed: 2 });
+
+  // Nobody has asked the host for its machines since: the task still names the old place.
+  const moved = await backUp();
+  await lab.write(await vmId(), { count: 10, blockBytes: 65536, seed: 3 });
+  const next = await backUp();
+
+  assert.equal(moved.manifest.machineId, machineId);
+  assert.equal(moved.manifest.previousPointId, chain.at(-1));
+  // A registration resets change tracking; what the machine held before is not stored again.
+  assert.equal(moved.part.state, 'warning');
+  assert.equal(moved.part.result?.disks[0]?.why.code, 'CHANGES_TRACKING_RESET');
+  assert.ok(moved.part.result.stats.storedBytes < 4 * MIB, `${moved.part.result.stats.storedBytes}`);
+  assert.equal(next.part.state, 'success');
+  assert.equal(next.part.result?.disks[0]?.kind, 'changed');
+  assert.equal(next.manifest.previousPointId, moved.manifest.pointId);
+  assert.deepEqual(
+    (await machines()).map(({ id, present }) => ({ id, present })),
+    [{ id: machineId, present: true }],
+  );
+  const machine = await product.api.get<{ summary: { disks: { datastore: string }[] } }>(`/machines/${machineId}`);
+  assert.deepEqual(
+    machine.summary.disks.map(({ datastore }) => datastore),
+    ['block'],
+  );
+  chain.push(moved.manifest.pointId, next.manifest.pointId);
 });
 
 test('a restore over the original changes its id on the host; the job goes on with one chain', async () => {
