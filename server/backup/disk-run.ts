@@ -257,6 +257,7 @@ async function readAllAnew(run: DiskRun, damage: AppError, context: RunContext):
   context.progress.widen(disk.key, totalBytes(extents));
   run.kind = 'everything';
   run.arrived = new ExtentSet();
+  openedWriter(run).beginAnew();
   run.skippedBytes = 0;
   run.inheritsSkipped = false;
   await deliver(run, extents, context);

@@ -355,7 +355,7 @@ export class ChunkWriter {
       await this.drain();
       await this.publishPacks();
     }
-    return this.#catalog.readChunk(id);
+    return this.#catalog.readChunk(id, this.#pool);
   }
 
   /** Stores a chunk again whose copies are all about to go or known to be damaged. */

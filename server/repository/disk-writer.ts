@@ -1,4 +1,4 @@
-import { AppError, assert } from '../errors/index.ts';
+import { AppError, assert, toAppError } from '../errors/index.ts';
 import { releaseMemory } from '../runtime/index.ts';
 import type { ChunkFate, ChunkWriter } from './chunk-writer.ts';
 import { ZERO_ID } from './layout.ts';
@@ -6,8 +6,10 @@ import { PageTree } from './page-tree.ts';
 import { PartialChunk } from './partial-chunk.ts';
 import type { DiskWriter, WriteStats } from './repository.ts';
 
-/** Memory for chunks that are only partly there, of one disk; the oldest is completed beyond it. */
+/** Memory for chunks that are only partly there, of one disk; beyond half of it the oldest are completed. */
 const PARTIAL_BYTES_MAX = 16 * 1024 * 1024;
+/** Chunks completed at a time: each waits for the repository's disk, then for a thread, so one alone takes neither. */
+const COMPLETING_MAX = 8;
 /** Changed pages held; beyond it they are stored: 512 pages are 4 MiB, for 32 GiB of disk at 256 KiB a chunk. */
 const DIRTY_PAGES_MAX = 512;
 
@@ -36,6 +38,9 @@ export class ChunkingDiskWriter implements DiskWriter {
   readonly #stats: WriteStats;
   readonly #zeros: Buffer;
   readonly #partials = new Map<number, PartialChunk>();
+  readonly #completing = new Map<PartialChunk, Promise<void>>();
+  /** Why parts that were delivered are lost: what stood at their place could not be read. */
+  #lost: { cause: unknown } | null = null;
   /** The number of the latest delivery of each chunk whose result is not in the tree yet. */
   readonly #underway = new Map<number, number>();
   /** Deliveries that wait for a content or for room in a batch. */
@@ -74,6 +79,7 @@ export class ChunkingDiskWriter implements DiskWriter {
 
   async write(offsetBytes: number, data: Buffer): Promise<void> {
     this.#assertRange(offsetBytes, data.length);
+    this.#throwIfLost();
     this.#stats.deliveredBytes += data.length;
     let at = 0;
     while (at < data.length) {
@@ -95,6 +101,7 @@ export class ChunkingDiskWriter implements DiskWriter {
 
   async zero(offsetBytes: number, lengthBytes: number): Promise<void> {
     this.#assertRange(offsetBytes, lengthBytes);
+    this.#throwIfLost();
     if (lengthBytes === 0) return;
     this.#stats.deliveredBytes += lengthBytes;
     const endBytes = offsetBytes + lengthBytes;
@@ -128,6 +135,11 @@ export class ChunkingDiskWriter implements DiskWriter {
     return result;
   }
 
+  beginAnew(): void {
+    this.#lost = null;
+    this.#partials.clear();
+  }
+
   async finish(): Promise<{ rootHash: string; stats: WriteStats }> {
     const rootId = await this.settle();
     this.#finished = true;
@@ -136,7 +148,13 @@ export class ChunkingDiskWriter implements DiskWriter {
 
   /** Brings everything delivered so far into the tree and its pages into packs. The root's identity. */
   async settle(): Promise<Buffer> {
-    for (const chunk of [...this.#partials.keys()]) await this.#complete(chunk);
+    for (const [chunk, partial] of [...this.#partials]) {
+      if (this.#completing.has(partial)) continue;
+      if (this.#completing.size >= COMPLETING_MAX) await Promise.race(this.#completing.values());
+      this.#beginToComplete(chunk, partial);
+    }
+    await Promise.all(this.#completing.values());
+    this.#throwIfLost();
     await this.#chunks.drain();
     return this.#flush();
   }
@@ -169,40 +187,67 @@ export class ChunkingDiskWriter implements DiskWriter {
       const { content } = partial;
       await this.#track(() => this.#deliver(chunk, delivery, content));
       releaseMemory(content);
-    } else if (this.#partials.size * this.#chunkSizeBytes > PARTIAL_BYTES_MAX) {
-      const oldest = this.#partials.keys().next().value;
-      if (oldest !== undefined) await this.#complete(oldest);
+    } else await this.#makeRoom();
+  }
+
+  /** Has the oldest partial chunks completed beside what goes on; waits only where there is no room for another. */
+  async #makeRoom(): Promise<void> {
+    for (;;) {
+      let idleBytes = 0;
+      for (const partial of this.#partials.values())
+        if (!this.#completing.has(partial)) idleBytes += this.#chunkSizeBytes;
+      for (const [chunk, partial] of this.#partials) {
+        if (idleBytes <= PARTIAL_BYTES_MAX / 2 || this.#completing.size >= COMPLETING_MAX) break;
+        if (this.#completing.has(partial)) continue;
+        this.#beginToComplete(chunk, partial);
+        idleBytes -= this.#chunkSizeBytes;
+      }
+      if (this.#partials.size * this.#chunkSizeBytes <= PARTIAL_BYTES_MAX) return;
+      await Promise.race(this.#completing.values());
+      this.#throwIfLost();
     }
   }
 
+  #beginToComplete(chunk: number, partial: PartialChunk): void {
+    const completing = this.#complete(chunk, partial)
+      .catch((error: unknown) => {
+        this.#lost ??= { cause: error };
+      })
+      .finally(() => this.#completing.delete(partial));
+    this.#completing.set(partial, completing);
+  }
+
+  #throwIfLost(): void {
+    if (this.#lost !== null) throw toAppError(this.#lost.cause);
+  }
+
   /** Completes a chunk from what stands at its place: the base, or an earlier delivery. */
-  async #complete(chunk: number): Promise<void> {
+  async #complete(chunk: number, partial: PartialChunk): Promise<void> {
     while (this.#underway.has(chunk)) {
       // Until the earlier delivery is in the tree, pieces that come meanwhile still join the partial chunk.
       await Promise.all(this.#delivering);
       await this.#chunks.drain();
     }
-    const partial = this.#partials.get(chunk);
-    if (partial === undefined) return;
+    // While what stands there is read, it may be delivered whole: then it is no partial chunk any more.
+    const isStill = (): boolean => this.#partials.get(chunk) === partial;
+    if (!isStill()) return;
+    let before = this.#zeros;
+    try {
+      const id = Buffer.from(await this.#tree.get(chunk));
+      if (!id.equals(ZERO_ID)) before = await this.#chunks.readChunk(id);
+    } catch (error) {
+      if (!isStill()) return;
+      // Nothing can become of these parts. The chunk may still be delivered whole.
+      this.#partials.delete(chunk);
+      throw error;
+    }
+    if (!isStill()) return;
     this.#partials.delete(chunk);
+    partial.complete(before);
+    if (before !== this.#zeros) releaseMemory(before);
     const delivery = this.#nextDelivery(chunk);
-    await this.#track(async () => {
-      try {
-        const id = Buffer.from(await this.#tree.get(chunk));
-        if (id.equals(ZERO_ID)) partial.complete(this.#zeros);
-        else {
-          const before = await this.#chunks.readChunk(id);
-          partial.complete(before);
-          releaseMemory(before);
-        }
-      } catch (error) {
-        // What stood there cannot be read. The chunk may still be delivered whole, so it is not underway.
-        if (this.#underway.get(chunk) === delivery) this.#underway.delete(chunk);
-        throw error;
-      }
-      if (this.#underway.get(chunk) === delivery) await this.#deliver(chunk, delivery, partial.content);
-      releaseMemory(partial.content);
-    });
+    await this.#track(() => this.#deliver(chunk, delivery, partial.content));
+    releaseMemory(partial.content);
   }
 
   /** A chunk as it stands, with what was delivered of it. Not to be changed. */

@@ -5,6 +5,7 @@ import type { Storage } from '../storage/index.ts';
 import { ByteCache } from './byte-cache.ts';
 import { decodeChunk, type ChunkIdentity } from './chunk-codec.ts';
 import { ChunkIndex } from './chunk-index.ts';
+import type { CodecPool } from './codec-pool.ts';
 import { parseSegment } from './index-segment.ts';
 import { derivePackKey, type RepositoryKeys } from './keys.ts';
 import { readCondemnedLists, type CondemnedList } from './condemned.ts';
@@ -355,33 +356,35 @@ export class PackCatalog {
   /**
    * The content of a chunk, proven. Every copy is tried before it is given up, and what a collector may
    * have moved is looked for again.
+   * @param pool has its threads decompress and prove it; else that is done here
    * @throws REPOSITORY_CHUNK_DAMAGED, REPOSITORY_CHUNK_MISSING, storage errors
    */
-  async readChunk(id: Buffer): Promise<Buffer> {
-    const first = await this.#tryRead(id);
+  async readChunk(id: Buffer, pool?: CodecPool): Promise<Buffer> {
+    const first = await this.#tryRead(id, pool);
     if (Buffer.isBuffer(first)) return first;
     await this.refresh();
-    const second = await this.#tryRead(id);
+    const second = await this.#tryRead(id, pool);
     if (Buffer.isBuffer(second)) return second;
     throw second ?? first ?? chunkMissing(id);
   }
 
-  async #tryRead(id: Buffer): Promise<Buffer | AppError | null> {
+  async #tryRead(id: Buffer, pool?: CodecPool): Promise<Buffer | AppError | null> {
     let failure: AppError | null = null;
     for await (const place of this.places(id, 'read')) {
-      const result = await this.#readAt(id, place);
+      const result = await this.#readAt(id, place, pool);
       if (Buffer.isBuffer(result)) return result;
       failure = result;
     }
     return failure;
   }
 
-  async #readAt(id: Buffer, { pack, row, form }: ChunkPlace): Promise<Buffer | AppError> {
+  async #readAt(id: Buffer, place: ChunkPlace, pool?: CodecPool): Promise<Buffer | AppError> {
+    const { pack, form } = place;
     const name = packName(this.pack(pack).packId);
     try {
       const stored = await this.storage.read(name, { offsetBytes: form.offsetBytes, lengthBytes: form.storedLength });
-      const content = decodeChunk(stored, { ...form, row }, this.packKey(pack), this.identity);
-      if (typeof content === 'string' || content.buffer !== stored.buffer) releaseMemory(stored);
+      const content =
+        pool === undefined ? this.#decode(stored, place) : await this.#decodeByThread(id, stored, place, pool);
       if (typeof content !== 'string') return content;
       this.pack(pack).suspect = true;
       return chunkDamaged(id, name, content);
@@ -391,6 +394,19 @@ export class PackCatalog {
       this.pack(pack).gone = true;
       return chunkMissing(id, name);
     }
+  }
+
+  #decode(stored: Buffer, { pack, row, form }: ChunkPlace): Buffer | string {
+    const content = decodeChunk(stored, { ...form, row }, this.packKey(pack), this.identity);
+    if (typeof content === 'string' || content.buffer !== stored.buffer) releaseMemory(stored);
+    return content;
+  }
+
+  async #decodeByThread(id: Buffer, stored: Buffer, place: ChunkPlace, pool: CodecPool): Promise<Buffer | string> {
+    const { codec, plainLength, crc } = place.form;
+    const part = { offset: 0, storedLength: stored.length, id, codec, plainLength, crc, row: place.row };
+    const [content] = await pool.decode(stored, this.packKey(place.pack), [part]);
+    return content ?? 'it was not decoded';
   }
 
   packKey(number: number): KeyObject | null {

@@ -209,6 +209,11 @@ export interface DiskWriter extends DiskSink {
    * written in this session ends the pack that it lies in.
    */
   read(offsetBytes: number, lengthBytes: number): Promise<Buffer>;
+  /**
+   * To be said before all is delivered once more because a chunk of the base could not be read to complete what was
+   * delivered of it: until then everything rejects with that, since those parts are lost.
+   */
+  beginAnew(): void;
   /** Completes partly delivered chunks from the base, stores the pages. */
   finish(): Promise<{ rootHash: string; stats: WriteStats }>;
 }

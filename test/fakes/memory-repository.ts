@@ -183,6 +183,7 @@ export class MemoryRepository implements Repository {
         stats.deliveredBytes += lengthBytes;
         stats.zeroBytes += lengthBytes;
       },
+      beginAnew: () => undefined,
       finish: async () => {
         await Promise.resolve();
         this.fail('finish');
