@@ -256,7 +256,10 @@ export class ServerLab {
     if (child.exitCode !== null || child.signalCode !== null) return;
     const exited = once(child, 'exit');
     child.kill(signal);
-    await exited;
+    const [status] = (await exited) as [number | null];
+    // What it had started may be left then.
+    if (signal === 'SIGTERM' && status !== 0)
+      console.error(`a server that was stopped ended with ${status ?? 'a signal'}`);
   }
 }
 
