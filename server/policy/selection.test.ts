@@ -71,9 +71,10 @@ describe('a selection by rule', () => {
   it('is not slowed down by a hostile pattern', () => {
     const pattern = '*a'.repeat(120);
     const hostile = machine(5, `${'a'.repeat(119)}b`);
-    const startedMs = performance.now();
+    // Tried in every way it would take years.
+    const before = process.cpuUsage();
     assert.deepEqual(selected({ include: [{ name: pattern }] }, [hostile]), []);
-    assert.ok(performance.now() - startedMs < 2_000);
+    assert.ok(process.cpuUsage(before).user < 20e6);
   });
 
   it('refuses rules that name nothing', () => {
