@@ -284,6 +284,8 @@ export async function removeHoldSnapshot(
         idleSinceMs = nowMs;
         await issueRemove(context, machine, ours, signal);
         idleSinceMs = clock.monotonicMs();
+        // Mostly the host answers when it is done.
+        continue;
       }
     }
     if (ours === undefined && !isBusy) {
