@@ -126,7 +126,7 @@ class Check {
         );
       }
     });
-    await this.#catalog.refresh();
+    await this.#catalog.refreshToRead();
     const part = await this.#checkPacks();
     if (part === null) await this.#checkIndex();
     await this.#checkSmallFiles();
@@ -164,7 +164,9 @@ class Check {
       await step();
     } catch (error) {
       if (!isAppError(error) || !isDamage(error)) throw error;
-      this.#damages.push({ code: error.code, text: error.message, name, affects: [] });
+      const file = error.details['name'];
+      const damaged = typeof file === 'string' ? file : name;
+      this.#damages.push({ code: error.code, text: error.message, name: damaged, affects: [] });
     }
   }
 
@@ -216,7 +218,7 @@ class Check {
 
   async #lookAgain(): Promise<void> {
     const { storage } = this.#catalog;
-    await this.#catalog.refresh();
+    await this.#catalog.refreshToRead();
     this.#presentPacks.clear();
     for await (const name of storage.listNames(PACKS_FOLDER)) {
       const packId = packIdOfName(name);

@@ -123,7 +123,7 @@ export async function openRepository(options: RepositoryOptions): Promise<KeptRe
   const keys = await loadKeys(storage, header, options);
   const identity = { algorithm: header.identity, identityKey: keys?.identityKey ?? null };
   const catalog = new PackCatalog({ storage, keys, identity, logger });
-  await catalog.refresh();
+  await catalog.refreshToRead();
   const threads = options.threads ?? Math.min(availableParallelism(), THREADS_MAX);
   const pool = new CodecPool({ threads, chunkSizeBytes: header.chunkSizeBytes, identity });
   return new ChunkRepository({ header, catalog, pool, clock, logger });
@@ -291,6 +291,7 @@ class ChunkRepository implements KeptRepository {
 
   async startWrite(options: { sessionId: string }): Promise<WriteSession> {
     const { catalog, pool, clock, logger } = this.#parts;
+    catalog.assertListsKnown();
     const context = {
       catalog,
       pool,
@@ -319,7 +320,7 @@ class ChunkRepository implements KeptRepository {
 
   async stats(): Promise<RepositoryStats> {
     const { catalog } = this.#parts;
-    await catalog.refresh();
+    await catalog.refreshToRead();
     let points = 0;
     let nominalBytes = 0;
     for (const { manifest } of await this.listPoints()) {

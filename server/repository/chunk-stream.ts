@@ -83,7 +83,7 @@ async function planRanges(disk: ChunkedDisk, wanted: readonly WantedChunk[]): Pr
   for (const { id, chunks } of byId.values()) {
     let place = await catalog.locate(id, 'read');
     if (place === null) {
-      await catalog.refresh();
+      await catalog.refreshToRead();
       place = await catalog.locate(id, 'read');
     }
     if (place === null) throw chunkMissing(id);

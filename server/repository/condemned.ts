@@ -7,7 +7,8 @@ import { CONDEMNED_FOLDER } from './layout.ts';
 
 /**
  * Packs that a collector announced to remove, and what was decided about them, section "Deleting". A list
- * that cannot be read stops whoever meets it: building on a pack that then goes would lose data.
+ * that cannot be read stops whoever writes or removes: building on a pack that then goes would lose data. Who only
+ * reads goes on.
  */
 const packIds = z.array(z.string().regex(/^[0-9a-f]{32}$/));
 const listSchema = z.object({ packs: packIds, atMs: z.number() });

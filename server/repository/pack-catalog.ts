@@ -69,6 +69,8 @@ export class PackCatalog {
   readonly #damagedCopies = new Map<string, DamagedCopies>();
   #lastKey: { number: number; key: KeyObject } | null = null;
   #condemnedLists: readonly CondemnedList[] = [];
+  /** Why the lists are not known; those of the look before hold then. */
+  #listsDamage: AppError | null = null;
   #refreshing: Promise<void> | null = null;
   #nextRefresh: Promise<void> | null = null;
 
@@ -106,8 +108,15 @@ export class PackCatalog {
   /**
    * Takes in what others have published or removed since. Everything is looked at after the call: a look
    * that was under way may have missed what the caller must see, so it is not shared.
+   * @throws REPOSITORY_INDEX_DAMAGED where it cannot be told which packs are to be removed, storage errors
    */
   async refresh(): Promise<void> {
+    await this.refreshToRead();
+    this.assertListsKnown();
+  }
+
+  /** What is to be removed matters to nobody who only reads: a restore is not to fail of a list that is damaged. */
+  async refreshToRead(): Promise<void> {
     if (this.#refreshing === null) return this.#beginRefresh();
     this.#nextRefresh ??= this.#refreshing
       .catch(() => undefined)
@@ -116,6 +125,11 @@ export class PackCatalog {
         return this.#beginRefresh();
       });
     return this.#nextRefresh;
+  }
+
+  /** For whoever builds on packs or removes some. @throws REPOSITORY_INDEX_DAMAGED */
+  assertListsKnown(): void {
+    if (this.#listsDamage !== null) throw this.#listsDamage;
   }
 
   #beginRefresh(): Promise<void> {
@@ -133,7 +147,7 @@ export class PackCatalog {
    * their own tables.
    */
   async #refresh(): Promise<void> {
-    const lists = await readCondemnedLists(this.storage, this.keys);
+    const lists = await this.#readLists();
     const segments: string[] = [];
     const listed = new Set<string>();
     let segmentBytes = 0;
@@ -162,6 +176,18 @@ export class PackCatalog {
     for (const entry of this.#packs) entry.condemned = condemned.has(entry.packId);
     this.#condemnedLists = lists;
     await this.#loadDamagedCopies();
+  }
+
+  async #readLists(): Promise<readonly CondemnedList[]> {
+    try {
+      const lists = await readCondemnedLists(this.storage, this.keys);
+      this.#listsDamage = null;
+      return lists;
+    } catch (error) {
+      if (!isAppError(error) || error.code !== 'REPOSITORY_INDEX_DAMAGED') throw error;
+      this.#listsDamage = error;
+      return this.#condemnedLists;
+    }
   }
 
   async #loadDamagedCopies(): Promise<void> {
@@ -362,7 +388,7 @@ export class PackCatalog {
   async readChunk(id: Buffer, pool?: CodecPool): Promise<Buffer> {
     const first = await this.#tryRead(id, pool);
     if (Buffer.isBuffer(first)) return first;
-    await this.refresh();
+    await this.refreshToRead();
     const second = await this.#tryRead(id, pool);
     if (Buffer.isBuffer(second)) return second;
     throw second ?? first ?? chunkMissing(id);
