@@ -90,7 +90,7 @@ test('lists of thousands are paged, and nothing blocks the window', async (conte
   ];
   const problems: string[] = [];
   for (const [name, path, text] of screens) {
-    // Before the page before goes: Chromium waits ten seconds for a renderer that is about to end.
+    // Before the time is taken: Chromium needs up to ten seconds to begin a trace.
     const endTrace = await traceTasks(window);
     // A load of its own: what an earlier screen keeps does not help.
     await page.goto('about:blank');
