@@ -62,7 +62,7 @@ describe('the codec pool', () => {
       });`;
     const child = spawn(process.execPath, ['--eval', script], {
       stdio: 'inherit',
-      timeout: 60_000,
+      timeout: 300_000,
     });
     const [status, signal] = (await once(child, 'exit')) as [number | null, string | null];
 

@@ -480,7 +480,7 @@ test('ends every aborted command where the host allows one channel more than the
   rmSync(marks, { recursive: true });
 });
 
-test('closes although a command cannot be ended', { timeout: 120_000 }, async () => {
+test('closes although a command cannot be ended', { timeout: 600_000 }, async () => {
   const sshd = new RealSshd();
   await sshd.start();
   const ssh = await connectSsh(sshd.options());

@@ -52,10 +52,10 @@ afterEach(async () => {
 });
 after(async () => await scene.close());
 
-/** A host by a connection of its own, whose disks that do not appear are not waited for. */
-async function connectImpatient(): Promise<SourceHost> {
+/** A host by a connection of its own, whose disks that do not appear are not waited for longer than that. */
+async function connectImpatient(deviceTimeoutMs = 2_000): Promise<SourceHost> {
   const iscsi = { portal: new SharedPortal({ bind: '127.0.0.1' }), address: null };
-  return await scene.connect({ iscsi, limits: { deviceTimeoutMs: 2_000 } });
+  return await scene.connect({ iscsi, limits: { deviceTimeoutMs } });
 }
 
 /** A complete version by this route, equal to what was frozen. */
@@ -179,7 +179,7 @@ for (const [fault, switches] of [
 
 test('ends by another route when the path dies in the middle', async () => {
   await scene.lab.set({ cloneWaitsAtPercent: 40, iscsiPathTimeoutMs: 500 });
-  const backing = scene.back('web', { host: await connectImpatient() });
+  const backing = scene.back('web', { host: await connectImpatient(5_000) });
   await scene.lab.cloneWaits();
   await scene.lab.set({ iscsiPath: 'dead' });
   await scene.lab.cutIscsi();

@@ -11,7 +11,7 @@ const CHECK = join(MONITORING, 'check_dozo');
 /** Runs the plugin as a monitor does. */
 function check(...args: string[]): Promise<{ status: number; out: string }> {
   return new Promise((resolve) => {
-    execFile('python3', [CHECK, ...args], { encoding: 'utf8', timeout: 60_000 }, (error, out) => {
+    execFile('python3', [CHECK, '--timeout', '120', ...args], { encoding: 'utf8', timeout: 300_000 }, (error, out) => {
       resolve({ status: typeof error?.code === 'number' ? error.code : error === null ? 0 : -1, out });
     });
   });

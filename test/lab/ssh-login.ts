@@ -40,7 +40,7 @@ export async function loginToLab(
       port: lab.sshPort,
       username: credentials.user ?? lab.user,
       tryKeyboard: password !== undefined,
-      readyTimeout: 15_000,
+      readyTimeout: 120_000,
       ...(credentials.privateKey === undefined ? {} : { privateKey: credentials.privateKey }),
     });
   });
