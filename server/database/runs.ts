@@ -176,11 +176,19 @@ export class Runs {
     return (await this.#sql.run('UPDATE runs SET noticed = 1 WHERE id = ? AND noticed = 0', [id])) > 0;
   }
 
-  /** Removes ended runs from before `atMs`, but for the newest of each job and those with open holds. */
+  /**
+   * Removes ended runs from before `atMs`, but for the newest of each job, the newest backup of each machine into each
+   * repository, and those with open holds. That a machine was backed up, and how that ended, decides what retention
+   * may let go of.
+   */
   async removeBefore(atMs: number): Promise<number> {
     return this.#sql.run(
       `DELETE FROM runs WHERE finished_at_ms < ?
          AND number NOT IN (SELECT max(number) FROM runs GROUP BY job_id, kind)
+         AND number NOT IN (
+           SELECT max(runs.number) FROM run_parts JOIN runs ON runs.id = run_parts.run_id
+           WHERE run_parts.machine_id IS NOT NULL AND runs.kind = 'backup'
+           GROUP BY run_parts.machine_id, runs.repository_id)
          AND NOT EXISTS (SELECT 1 FROM holds WHERE run_id = runs.id AND released_at_ms IS NULL)`,
       [atMs],
     );

@@ -429,11 +429,22 @@ describe('retention of tasks', () => {
     await scene.starter.startCopy(SECOND, { targetId: MAIN });
     await scene.endAll();
 
-    const left = (scene.stored.get(MAIN) ?? []).filter(({ trash }) => trash === null);
-    assert.deepEqual(
-      MACHINES.map((id) => left.filter(({ machineId }) => machineId === id).length),
-      [4, 1],
-    );
+    const countLeft = (): number[] => {
+      const left = (scene.stored.get(MAIN) ?? []).filter(({ trash }) => trash === null);
+      return MACHINES.map((id) => left.filter(({ machineId }) => machineId === id).length);
+    };
+    assert.deepEqual(countLeft(), [4, 1]);
+
+    // Nor when its runs were long ago: that they were is not forgotten with them.
+    scene.nowMs += 400 * DAY_MS;
+    await scene.backUp(jobId, 'success');
+    for (const { partId } of await scene.catalogue.holds.listOpen()) {
+      await scene.catalogue.holds.releaseOfPart(partId, scene.nowMs);
+    }
+    assert.equal(await scene.catalogue.runs.removeBefore(scene.nowMs - 365 * DAY_MS), 1);
+    await scene.starter.startCopy(SECOND, { targetId: MAIN });
+    await scene.endAll();
+    assert.deepEqual(countLeft(), [4, 1]);
   });
 });
 
