@@ -124,6 +124,11 @@ export class MaintenanceService {
       const change: PointChange = { verb: 'delete', keepUntilMs, reason: `Let go by the retention of ${whose}.` };
       const { failed } = await this.#request(repositoryId, pointIds, change);
       trashed += pointIds.length - failed.length;
+      // A lock that was set since the plan was made is no trouble.
+      const [first] = failed.filter(({ error }) => error.code !== 'POINT_LOCKED');
+      if (first === undefined) continue;
+      const { code, message: reason } = first.error;
+      this.#context.logger.warn({ repositoryId, points: failed.length, code, reason }, 'retention could not let go');
     }
     if (ofJobs.length + copies.length === 0) return 0;
     await this.#repositories.refresh(repositoryId);
@@ -256,10 +261,15 @@ export class MaintenanceService {
         const origin: RunOrigin = { startedBy, dueAtMs: answer.dueMs, attempt: 0, done: null };
         await this.#announce(await this.begin(repositoryId, origin));
       } catch (error) {
-        if (!isAppError(error) || error.code !== 'RUN_ALREADY_ACTIVE') throw error;
+        if (!isAppError(error) || error.code !== 'RUN_ALREADY_ACTIVE') {
+          // Of this repository only: the others are not to wait for it.
+          logger.warn({ repositoryId, code: toAppError(error).code }, 'a maintenance waits');
+          continue;
+        }
         logger.info({ repositoryId }, 'a maintenance was due, and one is at work');
       }
-      await this.#saveState(repositoryId, { ...state, doneUntilMs: answer.dueMs });
+      // As it is by now: a run that ended meanwhile has written what it found.
+      await this.#saveState(repositoryId, { ...(await this.#loadState(repositoryId)), doneUntilMs: answer.dueMs });
     }
   }
 

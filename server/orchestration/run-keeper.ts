@@ -171,22 +171,30 @@ export class RunKeeper {
   }
 
   async #reconcile(): Promise<void> {
-    const { catalogue } = this.#context;
+    const { catalogue, logger } = this.#context;
     const parts = await catalogue.parts.listActive();
     for (const part of parts) {
       if (this.#stopping.signal.aborted) return;
-      const run = await catalogue.runs.load(part.runId);
-      if (run === null) continue;
-      if (part.enqueuedAtMs === null) {
-        if (run.cancelRequested) await this.#endUntouched(run, part);
-      } else {
-        await this.#compare(run, part);
+      try {
+        await this.#lookAt(part);
+      } catch (error) {
+        const { code, message: reason } = toAppError(error);
+        // A queue that is away is so for all of them; what else is wrong with one keeps none of the others waiting.
+        if (code === 'QUEUE_UNAVAILABLE') throw error;
+        logger.warn({ partId: part.id, code, reason }, 'a part of a run waits');
       }
     }
     await this.#publishLimits();
     await this.#dispatch();
     // A run all of whose parts have ended, and that was cut off before it could be ended itself.
     for (const run of await catalogue.runs.list({ active: true, limit: 1000 })) await this.#endRunIfDone(run.id);
+  }
+
+  async #lookAt(part: RunPartRecord): Promise<void> {
+    const run = await this.#context.catalogue.runs.load(part.runId);
+    if (run === null) return;
+    if (part.enqueuedAtMs !== null) await this.#compare(run, part);
+    else if (run.cancelRequested) await this.#endUntouched(run, part);
   }
 
   /** Compares one part with what the queue knows of it. */
@@ -220,7 +228,7 @@ export class RunKeeper {
             text: 'The queue had lost this task; it was handed over again.',
           });
           const [described] = await describeParts(this.#context.catalogue, [part]);
-          await queue.enqueue(part.id, part.task, described?.priority);
+          await this.#handOver(part, described?.priority);
         }
         return;
       }
@@ -246,7 +254,7 @@ export class RunKeeper {
 
   /** Hands waiting parts over, as far as the limits allow. */
   async #dispatch(): Promise<void> {
-    const { catalogue, queue, clock } = this.#context;
+    const { catalogue, clock } = this.#context;
     const active = await this.#withoutHeld(await catalogue.parts.listActive());
     if (!active.some((part) => part.enqueuedAtMs === null)) return;
     const parts = new Map(active.map((part) => [part.id, part]));
@@ -257,7 +265,24 @@ export class RunKeeper {
       if (part === undefined || this.#stopping.signal.aborted) continue;
       // The catalogue first: after a crash in between, the task is missing and handed over again.
       await catalogue.parts.saveEnqueued(part.id, part.task, clock.nowMs());
-      await queue.enqueue(part.id, part.task, priorities.get(id));
+      await this.#handOver(part, priorities.get(id));
+    }
+  }
+
+  /** One that an upgrade has made unreadable ends as failed: it would wait for ever, and keep others waiting. */
+  async #handOver(part: RunPartRecord, priority: number | undefined): Promise<void> {
+    const { catalogue, queue, clock } = this.#context;
+    try {
+      await queue.enqueue(part.id, part.task, priority);
+    } catch (error) {
+      const known = toAppError(error);
+      if (known.code !== 'INPUT_INVALID') throw error;
+      await catalogue.transaction(async (tables) => {
+        const atMs = clock.nowMs();
+        await tables.parts.finish(part.id, { state: 'failed', result: null, error: known.toBody(), atMs });
+        if (part.startedAtMs === null) await tables.holds.releaseOfPart(part.id, atMs);
+      });
+      await this.#emitPart(part);
     }
   }
 

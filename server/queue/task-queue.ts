@@ -106,10 +106,18 @@ export class TaskQueue {
   /**
    * Hands a task over. Doing so again with the same id changes nothing while the first one is there.
    * @param priority from 1 (first) on; what has none comes before
-   * @throws QUEUE_UNAVAILABLE
+   * @throws QUEUE_UNAVAILABLE, INPUT_INVALID for a task that workers of this version do not know
    */
   async enqueue(taskId: string, task: WorkerTask, priority = 0): Promise<void> {
-    const payload = workerTaskSchema.parse(task);
+    const parsed = workerTaskSchema.safeParse(task);
+    if (!parsed.success) {
+      throw new AppError('INPUT_INVALID', 'The task has a form that workers of this version do not know.', {
+        hint: 'It was made by another version of Dozo. Start the run again.',
+        details: { kind: String(task.kind) },
+        cause: parsed.error,
+      });
+    }
+    const payload = parsed.data;
     await this.#answer(
       this.#queues[queueOf(task)].add(payload.kind, payload, {
         jobId: jobIdOf(taskId),

@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, afterEach, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { WorkerTask } from '../../server/contract/task.ts';
+import { openCatalogue } from '../../server/database/index.ts';
 import { type Answer, ServerLab, fakeMachine } from './server-lab.ts';
 
 /** What must hold after any fault: everything ended, nothing left, nothing done twice at the same time. */
@@ -202,6 +205,36 @@ describe('faults in the middle of runs', { timeout: 900_000 }, () => {
 
     assert.equal(run.state, 'success');
     assert.equal(startsOf(run), 4);
+    await assertAllWell(lab, run);
+  });
+
+  it('ends a task that it does not understand any more, and keeps no other waiting for it', async () => {
+    const runId = await startHeldRun();
+    const { redis, workers } = await lab.pids();
+    await lab.killServer();
+    lab.kill(...workers);
+    await lab.tellRedis('FLUSHALL');
+    lab.kill(redis);
+    // As if an upgrade had changed what a task looks like.
+    const catalogue = await openCatalogue(join(lab.dataFolder, 'catalogue.sqlite'));
+    const [part] = await catalogue.parts.listActive();
+    await catalogue.parts.saveEnqueued(part?.id ?? '', { kind: 'backup', form: 'old' } as unknown as WorkerTask, 1);
+    await catalogue.close();
+    lab.script({});
+    await lab.start();
+
+    const run = await lab.waitForRun(runId);
+
+    assert.equal(run.state, 'failed');
+    assert.equal(run.error.code, 'INPUT_INVALID');
+    assert.match(run.error.hint, /another version/);
+    assert.deepEqual(
+      run.parts.map(({ id, state }: Answer) => [id === part?.id, state]),
+      [
+        [true, 'failed'],
+        [false, 'success'],
+      ],
+    );
     await assertAllWell(lab, run);
   });
 
