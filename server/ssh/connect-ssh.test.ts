@@ -10,6 +10,7 @@ import { createRequire } from 'node:module';
 import { queryObjects } from 'node:v8';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
+import { freePort } from '../../test/lab/free-port.ts';
 import ssh2 from 'ssh2';
 import { isAppError } from '../errors/index.ts';
 import { connectSsh, isNativeCrypto, shell, type SshConnection, type SshOptions } from './index.ts';
@@ -124,13 +125,6 @@ class Relay {
     this.cut();
     this.#server.close();
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  const port = await listen(server);
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
 
 async function listen(server: Server): Promise<number> {

@@ -16,7 +16,8 @@ import { Host } from './host.ts';
 import { hostProfile } from './host-profile.ts';
 import type { LabOptions, LabReady } from './lab-options.ts';
 import { SoapFront } from './soap-front.ts';
-import { freePort, SshService } from './ssh-service.ts';
+import { freePort } from '../free-port.ts';
+import { SshService } from './ssh-service.ts';
 
 const TMP_MIB = 256;
 
@@ -68,7 +69,8 @@ async function start(options: LabOptions): Promise<LabReady> {
   host.onSwitches(applyTools);
 
   const commands = await CommandServer.start(host, join(run, 'command.sock'));
-  const port = options.sshPort === undefined || options.sshPort === 0 ? await freePort(address) : options.sshPort;
+  const chosen = async (wanted = 0): Promise<number> => (wanted === 0 ? await freePort(address) : wanted);
+  const port = await chosen(options.sshPort);
   const ssh = new SshService({ host, root, address, port });
   closers.push(() => ssh.close());
   let jail: Jail | null = null;
@@ -107,7 +109,7 @@ async function start(options: LabOptions): Promise<LabReady> {
 
   for (const machine of options.vms ?? []) await host.createMachine(machine);
 
-  const first = await startFront(options.httpsPort ?? 0);
+  const first = await startFront(await chosen(options.httpsPort));
   const ready: LabReady = {
     sshPort: ssh.port,
     httpsPort: first?.port ?? null,

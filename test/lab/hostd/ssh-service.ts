@@ -157,7 +157,7 @@ function kill(pid: number, signal: 'SIGKILL' | 'SIGSTOP' | 'SIGCONT'): void {
 }
 
 async function untilListening(address: string, port: number): Promise<void> {
-  for (let attempt = 0; attempt < 250; attempt++) {
+  for (let attempt = 0; attempt < 6_000; attempt++) {
     const isOpen = await new Promise<boolean>((resolve) => {
       const socket = connect(port, address === '0.0.0.0' ? '127.0.0.1' : address, () => {
         socket.destroy();
@@ -169,18 +169,4 @@ async function untilListening(address: string, port: number): Promise<void> {
     await delay(20);
   }
   throw new Error(`sshd does not listen on ${address}:${port}`);
-}
-
-/** A port that is free now. */
-export function freePort(address: string): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once('error', reject);
-    server.listen(0, address, () => {
-      const found = server.address();
-      server.close(() =>
-        found === null || typeof found === 'string' ? reject(new Error('no port')) : resolve(found.port),
-      );
-    });
-  });
 }
