@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
-import { mkdtemp } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -63,6 +63,7 @@ afterEach(async () => {
 after(async () => {
   for (const child of children) child.kill('SIGKILL');
   await scene.close();
+  await rm(stagingPath, { recursive: true, force: true });
 });
 
 async function freeze(name: string, change: Partial<FreezeRequest> = {}) {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdir, readdir } from 'node:fs/promises';
+import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import type { Budget, FreezeRequest, RouteName, SourceHost } from '../../server/source/index.ts';
@@ -75,7 +75,10 @@ before(async () => {
   });
   host = await scene.connect();
 });
-after(async () => await scene.close());
+after(async () => {
+  await scene.close();
+  await rm(stagingPath, { recursive: true, force: true });
+});
 
 async function backUp(
   name: string,
