@@ -81,7 +81,7 @@ export async function runClient(command: string, args: string[]): Promise<{ stat
       const output = stdout + stderr;
       if (error === null) resolve({ status: 0, output });
       else if (typeof error.code === 'number') resolve({ status: error.code, output });
-      else reject(error);
+      else reject(new Error(`${command} was ended by ${error.signal}:\n${output.slice(-2000)}`, { cause: error }));
     });
   });
 }
