@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { describe, it } from 'node:test';
-import { MemoryStorage } from '../../test/fakes/memory-storage.ts';
+import { errnoError, MemoryStorage } from '../../test/fakes/memory-storage.ts';
 import { CHUNK, commitDisk, readByStream, request, sparseContent } from '../../test/fakes/small-repository.ts';
 import { isAppError } from '../errors/index.ts';
 import type { Clock } from '../runtime/index.ts';
@@ -267,6 +267,23 @@ describe('a collection', () => {
     });
   });
 
+  it('does not take a version for gone because a mark of it that is listed cannot be found', async () => {
+    await withScene(async ({ storage, clock, repository }) => {
+      const { pointId } = await commitDisk(repository, 'one', ownContent(1));
+      await repository.lockPoint(pointId, clock.nowMs() + DAY_MS);
+      const forgetful = new MemoryStorage(storage.disk);
+      forgetful.fault = (operation, name) =>
+        operation === 'read' && name.startsWith('marks/') ? { when: 'before', error: errnoError('ENOENT') } : null;
+      const collector = await openRepository({ storage: forgetful, clock, threads: 0 });
+
+      await assert.rejects(collector.collect(NOW), hasCode('REPOSITORY_INDEX_DAMAGED'));
+      await assert.rejects(collector.listPoints(), hasCode('REPOSITORY_INDEX_DAMAGED'));
+      await collector.close();
+
+      assert.ok(storage.disk.files.has(`points/${pointId}.point`), 'it is locked, and there');
+    });
+  });
+
   it('waits for a session that began before, and takes up where it left', async () => {
     await withScene(async ({ storage, repository, open }) => {
       const content = ownContent(1);
@@ -348,6 +365,33 @@ describe('a collection', () => {
       else assert.ok((await contentOf(await open(), (outcome as { pointId: string }).pointId)).equals(content));
     });
   });
+
+  for (const what of ['disks', 'files'] as const) {
+    it(`lets no session commit without what its ${what} need and another collector removed unseen`, async () => {
+      const storage = new MemoryStorage();
+      const repository = await createRepository({ storage, chunkSizeBytes: CHUNK, threads: 0 });
+      const content = ownContent(1);
+      const vmx = { name: 'web.vmx', kind: 'vmx', content: Buffer.from('memsize = "4096"') };
+      await commitDisk(repository, 'one', content, { files: [vmx] });
+      const old = [...storage.disk.files].filter(([name]) => name.startsWith('packs/'));
+
+      const session = await repository.startWrite({ sessionId: 'two' });
+      const disk = await session.openDisk({ key: 'd0', sizeBytes: content.length, base: null });
+      await disk.write(0, what === 'disks' ? Buffer.from(content) : ownContent(2));
+      await disk.finish();
+      // Before the last look of the session: it built on what it found.
+      storage.fault = (operation, name) => {
+        if (operation === 'list' && name === 'condemned') for (const [pack] of old) storage.disk.files.delete(pack);
+        return null;
+      };
+      await assert.rejects(
+        session.commit(request({ createdAtMs: 1, files: what === 'files' ? [vmx] : [] })),
+        hasCode('REPOSITORY_COLLECTED'),
+      );
+      await session.abort();
+      await repository.close();
+    });
+  }
 
   it('stops when it is asked to, and the next one goes on', async () => {
     await withScene(async ({ storage, repository, open }) => {

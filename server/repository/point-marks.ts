@@ -172,8 +172,10 @@ export class PointMarks {
     let next = 0;
     for (const { name, sequence } of row) {
       const mark = await this.#mark(name);
-      // Only marks of a point that is gone are ever removed, by a collector that is at it now.
-      if (mark === null) return { fate: { ...fate, purged: true }, next: row.length };
+      if (mark === null) {
+        await this.#assertGone(pointId, row);
+        return { fate: { ...fate, purged: true }, next: row.length };
+      }
       if (mark.pointId !== pointId) throw damaged(name, 'it is the mark of another version');
       fate = applied(fate, mark);
       next = sequence + 1;
@@ -181,6 +183,17 @@ export class PointMarks {
     }
     if (next !== row.length) throw damaged(`${MARKS_FOLDER}/${pointId}`, 'a mark in the row is missing');
     return { fate, next };
+  }
+
+  /**
+   * A mark that was listed is not there. Only those of a point that is gone are ever removed, by a collector that is at
+   * it now: its file first, the purge last. Who sees the file and no purge must not take the point for gone.
+   */
+  async #assertGone(pointId: string, row: readonly { name: string }[]): Promise<void> {
+    const last = row.at(-1);
+    const isPurged = last !== undefined && (await this.#mark(last.name))?.verb === 'purge';
+    if (isPurged || !(await this.#storage.exists(pointName(pointId)))) return;
+    throw damaged(`${MARKS_FOLDER}/${pointId}`, 'a mark that is listed is not there');
   }
 
   async #mark(name: string): Promise<Mark | null> {

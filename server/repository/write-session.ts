@@ -255,7 +255,7 @@ class Session implements WriteSession {
       sessionId: this.sessionId,
       chunkSizeBytes,
     };
-    await this.#claim(disks);
+    await this.#claim(disks, files);
     const { bytes, rootHash } = encodePoint(content, catalog.keys);
     await this.#publishPoint(bytes);
     this.#state = 'committed';
@@ -268,7 +268,7 @@ class Session implements WriteSession {
    * Last look before the commit. A collector waits for the sessions that it sees, so there is nothing to
    * do as a rule; this is for one that did not see this session. A list that is not decided is decided here.
    */
-  async #claim(disks: PointManifest['disks']): Promise<void> {
+  async #claim(disks: PointManifest['disks'], files: readonly PointFile[]): Promise<void> {
     const { catalog } = this.#context;
     await catalog.refresh();
     let isCertain = ![...this.#chunks.builtOn].some((number) => catalog.pack(number).gone);
@@ -287,13 +287,20 @@ class Session implements WriteSession {
     try {
       for (const { key, sizeBytes, rootHash } of disks) {
         for await (const { id } of this.#storedDisk(key, sizeBytes, Buffer.from(rootHash, 'hex')).parts()) {
-          if (!catalog.mayHave(id)) throw collected(this.sessionId);
+          await this.#assertStored(id);
         }
       }
+      for (const { chunks } of files) for (const id of chunks) await this.#assertStored(Buffer.from(id, 'hex'));
     } catch (error) {
       if (isAppError(error) && error.code.startsWith('REPOSITORY_CHUNK')) throw collected(this.sessionId, error);
       throw error;
     }
+  }
+
+  /** @throws REPOSITORY_COLLECTED */
+  async #assertStored(id: Buffer): Promise<void> {
+    if (isZeroId(id) || (await this.#context.catalog.locate(id, 'build')) !== null) return;
+    throw collected(this.sessionId);
   }
 
   async #publishPoint(bytes: Buffer): Promise<void> {
