@@ -1,3 +1,4 @@
+import path from 'node:path';
 import type { Extent } from '../disk/index.ts';
 import { normalizeExtents } from '../disk/index.ts';
 import { AppError, isAppError, toAppError } from '../errors/index.ts';
@@ -170,6 +171,18 @@ class Check {
     }
   }
 
+  /** A small file that was listed; null: a collector, or the session that it is of, has removed it since. */
+  async #readListed(name: string): Promise<Buffer | null> {
+    const { storage } = this.#catalog;
+    try {
+      return await storage.read(name);
+    } catch (error) {
+      if (!isAppError(error) || error.code !== 'NOT_FOUND') throw error;
+      for await (const listed of storage.listNames(path.posix.dirname(name))) if (listed === name) throw error;
+      return null;
+    }
+  }
+
   async #checkPacks(): Promise<CheckReport['part']> {
     const packs: { name: string; packId: string; sizeBytes: number }[] = [];
     for await (const { name, sizeBytes } of this.#catalog.storage.list(PACKS_FOLDER)) {
@@ -338,7 +351,8 @@ class Check {
   async #checkIndex(): Promise<void> {
     for await (const name of this.#catalog.storage.listNames(INDEX_FOLDER)) {
       await this.#guard(name, async () => {
-        const bytes = await this.#catalog.storage.read(name);
+        const bytes = await this.#readListed(name);
+        if (bytes === null) return;
         this.#readBytes += bytes.length;
         for (const { table } of parseSegment(bytes, name)) {
           if (this.#presentPacks.has(table.packId)) continue;
@@ -352,13 +366,15 @@ class Check {
     const { storage, keys } = this.#catalog;
     for await (const name of storage.listNames(SESSIONS_FOLDER)) {
       await this.#guard(name, async () => {
-        if (parseSession(await storage.read(name), name, keys) !== null) return;
+        const bytes = await this.#readListed(name);
+        if (bytes === null || parseSession(bytes, name, keys) !== null) return;
         throw new AppError('REPOSITORY_INDEX_DAMAGED', `${name} is damaged: a field is missing or of another kind.`);
       });
     }
     for await (const name of storage.listNames(KEYS_FOLDER)) {
       await this.#guard(name, async () => {
-        parseSlot(await storage.read(name), name);
+        const bytes = await this.#readListed(name);
+        if (bytes !== null) parseSlot(bytes, name);
       });
     }
     await this.#guard(CONDEMNED_FOLDER, async () => {
@@ -385,8 +401,8 @@ class Check {
       // A collector removes what such a point needed once its file is gone; it may be between the two.
       if (pointId === null || this.#purged.has(pointId)) continue;
       try {
-        const bytes = await this.#catalog.storage.read(name);
-        if (!isFence(bytes)) this.#points.push(parsePoint(bytes, name, this.#catalog.keys));
+        const bytes = await this.#readListed(name);
+        if (bytes !== null && !isFence(bytes)) this.#points.push(parsePoint(bytes, name, this.#catalog.keys));
       } catch (error) {
         if (!isAppError(error) || !isDamage(error)) throw error;
         const affects = [{ pointId, machineName: '', diskKey: '', extents: [] }];

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { describe, it } from 'node:test';
-import { MemoryStorage } from '../../test/fakes/memory-storage.ts';
+import { errnoError, MemoryStorage } from '../../test/fakes/memory-storage.ts';
 import { isAppError } from '../errors/index.ts';
 import { createRepository, openRepository, type CheckReport, type PointManifest, type Repository } from './index.ts';
 import { CHUNK, commitDisk, readByStream, request, sparseContent } from '../../test/fakes/small-repository.ts';
@@ -257,5 +257,47 @@ describe('damage', () => {
     const { damages } = await reader.check({ depth: 'hashes' });
     assert.ok(damages.length > 0);
     for (const door of [one, other, reader]) await door.close();
+  });
+
+  it('is not what a collector or a session removes beside the check', async () => {
+    for (const folder of ['points', 'index', 'sessions', 'evidence']) {
+      await withScene(async ({ storage }) => {
+        const keeper = await openRepository({ storage: new MemoryStorage(storage.disk), threads: 0 });
+        await keeper.collect({ patienceMs: 0 });
+        await keeper.close();
+        const victim = [...storage.disk.files.keys()].filter((name) => name.startsWith(`${folder}/`)).at(-1);
+        assert.ok(victim !== undefined, folder);
+        const beside = new MemoryStorage(storage.disk);
+        let isRemoved = false;
+        const reader = await openRepository({ storage: beside, threads: 0 });
+        // It is listed, and removed before it is read.
+        beside.fault = (operation, name) => {
+          const file = beside.disk.files.get(victim);
+          if (operation !== 'read' || name !== victim || file === undefined) return null;
+          isRemoved = beside.disk.files.delete(victim);
+          if (folder === 'evidence') beside.disk.files.set('evidence/00000001.evidence', file);
+          return null;
+        };
+        const { damages } = await reader.check({ depth: 'hashes' });
+        await reader.close();
+        assert.ok(isRemoved, folder);
+        assert.deepEqual(damages, [], folder);
+      });
+    }
+  });
+
+  it('is what is listed and cannot be found', async () => {
+    for (const folder of ['points', 'index', 'sessions']) {
+      await withScene(async ({ storage }) => {
+        const victim = [...storage.disk.files.keys()].filter((name) => name.startsWith(`${folder}/`)).at(-1);
+        const failing = new MemoryStorage(storage.disk);
+        const reader = await openRepository({ storage: failing, threads: 0 });
+        failing.fault = (operation, name) =>
+          operation === 'read' && name === victim ? { when: 'before', error: errnoError('ENOENT') } : null;
+        const { damages } = await reader.check({ depth: 'structure' });
+        await reader.close();
+        assert.deepEqual([...new Set(damages.map(({ name }) => name))], [victim]);
+      });
+    }
   });
 });

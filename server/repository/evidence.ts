@@ -29,12 +29,25 @@ interface EvidenceFiles {
 
 /** @throws REPOSITORY_EVIDENCE_MISSING when it cannot be read, REPOSITORY_FORMAT_UNKNOWN */
 export async function readEvidence(storage: Storage, keys: RepositoryKeys | null): Promise<EvidenceFiles> {
+  let names = await listEvidence(storage);
+  for (;;) {
+    const last = names.at(-1);
+    if (last === undefined) return { newest: null, next: 0, names };
+    try {
+      return { newest: await readJson(storage, last, EVIDENCE, keys), next: (sequenceOf(last) ?? 0) + 1, names };
+    } catch (error) {
+      if (!isAppError(error) || error.code !== 'NOT_FOUND') throw error;
+      // Another collector has replaced it: then there is one with a higher number.
+      names = await listEvidence(storage);
+      if (names.at(-1) === last || names.length === 0) throw error;
+    }
+  }
+}
+
+async function listEvidence(storage: Storage): Promise<string[]> {
   const names: string[] = [];
   for await (const name of storage.listNames(EVIDENCE_FOLDER)) if (sequenceOf(name) !== null) names.push(name);
-  names.sort();
-  const last = names.at(-1);
-  if (last === undefined) return { newest: null, next: 0, names };
-  return { newest: await readJson(storage, last, EVIDENCE, keys), next: (sequenceOf(last) ?? 0) + 1, names };
+  return names.sort();
 }
 
 /**
