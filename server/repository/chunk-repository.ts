@@ -327,9 +327,10 @@ class ChunkRepository implements KeptRepository {
       points += 1;
       for (const disk of manifest?.disks ?? []) nominalBytes += disk.sizeBytes;
     }
-    let storedBytes = 0;
-    for (const pack of catalog.packs) storedBytes += pack.fileBytes;
-    return { points, packs: catalog.packs.length, chunks: catalog.index.size, storedBytes, nominalBytes };
+    const packs = catalog.packs.filter((entry) => !entry.gone);
+    const chunks = packs.reduce((sum, { rowCount }) => sum + rowCount, 0);
+    const storedBytes = packs.reduce((sum, { fileBytes }) => sum + fileBytes, 0);
+    return { points, packs: packs.length, chunks, storedBytes, nominalBytes };
   }
 
   async close(): Promise<void> {

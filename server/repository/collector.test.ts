@@ -96,6 +96,8 @@ describe('a deleted version', () => {
       const kept = ownContent(1);
       const { pointId: first } = await commitDisk(repository, 'one', kept);
       const bytesOfOne = packBytes(storage);
+      const statsOfOne = await repository.stats();
+      assert.equal(statsOfOne.storedBytes, bytesOfOne);
       const { pointId: second } = await commitDisk(repository, 'two', ownContent(2));
       assert.ok(packBytes(storage) > 1.9 * bytesOfOne);
 
@@ -105,6 +107,8 @@ describe('a deleted version', () => {
       assert.deepEqual(report.purgedPoints, [second]);
       assert.equal(report.state, 'done');
       assert.equal(packBytes(storage), bytesOfOne);
+      // As one tells that had it open before.
+      assert.deepEqual(await repository.stats(), statsOfOne);
       assert.ok((await contentOf(repository, first)).equals(kept));
       assert.ok(![...storage.disk.files.keys()].some((name) => name.includes(second)), 'no file of it is left');
       await assert.rejects(repository.restorePoint(second), hasCode('POINT_NOT_FOUND'));
