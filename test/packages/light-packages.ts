@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ARCHITECTURES } from '../../scripts/package/pins.ts';
+import { ARCHITECTURES, type Architecture } from '../../scripts/package/pins.ts';
 import { writeQpkg } from '../../scripts/package/qpkg.ts';
 
 /** Stands for the whole program: notes what it was asked, and starts unless the package says otherwise. */
@@ -21,6 +21,7 @@ exit 0
 
 export interface LightOptions {
   version: string;
+  machine?: Architecture['machine'];
   /** Bytes that do not compress. */
   fillBytes?: number;
   /** Its service does not start. */
@@ -33,8 +34,15 @@ export interface LightOptions {
 
 /** A QPKG with the real installer and service script around a program that is none: installed in a moment. */
 export function writeLightQpkg(options: LightOptions): Buffer {
-  const { version, fillBytes = 10_000, refuses = false, hasDeadRuntime = false, edits = {} } = options;
-  const architecture = ARCHITECTURES[0];
+  const {
+    version,
+    machine = 'x86_64',
+    fillBytes = 10_000,
+    refuses = false,
+    hasDeadRuntime = false,
+    edits = {},
+  } = options;
+  const architecture = ARCHITECTURES.find((one) => one.machine === machine);
   if (architecture === undefined) throw new Error('no architecture');
   const file = (path: string, text: string | Buffer): { path: string; mode: number; data: Buffer } => ({
     path,

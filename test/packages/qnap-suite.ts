@@ -8,6 +8,7 @@ import type { BuiltPackages } from './built-packages.ts';
 import { Desktop, headingOf, QTS_DESKTOP, QTS_WEB_SERVER } from './desktop.ts';
 import { PRINT_MAPPED, readValues, WAIT_UNTIL_LET_GO, type NasRoot } from './nas-root.ts';
 import { makeQnapRoot, ON_QNAP } from './qnap-root.ts';
+import { inspectQpkg } from './qpkg-reader.ts';
 
 const INSTALLED = 'share/CACHEDEV1_DATA/.qpkg/Dozo';
 const STATE = 'share/CACHEDEV1_DATA/.dozo_data';
@@ -65,6 +66,7 @@ export function testQnap(shell: 'dash' | 'busybox', built: () => BuiltPackages):
       for (const name of ['./.qpkg_icon.gif', './.qpkg_icon_80.gif', './.qpkg_icon_gray.gif', './dozo.sh']) {
         assert.ok(names.includes(name), name);
       }
+      assert.equal(inspectQpkg(qpkg).settings.get('QPKG_VER'), version);
     });
 
     it('is refused on another processor, an old firmware and without a volume, and leaves nothing', async () => {
