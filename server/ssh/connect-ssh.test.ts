@@ -585,9 +585,23 @@ describe('logging in with a password', () => {
   const hostKey = ssh2.utils.generateKeyPairSync('rsa', { bits: 2048 }).private;
   const servers: ssh2.Server[] = [];
 
+  /** Runs no command, but answers as if it had. */
+  const answerCommands = (client: ssh2.Connection): void => {
+    client.on('session', (accept) => {
+      accept().on('exec', (acceptExec, _reject, info) => {
+        const channel = acceptExec();
+        if (info.command.endsWith('no status')) return void channel.close();
+        channel.write('hello');
+        channel.exit(0);
+        channel.end();
+      });
+    });
+  };
+
   const start = async (
     behave: (context: ssh2.AuthContext, seen: Seen, client: ssh2.Connection) => void,
     config: Partial<ssh2.ServerConfig> = {},
+    serve = answerCommands,
   ): Promise<{ options: SshOptions; seen: Seen }> => {
     const seen: Seen = { methods: [], answers: [] };
     const server = new ssh2.Server({ hostKeys: [hostKey], ...config }, (client) => {
@@ -596,15 +610,7 @@ describe('logging in with a password', () => {
         seen.methods.push(context.method);
         behave(context, seen, client);
       });
-      client.on('session', (accept) => {
-        accept().on('exec', (acceptExec, _reject, info) => {
-          const channel = acceptExec();
-          if (info.command.endsWith('no status')) return void channel.close();
-          channel.write('hello');
-          channel.exit(0);
-          channel.end();
-        });
-      });
+      serve(client);
     });
     servers.push(server);
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
@@ -674,13 +680,61 @@ describe('logging in with a password', () => {
     assert.deepEqual(seen.answers, []);
   });
 
+  /** As an SSH service that ends, or that a lock makes hang up, while it has the password in hand. */
+  const hangUpAfterThePassword = (context: ssh2.AuthContext, _seen: Seen, client: ssh2.Connection): void => {
+    if (context.method !== 'keyboard-interactive') return context.reject(['keyboard-interactive']);
+    context.prompt([{ prompt: 'Password: ', echo: false }], () => client.end());
+  };
+
   test('takes a hang-up after the password for a refusal', async () => {
-    const { options } = await start((context, _seen, client) => {
-      if (context.method !== 'keyboard-interactive') return context.reject(['keyboard-interactive']);
-      context.prompt([{ prompt: 'Password: ', echo: false }], () => client.end());
-    });
+    const { options } = await start(hangUpAfterThePassword);
 
     await assert.rejects(connectSsh(options), hasCode('HOST_LOGIN_REFUSED'));
+  });
+
+  test('takes a hang-up after a password that is known to be right for a passing fault', async () => {
+    const { options } = await start(hangUpAfterThePassword);
+
+    await assert.rejects(connectSsh({ ...options, isPasswordProven: true }), (error) => {
+      assert.ok(isAppError(error));
+      assert.equal(error.code, 'HOST_SSH_DROPPED');
+      assert.equal(error.retry, 'transient');
+      assert.match(error.hint ?? '', /restarting/);
+      return true;
+    });
+  });
+
+  test('takes an answered refusal for one, also of a password that is known to be right', async () => {
+    const { options, seen } = await start(likeEsxi);
+
+    await assert.rejects(
+      connectSsh({ ...options, password: 'wrong', isPasswordProven: true }),
+      hasCode('HOST_LOGIN_REFUSED'),
+    );
+    assert.deepEqual(seen.answers, ['wrong']);
+  });
+
+  test('tells a connection lost after the login from a command that is refused', async () => {
+    const lost = await start(likeEsxi, {}, (client) => client.on('ready', () => client.end()));
+    const refusing = await start(likeEsxi, {}, (client) => client.on('session', (_accept, reject) => reject()));
+
+    const ended = await connectSsh(lost.options);
+    await assert.rejects(ended.exec(shell`x`), (error) => {
+      assert.ok(isAppError(error));
+      assert.equal(error.code, 'HOST_CONNECTION_LOST');
+      assert.equal(error.retry, 'transient');
+      return true;
+    });
+    const refused = await connectSsh(refusing.options);
+    await assert.rejects(refused.exec(shell`x`), (error) => {
+      assert.ok(isAppError(error));
+      assert.equal(error.code, 'HOST_COMMAND_FAILED');
+      assert.equal(error.retry, 'permanent');
+      assert.match(error.hint ?? '', /shell access/);
+      return true;
+    });
+
+    await Promise.all([ended.close(), refused.close()]);
   });
 
   test('says which logins a host without keyboard-interactive accepts', async () => {

@@ -164,8 +164,11 @@ function explain(options: SshOptions, attempt: Attempt, error?: Error & { code?:
   if (attempt.stage === 'tcp') return explainSocket(options, error);
   if (attempt.stage === 'login') {
     if (error?.level === 'client-authentication') return refused(options, attempt);
-    // Some hosts hang up instead of answering a wrong password. Trying again could lock the account.
-    if (attempt.hasSentPassword) return refused(options, attempt, 'it hung up after the password');
+    if (attempt.hasSentPassword) {
+      if (options.isPasswordProven === true) return cutInLogin(options, error);
+      // Some hosts hang up instead of answering a wrong password. Trying again could lock the account.
+      return refused(options, attempt, 'it hung up after the password');
+    }
   }
   if (
     error !== undefined &&
@@ -182,9 +185,17 @@ function explain(options: SshOptions, attempt: Attempt, error?: Error & { code?:
     );
   }
   return new AppError('HOST_SSH_DROPPED', `${host} closed the SSH connection before the login was done.`, {
-    hint: 'The account may be locked after wrong passwords (wait 15 minutes), the host may be busy, or a firewall allows only some addresses.',
+    hint: 'The account may be locked after wrong passwords (wait 15 minutes), the host may be busy or restarting, or a firewall allows only some addresses.',
     details,
     cause: error,
+  });
+}
+
+function cutInLogin({ host, port, user }: SshOptions, cause?: Error): AppError {
+  return new AppError('HOST_SSH_DROPPED', `${host} ended the SSH connection without an answer to the right password.`, {
+    hint: `The host or its SSH service is probably restarting: try again in a few minutes. If it stays so, give ${user} the role Administrator and shell access, or use root.`,
+    details: { host, port, user },
+    cause,
   });
 }
 

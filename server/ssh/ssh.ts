@@ -6,7 +6,7 @@ import type { Readable, Writable } from 'node:stream';
  * try, since a second wrong password may lock the account. Needs neither forwarding nor SFTP.
  *
  * Errors: HOST_NAME_UNKNOWN, HOST_UNREACHABLE, HOST_SSH_OFF (port refused), HOST_SSH_DROPPED (closed
- * before or during the handshake), HOST_LOGIN_REFUSED, HOST_KEY_CHANGED, HOST_CONNECTION_LOST,
+ * before or during the handshake and the login), HOST_LOGIN_REFUSED, HOST_KEY_CHANGED, HOST_CONNECTION_LOST,
  * HOST_STALLED (nothing heard for `stallTimeoutMs`).
  */
 export interface SshConnection {
@@ -62,6 +62,11 @@ export interface SshOptions {
   port: number;
   user: string;
   password?: string;
+  /**
+   * The host has just taken this password, here or over HTTPS: a connection that ends while the answer to it is
+   * awaited was cut then (HOST_SSH_DROPPED, which may be tried again), not refused (HOST_LOGIN_REFUSED).
+   */
+  isPasswordProven?: boolean;
   privateKey?: string;
   /** Pinned key; null accepts the first one, which the caller then pins. */
   hostKey: string | null;

@@ -5,9 +5,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after, afterEach, before, test } from 'node:test';
+import { isAppError } from '../../server/errors/index.ts';
 import { randomHex } from '../../server/runtime/index.ts';
 import type { FreezeRequest, SourceHost } from '../../server/source/index.ts';
 import type { Switches } from '../lab/lab-host.ts';
+import { startOddSsh } from './odd-ssh.ts';
 import {
   assertTruth,
   findMachine,
@@ -85,6 +87,40 @@ for (const [fault, switches, code] of [
     await assert.rejects(scene.connect(), { code });
   });
 }
+
+for (const [fault, behave, code, retry] of [
+  [
+    'ends the connection while it has the right password in hand',
+    { onPassword: 'hang up' },
+    'HOST_SSH_DROPPED',
+    'transient',
+  ],
+  ['ends the connection after the login', { onReady: 'hang up' }, 'HOST_CONNECTION_LOST', 'transient'],
+  ['refuses every command', { onSession: 'refuse' }, 'HOST_COMMAND_FAILED', 'permanent'],
+  ['has no shell for the account', { onSession: 'no shell' }, 'HOST_NOT_ADMINISTRATOR', 'permanent'],
+] as const) {
+  test(`does not connect when SSH ${fault}, and tells it apart from the others`, async () => {
+    const { connectEsxi } = await import('../../server/source/index.ts');
+    const sshd = await startOddSsh(behave);
+    try {
+      await assert.rejects(connectEsxi({ ...scene.address, sshPort: sshd.port, sshHostKey: null }), { code, retry });
+      assert.deepEqual(new Set(sshd.passwords), new Set([scene.address.password]));
+    } finally {
+      sshd.close();
+    }
+  });
+}
+
+test('says what became of a machine that was moved and called a copy', async () => {
+  const machine = await findMachine(host, 'six');
+  const identity = { ...machine.identity, instanceUuid: 'c0b1', biosUuid: 'c0b1', path: '[six] elsewhere/six.vmx' };
+  await assert.rejects(host.freeze(scene.request({ ...machine, identity })), (error) => {
+    assert.ok(isAppError(error));
+    assert.equal(error.code, 'MACHINE_NOT_FOUND');
+    assert.match(error.hint ?? '', /I Copied It/);
+    return true;
+  });
+});
 
 test('tries a wrong password once', async () => {
   const { connectEsxi } = await import('../../server/source/index.ts');

@@ -83,7 +83,7 @@ export async function connectEsxi(address: HostAddress, options: ConnectEsxiOpti
   }
 }
 
-/** HTTPS took the password a moment ago: an SSH service that refuses it refuses the account. */
+/** HTTPS took the password a moment ago: an SSH service that answers it with a refusal refuses the account. */
 function explainRefusedShell(error: unknown, { host, user }: HostAddress): unknown {
   if (!isAppError(error) || error.code !== 'HOST_LOGIN_REFUSED') return error;
   const { offered } = error.details;
@@ -106,6 +106,8 @@ async function openShell(
       port: address.sshPort,
       user: address.user,
       password,
+      // `connectVsphere` has logged in with it.
+      isPasswordProven: true,
       ...(address.privateKey !== undefined && { privateKey: address.privateKey }),
       hostKey,
       channelsMax: CHANNELS_MAX,

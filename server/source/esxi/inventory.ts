@@ -299,7 +299,7 @@ export function toSnapshots(info: unknown): InventorySnapshot[] {
 
 function machineNotFound(name: string): AppError {
   return new AppError('MACHINE_NOT_FOUND', `The host has no machine "${name}" any more.`, {
-    hint: 'Check in the Host Client whether it was deleted, unregistered or moved to another host.',
+    hint: `Check in the Host Client whether it was deleted, unregistered or moved to another host. If it was moved by hand and the host's question answered with "I Copied It", it is another machine now: choose it in the task anew.`,
     details: { machine: name },
   });
 }

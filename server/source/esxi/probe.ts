@@ -26,6 +26,13 @@ export async function probeHost(
   const { edition, name: licenseName } = judgeLicense(licenses);
   const version = await host.exec(shell`vmware -v; hostname`, { isRepeatable: true });
   const [product = '', hostName = ''] = version.stdout.toString('utf8').trim().split('\n');
+  if (about.apiType === 'HostAgent' && version.code !== 0 && !/ESX/i.test(product)) {
+    // A program that only says so stands in the shell's place.
+    throw new AppError('HOST_NOT_ADMINISTRATOR', `${address.host} gives the account ${address.user} no shell.`, {
+      hint: 'Use root, or give the account the role Administrator and shell access on the host.',
+      details: { host: address.host, user: address.user, words: lastWords(`${product}\n${version.stderr}`) },
+    });
+  }
   if (about.apiType !== 'HostAgent' || !/ESX/i.test(product)) {
     throw new AppError('HOST_NOT_ESXI', `${address.host} is not an ESXi host.`, {
       hint: 'Give the address of the ESXi host itself; a vCenter or another system cannot be used.',
