@@ -180,6 +180,32 @@ describe('a copy', () => {
     await target.close();
   });
 
+  it('sends again what was damaged at the target, and what is built on it', async () => {
+    const { source, contents } = await makeSource();
+    const [first] = await source.listPoints();
+    const storage = new MemoryStorage();
+    const make = await createRepository({ storage, chunkSizeBytes: CHUNK, threads: 0 });
+    await copyPoints({
+      ...{ source, target: make, pointIds: [first?.pointId ?? ''], signal: new AbortController().signal },
+      ...{ begin: () => undefined, progress: () => undefined },
+    });
+    await make.close();
+    for (const [name, { data }] of storage.disk.files) {
+      if (name.endsWith('.pack') && data.readUInt32LE(12) === 0) data[100] = (data[100] as number) ^ 1;
+    }
+    const target = await openRepository({ storage, threads: 0 });
+    const { damages } = await target.check({ depth: 'hashes', noteDamage: true });
+    assert.deepEqual([...new Set(damages.map(({ code }) => code))], ['REPOSITORY_CHUNK_DAMAGED']);
+
+    const report = await copy(source, target);
+    assert.deepEqual(report.failed, []);
+    assert.equal(report.copied.length, 3);
+    await target.collect({ patienceMs: 0 });
+    await assertCopied(target, contents);
+    await source.close();
+    await target.close();
+  });
+
   it('refuses to copy a repository into itself, and takes only the versions that were named', async () => {
     const { source } = await makeSource();
     await assert.rejects(copy(source, source), { code: 'CONFLICT' });

@@ -103,9 +103,10 @@ interface DiskPlan {
   /** In the source. */
   rootHash: string;
   disk: PointDisk;
-  base: PointDisk | null;
+  hasBase: boolean;
   /** What differs from the base; all data without one. */
   extents: Extent[];
+  writer: DiskWriter;
 }
 
 /** Facts of a checkpoint: pieces delivered of each disk. */
@@ -121,14 +122,14 @@ async function copyPoint(
   const { source, target } = options;
   const point = await source.openPoint(manifest.pointId);
   const former = await openFormer(options, manifest, copies);
-  const plans: DiskPlan[] = [];
-  for (const { key, rootHash } of manifest.disks) {
-    plans.push(await planDisk(await point.openDisk(key), rootHash, former));
-  }
-  const totalsBytes = plans.reduce((sum, { extents }) => sum + totalBytes(extents), 0);
   const session = await target.startWrite({ sessionId: `copy-${source.id.slice(0, 16)}-${manifest.pointId}` });
   let doneBytes = 0;
   try {
+    const plans: DiskPlan[] = [];
+    for (const { key, rootHash } of manifest.disks) {
+      plans.push(await planDisk(session, { disk: await point.openDisk(key), rootHash, former }));
+    }
+    const totalsBytes = plans.reduce((sum, { extents }) => sum + totalBytes(extents), 0);
     const counter = {
       read: (bytes: number): void => {
         doneBytes += bytes;
@@ -168,18 +169,29 @@ async function openFormer(
   }
 }
 
-async function planDisk(disk: PointDisk, rootHash: string, former: Former | null): Promise<DiskPlan> {
-  const { key } = disk;
+/** On the copy of the version before, where both can be read; else with nothing to stand on. */
+async function planDisk(
+  session: WriteSession,
+  { disk, rootHash, former }: { disk: PointDisk; rootHash: string; former: Former | null },
+): Promise<DiskPlan> {
+  const { key, sizeBytes } = disk;
   const known = former?.point.manifest.disks.find((one) => one.key === key);
   const copied = former?.copy.manifest.disks.find((one) => one.key === key);
-  const plan: DiskPlan = { key, rootHash, disk, base: null, extents: [] };
-  if (former === null || known === undefined || copied === undefined || known.sizeBytes !== disk.sizeBytes) {
-    for await (const extent of disk.dataExtents()) plan.extents.push(extent);
-    return plan;
+  if (former !== null && known?.sizeBytes === sizeBytes && copied !== undefined) {
+    try {
+      const extents: Extent[] = [];
+      for await (const extent of disk.differentExtents(await former.point.openDisk(key))) extents.push(extent);
+      const base = await former.copy.openDisk(key);
+      return { key, rootHash, disk, hasBase: true, extents, writer: await session.openDisk({ key, sizeBytes, base }) };
+    } catch (error) {
+      if (!isAppError(error) || !error.code.startsWith('REPOSITORY_CHUNK')) throw error;
+      // Damaged in either repository: all is sent, so that what the target lacks is there again.
+    }
   }
-  plan.base = await former.copy.openDisk(key);
-  for await (const extent of disk.differentExtents(await former.point.openDisk(key))) plan.extents.push(extent);
-  return plan;
+  const extents: Extent[] = [];
+  for await (const extent of disk.dataExtents()) extents.push(extent);
+  const writer = await session.openDisk({ key, sizeBytes, base: null });
+  return { key, rootHash, disk, hasBase: false, extents, writer };
 }
 
 /**
@@ -197,8 +209,7 @@ async function deliver(
   const isProvenByRoot = options.source.namesChunksAs(options.target);
   const facts: CopyFacts = { pieces: { ...(session.checkpointFacts as CopyFacts | null)?.pieces } };
   let storedBytes = 0;
-  for (const { key, rootHash, disk, base, extents } of plans) {
-    const writer = await session.openDisk({ key, sizeBytes: disk.sizeBytes, base });
+  for (const { key, rootHash, disk, hasBase, extents, writer } of plans) {
     // A checkpoint on another base does not count.
     const delivered = writer.resumed ? (facts.pieces[key] ?? 0) : 0;
     for (const [number, piece] of cutIntoPieces(extents).entries()) {
@@ -207,7 +218,7 @@ async function deliver(
         continue;
       }
       // Where the base has data and this version has none, nothing comes.
-      if (base !== null) for (const { offsetBytes, lengthBytes } of piece) await writer.zero(offsetBytes, lengthBytes);
+      if (hasBase) for (const { offsetBytes, lengthBytes } of piece) await writer.zero(offsetBytes, lengthBytes);
       const hashes = new Map<number, string>();
       for await (const { offsetBytes, data } of disk.stream({ extents: piece, signal })) {
         signal.throwIfAborted();
