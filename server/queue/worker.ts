@@ -99,7 +99,10 @@ class QueueWorker implements RunningWorker {
   #isBeating = false;
   /** Something changed while a beat was under way. */
   #isBeatWanted = false;
+  /** Queues with more places than their workers may have heard of. */
+  readonly #unheard = new Set<QueueName>();
   #isStopping = false;
+  #isDraining = false;
 
   constructor(options: WorkerOptions) {
     this.#options = options;
@@ -149,6 +152,7 @@ class QueueWorker implements RunningWorker {
   async drain(timeoutMs: number): Promise<void> {
     const { clock } = this.#options;
     const deadlineMs = clock.monotonicMs() + timeoutMs;
+    this.#isDraining = true;
     for (const worker of Object.values(this.#workers)) void worker.pause(true).catch(this.#logError);
     while (this.running().length > 0) await clock.sleep(200);
     while (this.#executions.size > 0 && clock.monotonicMs() < deadlineMs) {
@@ -220,8 +224,22 @@ class QueueWorker implements RunningWorker {
     this.#siblings = lives.filter(({ host }) => host === hostname()).length + 1;
     this.#budget.update(this.#limits, lives.length + 1);
     this.#capacity = this.#measure();
-    this.#workers.runs.concurrency = this.#capacity.concurrency;
-    this.#workers.restores.concurrency = this.#capacity.restores;
+    this.#setPlaces('runs', this.#capacity.concurrency);
+    this.#setPlaces('restores', this.#capacity.restores);
+  }
+
+  /** A worker of BullMQ whose places are all taken hears of further ones when a task ends, or when it is woken. */
+  #setPlaces(name: QueueName, places: number): void {
+    const worker = this.#workers[name];
+    if (places > worker.concurrency) this.#unheard.add(name);
+    worker.concurrency = places;
+    // One without a task fetches by itself; and only one with a task is sure not to end by being paused.
+    if (!this.#unheard.has(name) || this.#countRunning(name) === 0 || this.#isStopping || this.#isDraining) return;
+    this.#unheard.delete(name);
+    void worker
+      .pause(true)
+      .then(() => (this.#isStopping || this.#isDraining ? undefined : worker.resume()))
+      .catch(this.#logError);
   }
 
   #measure(): Capacity {

@@ -193,6 +193,25 @@ describe('schedules of a server', { timeout: 900_000 }, () => {
     lab.script({});
   });
 
+  it('begins more at once as soon as the limit is raised, not when something ends', async () => {
+    await lab.call('PATCH', '/settings', { tasksPerWorker: 1, tasksPerHost: 16, tasksPerDatastore: 16 });
+    await lab.until(async () => {
+      const { workers } = await lab.call('GET', '/system');
+      return workers[0]?.concurrency === 1 && workers[0].limitedBy !== 'configuration' ? true : null;
+    }, 'the worker to hear of it');
+    lab.script({ hold: true });
+    const run = await lab.call('POST', `/jobs/${ids.jobId}/run`, {});
+    const countAtWork = async (): Promise<number> =>
+      (await lab.call('GET', `/runs/${run.id}`)).parts.filter(({ state }: Answer) => state === 'running').length;
+    await lab.until(async () => ((await countAtWork()) === 1 ? true : null), 'the first to begin');
+    assert.equal(await lab.countQueued(), 1);
+
+    await lab.call('PATCH', '/settings', { tasksPerWorker: null });
+    await lab.until(async () => ((await countAtWork()) === 2 ? true : null), 'the second to begin beside it');
+    lab.script({});
+    assert.equal((await lab.waitForRun(run.id)).state, 'success');
+  });
+
   it('tells which versions a rule would keep, and removes none', async () => {
     const before = await lab.until(async () => {
       const { points } = await lab.call('GET', '/points?refresh=true');
