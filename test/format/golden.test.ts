@@ -11,7 +11,8 @@ import { systemClock, type Clock } from '../../server/runtime/index.ts';
 import { openLocalStorage } from '../../server/storage/index.ts';
 import { GOLDEN_PASSPHRASE } from './make-golden.ts';
 import type { ExpectedMarks } from './make-marked-golden.ts';
-import { FormatReader } from './reader.ts';
+import type { ExpectedSkipped } from './make-skipped-golden.ts';
+import { FormatReader, type ReadPoint } from './reader.ts';
 
 const GOLDEN = path.join(import.meta.dirname, 'format-1');
 
@@ -183,6 +184,81 @@ for (const kind of ['plain', 'encrypted'] as const) {
         const reader = new FormatReader(copy, unlock.passphrase);
         assert.deepEqual(readBy(reader), shown);
         assert.equal(reader.fates.get(purged), undefined);
+      } finally {
+        await rm(copy, { recursive: true });
+      }
+    });
+  });
+}
+
+for (const kind of ['plain', 'encrypted'] as const) {
+  const folder = path.join(import.meta.dirname, 'format-1-skipped', kind);
+  const unlock = kind === 'encrypted' ? { passphrase: GOLDEN_PASSPHRASE } : {};
+  const expected = async (): Promise<ExpectedSkipped['points']> => {
+    const text = await readFile(path.join(folder, '../expected.json'), 'utf8');
+    return (JSON.parse(text) as Record<string, ExpectedSkipped>)[kind]?.points ?? [];
+  };
+  const skippedOf = (evidence: unknown): unknown => (evidence as NonNullable<ReadPoint['evidence']>).disks[0]?.skipped;
+
+  describe(`the ${kind} golden repository of versions without what the guest does not need`, () => {
+    it('is read right by a reader that knows the document alone, with what each version left out', async () => {
+      const reader = new FormatReader(folder, unlock.passphrase);
+      const points = await expected();
+      assert.equal(reader.points.length, 2);
+      for (const [index, { disk, source, skipped }] of points.entries()) {
+        const point = reader.points[index];
+        assert.ok(point !== undefined);
+        const content = reader.disk(point, 'scsi0:0');
+        assert.equal(sha256(content), disk);
+        assert.notEqual(disk, source, 'the machine had something there');
+        assert.deepEqual(skippedOf(point.evidence), skipped);
+        const [ext4, swap, unsure] = skipped.volumes;
+        assert.deepEqual([ext4?.kind, swap?.kind, unsure?.skippedBytes], ['ext4', 'swap', 0]);
+        assert.notEqual(unsure?.reason, null);
+        // Chunks of 64 KiB: what was left out are zeros like any other.
+        let zeroBytes = 0;
+        for (let at = 0; at < content.length; at += 65_536) {
+          if (content.subarray(at, at + 65_536).every((byte) => byte === 0)) zeroBytes += 65_536;
+        }
+        assert.ok(zeroBytes >= (ext4?.skippedBytes ?? 0) + (swap?.skippedBytes ?? 0));
+      }
+    });
+
+    it('is read right by the product, which can go on with it', async () => {
+      const copy = await mkdtemp(path.join(tmpdir(), 'dozo-golden-'));
+      try {
+        await cp(folder, copy, { recursive: true });
+        const storage = await openLocalStorage({ folder: copy });
+        const repository = await openRepository({ storage, threads: 0, ...unlock });
+        const points = await expected();
+        const listings = await repository.listPoints();
+        assert.deepEqual(
+          listings.map(({ manifest }) => skippedOf(manifest?.evidence)),
+          points.map(({ skipped }) => skipped),
+        );
+        for (const [index, { disk }] of points.entries()) {
+          const point = await (await repository.openPoint(listings[index]?.pointId ?? '')).openDisk('scsi0:0');
+          assert.equal(sha256(await point.read(0, point.sizeBytes)), disk);
+        }
+        assert.deepEqual((await repository.check({ depth: 'hashes' })).damages, []);
+
+        const last = await repository.openPoint(listings.at(-1)?.pointId ?? '');
+        const base = await last.openDisk('scsi0:0');
+        const session = await repository.startWrite({ sessionId: 'next' });
+        const writer = await session.openDisk({ key: 'scsi0:0', sizeBytes: base.sizeBytes, base });
+        await writer.write(5_000_000, Buffer.from('in use by now'));
+        await writer.finish();
+        const { manifest } = last;
+        const next = { ...manifest, createdAtMs: manifest.createdAtMs + 1, files: [] };
+        await session.commit({ ...next, disks: [{ key: 'scsi0:0', changeToken: null, facts: null }] });
+        await repository.close();
+
+        const changed = await base.read(0, base.sizeBytes);
+        changed.write('in use by now', 5_000_000);
+        const reader = new FormatReader(copy, unlock.passphrase);
+        const written = reader.points.at(-1);
+        assert.ok(written !== undefined);
+        assert.equal(sha256(reader.disk(written, 'scsi0:0')), sha256(changed));
       } finally {
         await rm(copy, { recursive: true });
       }

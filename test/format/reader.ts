@@ -32,6 +32,8 @@ export interface ReadPoint {
   machineName: string;
   disks: { key: string; sizeBytes: number; rootHash: string }[];
   files: { name: string; sizeBytes: number; chunks: string[] }[];
+  /** What a reader may tell of, and need not know; `skipped` as section 9 has it. */
+  evidence: { disks: { skipped?: unknown }[] } | null;
 }
 
 const ZERO = '0'.repeat(64);
