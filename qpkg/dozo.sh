@@ -8,7 +8,10 @@ get() { /sbin/getcfg Dozo "$1" -d "${2:-}" -f "$conf" 2>/dev/null; }
 
 DOZO_ROOT=$(get Install_Path)
 if [ -z "$DOZO_ROOT" ] || [ ! -d "$DOZO_ROOT" ]; then
-  echo "Dozo: its folder is not there; its volume may be locked." >&2
+  # What it would say it with in the language of the NAS lies there as well.
+  lost="its folder is not there${DOZO_ROOT:+ ($DOZO_ROOT)}; its volume may be locked. Unlock it, and start Dozo in App Center."
+  echo "Dozo: $lost" >&2
+  /sbin/log_tool -t 2 -u System -p 127.0.0.1 -m localhost -a "[Dozo] $lost" >/dev/null 2>&1
   exit 1
 fi
 cd "$DOZO_ROOT" || exit 1
@@ -43,9 +46,17 @@ start() {
     tell 2 "$(words no-volume "$volume")"
     return 1
   }
+  # The folder where a locked volume appears may be there, and empty: settings that were made once are not made anew.
+  [ -d "$DOZO_STATE/data" ] || [ "$(get State_Made)" != "$DOZO_STATE" ] || {
+    tell 2 "$(words no-volume "$DOZO_STATE")"
+    return 1
+  }
   mkdir -p "$TMPDIR" && chmod 700 "$DOZO_STATE" || return 1
   words=$(/bin/sh "$DOZO_ROOT/bin/service" start 2>&1)
   result=$?
+  if [ "$result" = 0 ] && [ "$(get State_Made)" != "$DOZO_STATE" ]; then
+    /sbin/setcfg Dozo State_Made "$DOZO_STATE" -f "$conf"
+  fi
   [ -z "$words" ] || tell "$([ "$result" = 0 ] && echo 1 || echo 2)" "$words"
   return "$result"
 }

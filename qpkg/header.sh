@@ -21,23 +21,25 @@ leave() {
   exit "$result"
 }
 trap leave EXIT
-[ "$(uname -m)" = "@MACHINE@" ] || refuse "This package is for @MACHINE@; this NAS has $(uname -m). Take the other one."
 grep -q /mnt/HDA_ROOT /proc/mounts || refuse "The system volume of the NAS is not there."
-if [ -n "${QINSTALL_PATH:-}" ]; then
-  parent=$QINSTALL_PATH
-  [ -d "$parent" ] || refuse "The chosen volume is not there: $parent"
-else
+parent=${QINSTALL_PATH:-}
+if [ -z "$parent" ]; then
   volume=$(/sbin/getcfg Public path -f /etc/config/smb.conf 2>/dev/null | sed -n 's|^\(/share/[^/][^/]*\)/.*$|\1|p')
   [ -d "$volume" ] || volume=$(/sbin/getcfg SHARE_DEF defVolMP -f /etc/config/def_share.info 2>/dev/null)
-  [ -n "$volume" ] && [ -d "$volume" ] || refuse "There is no volume to install on. Make one in Storage & Snapshots first."
-  parent=$volume/.qpkg
+  [ -z "$volume" ] || [ ! -d "$volume" ] || parent=$volume/.qpkg
+elif [ ! -d "$parent" ]; then
+  parent=
 fi
-_EXTRACT_DIR=$parent/.tmp-Dozo
+# Without a volume, what is to be told still needs a place to be read from.
+_EXTRACT_DIR=${parent:-/mnt/HDA_ROOT}/.tmp-Dozo
 rm -rf "$_EXTRACT_DIR"
-mkdir -p "$_EXTRACT_DIR" || refuse "Cannot write to $parent."
+mkdir -p "$_EXTRACT_DIR" || refuse "Cannot write to ${parent:-/mnt/HDA_ROOT}."
 dd if="${0}" bs=$script_len skip=1 2>/dev/null | tar -xO 2>/dev/null | tar -xzv -C $_EXTRACT_DIR || exit 1
+. "$_EXTRACT_DIR/words.sh"
+[ "$(uname -m)" = "@MACHINE@" ] || refuse "$(words processor @MACHINE@ "$(uname -m)")"
+[ -n "$parent" ] || refuse "$(words nowhere "${QINSTALL_PATH:-}")"
 offset=$(/usr/bin/expr $script_len + @CONTROL_LEN@)
-dd if="${0}" bs=$offset skip=1 2>/dev/null | tar -x -C $_EXTRACT_DIR || refuse "The package cannot be unpacked: the volume may be full, or the file damaged."
+dd if="${0}" bs=$offset skip=1 2>/dev/null | tar -x -C $_EXTRACT_DIR || refuse "$(words unpack)"
 offset=$(/usr/bin/expr $offset + @DATA_LEN@)
 (cd "$_EXTRACT_DIR" && sh ./install.sh) || echo "Dozo: not installed." >&2
 exit 10

@@ -71,15 +71,27 @@ tar -xzf data.tar.gz -C "$staging" || give_up "$(words unpack)"
 "$staging/lib/$DOZO_LOADER" --library-path "$staging/lib" "$staging/bin/node" "$staging/bin/verify.mjs" "$staging" ||
   give_up "$(words damaged "$(uname -r)")"
 
+# A rename can outlive a power cut that the bytes of what was renamed do not.
+sync
+
 enabled=$(get Enable TRUE)
+# The old version goes on, where it was at work.
+go_on() {
+  if [ "$enabled" = TRUE ] && [ -x "$target/dozo.sh" ]; then "$target/dozo.sh" start; fi
+}
 progress 1
-if [ -x "$target/dozo.sh" ]; then
-  "$target/dozo.sh" stop || give_up "$(words no-stop)"
+if [ -x "$target/dozo.sh" ] && ! "$target/dozo.sh" stop; then
+  go_on
+  give_up "$(words no-stop)"
 fi
 rm -rf "$previous"
-if [ -d "$target" ] && ! mv "$target" "$previous"; then give_up "$(words aside)"; fi
+# Into a folder that is still there, it would be moved instead of to its name.
+if [ -d "$target" ] && { [ -e "$previous" ] || ! mv "$target" "$previous"; }; then
+  go_on
+  give_up "$(words aside)"
+fi
 if ! mv "$staging" "$target"; then
-  [ -d "$previous" ] && mv "$previous" "$target" && [ "$enabled" = TRUE ] && "$target/dozo.sh" start
+  if [ -d "$previous" ] && mv "$previous" "$target"; then go_on; fi
   give_up "$(words into-place)"
 fi
 progress 2
@@ -149,8 +161,9 @@ set_key Build "$(sed -n 's/^time = //p' built_info)"
 [ -n "$(get Web_Port)" ] || set_key Web_Port "$QPKG_WEB_PORT"
 cp -f uninstall.sh "$target/.uninstall.sh" && chmod 755 "$target/.uninstall.sh"
 cp -f words.sh "$target/.installer-words.sh"
-rm -rf "$previous"
+# Not before all of the new version, and what QTS knows of it, outlives a power cut.
 sync
+rm -rf "$previous"
 tell 0 "$(words installed "$QPKG_VER")"
 progress 3
 exit 0

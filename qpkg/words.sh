@@ -4,6 +4,8 @@
 words() {
   case ${DOZO_LANGUAGE:-}:$1 in
     ger:unchanged) echo "Nichts wurde geändert." ;;
+    ger:processor) echo "Dieses Paket ist für $2; dieses NAS hat $3. Nehmen Sie das andere." ;;
+    ger:nowhere) echo "Es gibt kein Volume zum Installieren${2:+: $2 ist nicht da}. Legen Sie in Speicher & Snapshots eines an, oder entsperren Sie es." ;;
     ger:firmware) echo "Dozo braucht QTS oder QuTS hero $2 oder neuer; dies ist ${3:-unbekannt}." ;;
     ger:older) echo "Version $2 ist installiert und neuer als $3. Entfernen Sie sie zuerst; ihre Daten bleiben." ;;
     ger:space) echo "Auf dem Volume sind nur $2 MiB frei, $3 MiB werden gebraucht." ;;
@@ -18,6 +20,8 @@ words() {
     ger:installed) echo "Version $2 ist installiert." ;;
     ger:removed) echo "Dozo ist entfernt. Einstellungen und Schlüssel liegen weiter in $2; eine Sicherung, die gerade lief, geht weiter, wenn Dozo wieder installiert wird." ;;
     jpn:unchanged) echo "変更は行われていません。" ;;
+    jpn:processor) echo "このパッケージは $2 用です。この NAS は $3 です。もう一方のパッケージを使用してください。" ;;
+    jpn:nowhere) echo "インストール先のボリュームがありません${2:+（$2 が見つかりません）}。「ストレージ＆スナップショット」でボリュームを作成するか、ロックを解除してください。" ;;
     jpn:firmware) echo "Dozo には QTS または QuTS hero $2 以降が必要です。このシステムは ${3:-不明} です。" ;;
     jpn:older) echo "$3 より新しいバージョン $2 がインストールされています。先に削除してください。データは残ります。" ;;
     jpn:space) echo "ボリュームの空きは $2 MiB しかありません。$3 MiB が必要です。" ;;
@@ -32,6 +36,8 @@ words() {
     jpn:installed) echo "バージョン $2 がインストールされました。" ;;
     jpn:removed) echo "Dozo を削除しました。設定とキーは $2 に残っています。実行中だったバックアップは、Dozo を再インストールすると続行されます。" ;;
     *:unchanged) echo "Nothing was changed." ;;
+    *:processor) echo "This package is for $2; this NAS has $3. Take the other one." ;;
+    *:nowhere) echo "There is no volume to install on${2:+: $2 is not there}. Make one in Storage & Snapshots, or unlock it." ;;
     *:firmware) echo "Dozo needs QTS or QuTS hero $2 or later; this is ${3:-unknown}." ;;
     *:older) echo "Version $2 is installed, which is newer than $3. Remove it first; its data stays." ;;
     *:space) echo "Only $2 MiB are free on the volume, $3 MiB are needed." ;;

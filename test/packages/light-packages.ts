@@ -10,6 +10,7 @@ const SERVICE = `#!/bin/sh
 echo "$1 $(cat "$DOZO_ROOT/version")" >> "$DOZO_STATE/asked" 2>/dev/null
 case $1 in
   start)
+    mkdir -p "$DOZO_STATE/data"
     [ ! -e "$DOZO_ROOT/refuses" ] || { echo "Dozo: the server does not start." >&2; exit 1; }
     cat "$DOZO_ROOT/version" > "$DOZO_STATE/running"
     ;;
@@ -51,6 +52,7 @@ export function writeLightQpkg(options: LightOptions): Buffer {
   });
   const payload = [
     file('bin/service', SERVICE),
+    file('bin/words.sh', readFileSync('scripts/package/payload/words.sh')),
     file('bin/node', '#!/bin/sh\nexit 0\n'),
     file(`lib/${architecture.loader}`, `#!/bin/sh\nexit ${hasDeadRuntime ? 1 : 0}\n`),
     file('version', `${version}\n`),

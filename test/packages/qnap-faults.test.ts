@@ -9,7 +9,7 @@ const VOLUME = '/share/CACHEDEV1_DATA';
 const TARGET = `${VOLUME}/.qpkg/Dozo`;
 const STATE = `${VOLUME}/.dozo_data`;
 /** The tools with which the installer changes anything. */
-const TOOLS = ['mkdir', 'rm', 'mv', 'cp', 'ln', 'tar', 'chmod', 'sync'];
+const TOOLS = ['mkdir', 'rm', 'mv', 'cp', 'ln', 'tar', 'chmod'];
 
 /** Shell: runs a package as App Center does, tells how it ended, and what runs then. */
 const install = (name: string): string =>
@@ -80,6 +80,44 @@ describe('the installer for QTS when things go wrong', { timeout: 900_000 }, () 
     const events = readFileSync(root.path('etc/config/events'), 'utf8');
     for (const words of [/Dozo is removed\. Settings .*dozo_data/, /Dozo ist entfernt\./, /Dozo を削除しました。/]) {
       assert.match(events, words);
+    }
+  });
+
+  it('refuses another processor, an old QTS and a NAS without a volume in that language, and leaves nothing', async () => {
+    const other = { GER: /dieses NAS hat x86_64/, JPN: /この NAS は x86_64 です/, ENG: /this NAS has x86_64/ };
+    const firmware = {
+      GER: /braucht QTS oder QuTS hero 5\.0\.0 oder neuer; dies ist 4\.5\.4\. Nichts wurde geändert/,
+      JPN: /5\.0\.0 以降が必要です。このシステムは 4\.5\.4 です。 変更は行われていません/,
+      ENG: /needs QTS or QuTS hero 5\.0\.0 or later; this is 4\.5\.4\. Nothing was changed/,
+    };
+    const volume = { GER: /kein Volume/, JPN: /ボリュームがありません/, ENG: /no volume to install on/ };
+    pack('other', { version: '1.1.0', machine: 'aarch64' });
+    for (const language of ['GER', 'JPN', 'ENG'] as const) {
+      const output = await nas(
+        `sh /sbin/setcfg System Language ${language} -f /etc/config/uLinux.conf`,
+        install('other'),
+        'mv /etc/default_config/uLinux.conf /kept; echo "[System]" > /etc/default_config/uLinux.conf',
+        'echo "Version = 4.5.4" >> /etc/default_config/uLinux.conf',
+        install('new').replaceAll('new_', 'firmware_'),
+        'mv /kept /etc/default_config/uLinux.conf; mv /etc/config/smb.conf /kept',
+        install('new').replaceAll('new_', 'volume_'),
+        'mv /kept /etc/config/smb.conf',
+        `QINSTALL_PATH=/share/CACHEDEV9_DATA/.qpkg; export QINSTALL_PATH`,
+        install('new').replaceAll('new_', 'chosen_'),
+        `echo left=$(ls -A ${VOLUME}/.qpkg /mnt/HDA_ROOT | grep -i dozo)`,
+      );
+      const values = readValues(output);
+      for (const name of ['other', 'firmware', 'volume', 'chosen']) {
+        assert.equal(values[`${name}_progress`], '-1', output);
+        assert.equal(values[`${name}_runs`], '', output);
+      }
+      assert.match(values['other_says'] ?? '', other[language]);
+      assert.match(values['firmware_says'] ?? '', firmware[language]);
+      assert.match(values['volume_says'] ?? '', volume[language]);
+      assert.match(values['chosen_says'] ?? '', volume[language]);
+      assert.match(values['chosen_says'] ?? '', /CACHEDEV9_DATA/);
+      assert.equal(values['left'], '', output);
+      assert.doesNotMatch(readFileSync(root.path('etc/config/qpkg.conf'), 'utf8'), /\[Dozo\]/);
     }
   });
 
@@ -162,9 +200,17 @@ END
       'sh /volume-away/.qpkg/Dozo/dozo.sh start > /tmp/says 2>&1; echo locked=$?; cat /tmp/says',
       `[ -e ${VOLUME} ]; echo made=$?`,
       `mv /volume-away ${VOLUME}`,
+      // A locked volume whose folder is there and empty.
+      'sh /sbin/setcfg System Language GER -f /etc/config/uLinux.conf',
+      `mv ${STATE} /state-away; sh ${TARGET}/dozo.sh start > /tmp/says 2>&1; echo empty=$?; cat /tmp/says`,
+      `[ -e ${STATE} ]; echo anew=$?`,
+      `mv /state-away ${STATE}; sh ${TARGET}/dozo.sh start; echo unlocked=$?`,
+      'sh /sbin/setcfg System Language ENG -f /etc/config/uLinux.conf',
       CLEAN,
     );
     const values = readValues(output);
+    assert.deepEqual([values['empty'], values['anew'], values['unlocked']], ['1', '1', '0'], output);
+    assert.match(output, /Das Volume mit den Einstellungen ist nicht da: .*\.dozo_data/);
     assert.deepEqual([values['started'], values['link']], ['0', TARGET], output);
     assert.deepEqual([values['locked'], values['made']], ['1', '1'], output);
     assert.match(output, /its volume may be locked/);
@@ -267,6 +313,16 @@ END
         root.write('etc/rcS.d/QS190MyDozo', '');
         await nas(install('bad'), `sh ${TARGET}/.uninstall.sh`, CLEAN);
         assert.ok(existsSync(root.path('etc/rcS.d/QS190MyDozo')));
+      },
+    ],
+    [
+      'a swap by rename of what a power cut may still take',
+      { 'qpkg/install.sh': (text) => text.replace(/\nsync\n\nenabled=/, '\nenabled=') },
+      async () => {
+        const output = await nas(install('old'), 'rm -f /tmp/synced', install('bad'), 'cat /tmp/synced', CLEAN);
+        assert.equal(readValues(output)['bad_progress'], '3', output);
+        // Both beside each other when the new bytes are safe; the old ones are there until the names are.
+        assert.match(output, /^\.Dozo\.new .*Dozo$\n^\.Dozo\.old .*Dozo$/m);
       },
     ],
     [

@@ -34,6 +34,11 @@ const LOG_TOOL = `#!/bin/sh
 echo "$*" >> /etc/config/events
 `;
 
+/** Notes what the folder of packages holds at that moment: the disks of the machine that tests run on are not ours. */
+const SYNC = `#!/bin/sh
+echo $(ls -A /share/CACHEDEV1_DATA/.qpkg 2>/dev/null) >> /tmp/synced
+`;
+
 /** Shell: what a NAS has mounted. */
 export const ON_QNAP = 'mkdir -p /mnt/HDA_ROOT; mount -t tmpfs none /mnt/HDA_ROOT; cd /';
 
@@ -44,6 +49,7 @@ export function makeQnapRoot(shell: 'dash' | 'busybox'): NasRoot {
   root.write('sbin/setcfg', SETCFG, 0o755);
   root.write('sbin/rmcfg', RMCFG, 0o755);
   root.write('sbin/log_tool', LOG_TOOL, 0o755);
+  root.write('bin/sync', SYNC, 0o755);
   root.write('etc/config/smb.conf', '[Public]\npath = /share/CACHEDEV1_DATA/Public\n');
   root.write('etc/config/qpkg.conf', '[MyDozo]\nEnable = TRUE\n');
   root.write('etc/default_config/uLinux.conf', '[System]\nVersion = 5.2.6\n');
