@@ -237,7 +237,8 @@ class Check {
       const packId = packIdOfName(name);
       if (packId !== null) this.#presentPacks.add(packId);
     }
-    for (const [pointId, fate] of await this.#marks.loadAll()) if (fate.purged) this.#purged.add(pointId);
+    const { fates } = await this.#marks.loadReadable();
+    for (const [pointId, fate] of fates) if (fate.purged) this.#purged.add(pointId);
   }
 
   /** What is noted already is not noted again. A store that takes nothing more keeps the check from nothing. */
@@ -383,9 +384,9 @@ class Check {
     await this.#guard(EVIDENCE_FOLDER, async () => {
       await readEvidence(storage, keys);
     });
-    await this.#guard(MARKS_FOLDER, async () => {
-      for (const [pointId, fate] of await this.#marks.loadAll()) if (fate.purged) this.#purged.add(pointId);
-    });
+    const { fates, unreadable } = await this.#marks.loadReadable();
+    for (const [pointId, fate] of fates) if (fate.purged) this.#purged.add(pointId);
+    for (const error of unreadable.values()) await this.#guard(MARKS_FOLDER, () => Promise.reject(error));
     for await (const name of storage.listNames(DAMAGED_FOLDER)) {
       await this.#guard(name, async () => {
         await readDamagedCopies(storage, name, keys);

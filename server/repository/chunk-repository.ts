@@ -21,7 +21,7 @@ import {
 } from './layout.ts';
 import { PackCatalog } from './pack-catalog.ts';
 import { StoredDisk } from './point-disk.ts';
-import { isFence, parsePoint, type PointContent } from './point-file.ts';
+import { isOneFilesTrouble, isFence, parsePoint, type PointContent } from './point-file.ts';
 import { PointMarks } from './point-marks.ts';
 import { readmeText } from './readme-text.ts';
 import type {
@@ -180,12 +180,17 @@ class ChunkRepository implements KeptRepository {
   }
 
   async listPoints(): Promise<PointListing[]> {
-    const fates = await this.#marks.loadAll();
-    return this.#listWhere((pointId) => isShown(fates.get(pointId)));
+    const { fates, unreadable } = await this.#marks.loadReadable();
+    const listings = await this.#listWhere((pointId) => isShown(fates.get(pointId)));
+    // Shown rather than hidden, whatever was decided: who looks for a lost machine must find it.
+    return listings.map((listing) => ({
+      ...listing,
+      damage: listing.damage ?? unreadable.get(listing.pointId)?.message ?? null,
+    }));
   }
 
   async listTrash(): Promise<TrashedPoint[]> {
-    const fates = await this.#marks.loadAll();
+    const { fates } = await this.#marks.loadReadable();
     const listings = await this.#listWhere(
       (pointId) => fates.get(pointId)?.purged === false && !isShown(fates.get(pointId)),
     );
@@ -233,7 +238,7 @@ class ChunkRepository implements KeptRepository {
   }
 
   async listFates(): Promise<Map<string, PointFate>> {
-    return this.#marks.loadAll();
+    return (await this.#marks.loadReadable()).fates;
   }
 
   async deletePoint(pointId: string, request: DeleteRequest): Promise<PointFate> {
@@ -254,7 +259,8 @@ class ChunkRepository implements KeptRepository {
   }
 
   async openPoint(pointId: string): Promise<Point> {
-    if (!isShown(await this.#marks.load(pointId))) {
+    const fate = await this.#marks.loadIfReadable(pointId);
+    if (fate !== null && !isShown(fate)) {
       throw new AppError('POINT_NOT_FOUND', `Version ${pointId} is in the trash.`, {
         hint: 'Bring it back from the trash first, or choose another version.',
         details: { pointId },
@@ -401,11 +407,6 @@ class StoredPoint implements Point {
 
 function isShown(fate: PointFate | undefined): boolean {
   return fate === undefined || (fate.deleted === null && !fate.purged);
-}
-
-/** A trouble of one version's file, as opposed to one of the store. */
-function isOneFilesTrouble(error: AppError): boolean {
-  return error.code.startsWith('REPOSITORY_') || error.code === 'POINT_NOT_FOUND' || error.code === 'STORAGE_FAILED';
 }
 
 /** Oldest first; a version whose own time cannot be read goes by the time in its name. */

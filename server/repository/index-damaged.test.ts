@@ -130,6 +130,48 @@ describe('a small file that cannot be read', () => {
     });
   });
 
+  it('about a decision shows the version rather than hides it, keeps no other from anything, and stops the collector', async () => {
+    await withScene(async (scene) => {
+      const { storage, content, pointId, open } = scene;
+      const { pointId: goneId } = await commitDisk(await open(), 'five', noise(5));
+      await (await open()).deletePoint(goneId, { keepUntilMs: Number.MAX_SAFE_INTEGER, reason: 'test' });
+      const [name = ''] = damage(storage, 'marks');
+      const repository = await open();
+
+      const listings = await repository.listPoints();
+      assert.deepEqual(
+        new Map(listings.map(({ pointId: id, manifest, damage }) => [id, [manifest !== null, damage?.includes(name)]])),
+        new Map([
+          [pointId, [true, undefined]],
+          [goneId, [true, true]],
+        ]),
+      );
+      assert.deepEqual(await repository.listTrash(), []);
+      assert.ok((await contentOf(repository, goneId)).equals(noise(5)), 'its data is there, so it can be restored');
+      assert.ok((await contentOf(repository, pointId)).equals(content));
+      assert.deepEqual(
+        (await repository.check({ depth: 'hashes' })).damages.map(({ code, name: file }) => [code, file]),
+        [['REPOSITORY_INDEX_DAMAGED', name]],
+      );
+
+      const refused = names('REPOSITORY_INDEX_DAMAGED', name);
+      const before = [...storage.disk.files.keys()].sort();
+      await assert.rejects((await open()).collect({ patienceMs: 0 }), refused);
+      for (const decide of [
+        () => repository.deletePoint(goneId, { keepUntilMs: 0, reason: 'test' }),
+        () => repository.restorePoint(goneId),
+        () => repository.lockPoint(goneId, 1),
+      ])
+        await assert.rejects(decide(), refused);
+      assert.deepEqual([...storage.disk.files.keys()].sort(), before, 'nothing was written or removed');
+
+      assert.ok((await repository.lockPoint(pointId, 1)).lockedUntilMs, 'others are decided about as ever');
+      const added = await commitDisk(await open(), 'four', noise(4));
+      assert.equal((await (await open()).listPoints()).length, 3);
+      assert.ok((await contentOf(await open(), added.pointId)).equals(noise(4)));
+    });
+  });
+
   it('about what is to be removed stops a session that began before at its commit', async () => {
     await withScene(async (scene) => {
       const writer = await scene.open();

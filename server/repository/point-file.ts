@@ -121,3 +121,8 @@ export function parsePoint(bytes: Buffer, name: string, keys: RepositoryKeys | n
 function rootHashOf(body: Buffer): string {
   return createHash('sha256').update(ROOT_DOMAIN).update(body).digest('hex');
 }
+
+/** A trouble of one version's file, as opposed to one of the store. */
+export function isOneFilesTrouble(error: AppError): boolean {
+  return error.code.startsWith('REPOSITORY_') || error.code === 'POINT_NOT_FOUND' || error.code === 'STORAGE_FAILED';
+}

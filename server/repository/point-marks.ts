@@ -5,6 +5,7 @@ import type { Storage } from '../storage/index.ts';
 import { parseJson, publishJson, type JsonFileKind } from './json-file.ts';
 import type { RepositoryKeys } from './keys.ts';
 import { MARKS_FOLDER, pointIdOfName, pointName, POINTS_FOLDER } from './layout.ts';
+import { isOneFilesTrouble } from './point-file.ts';
 import type { DeleteRequest, PointFate } from './repository.ts';
 
 /**
@@ -26,7 +27,7 @@ const MARK: JsonFileKind<Mark> = {
   kind: 'DOZOMARK',
   schema,
   code: 'REPOSITORY_INDEX_DAMAGED',
-  hint: 'Put this file back from a copy of the repository. Until then nothing is removed from it.',
+  hint: 'Put this file back from a copy of the repository. Until then nothing is removed from it. Its version is shown and can be restored, even if it was in the trash.',
 };
 
 /** Somebody else decided something at the same moment: looked at again so often. */
@@ -36,6 +37,14 @@ interface History {
   fate: PointFate;
   /** Number of the next mark. */
   next: number;
+}
+
+/** What those may go by who only read. */
+export interface ReadableFates {
+  /** Of every point that something was decided about, as far as it can be read. */
+  fates: Map<string, PointFate>;
+  /** Why not, by point. */
+  unreadable: Map<string, AppError>;
 }
 
 /** Marks never change, so each is read once. */
@@ -60,8 +69,18 @@ export class PointMarks {
     return new Map([...histories].map(([pointId, { fate }]) => [pointId, fate]));
   }
 
-  async load(pointId: string): Promise<PointFate> {
-    return (await this.#history(pointId)).fate;
+  /** As `loadAll`, but a point whose marks cannot be read keeps nobody from the others. */
+  async loadReadable(): Promise<ReadableFates> {
+    const unreadable = new Map<string, AppError>();
+    const histories = await this.#load(MARKS_FOLDER, unreadable);
+    return { fates: new Map([...histories].map(([pointId, { fate }]) => [pointId, fate])), unreadable };
+  }
+
+  /** Null when its marks cannot be read. @throws storage errors */
+  async loadIfReadable(pointId: string): Promise<PointFate | null> {
+    const unreadable = new Map<string, AppError>();
+    const { fate } = await this.#history(pointId, unreadable);
+    return unreadable.has(pointId) ? null : fate;
   }
 
   /** @throws POINT_NOT_FOUND, POINT_LOCKED, storage errors */
@@ -145,12 +164,13 @@ export class PointMarks {
     });
   }
 
-  async #history(pointId: string): Promise<History> {
+  async #history(pointId: string, unreadable: Map<string, AppError> | null = null): Promise<History> {
     if (pointIdOfName(pointName(pointId)) === null) return { fate: UNTOUCHED, next: 0 };
-    return (await this.#load(`${MARKS_FOLDER}/${pointId}`)).get(pointId) ?? { fate: UNTOUCHED, next: 0 };
+    return (await this.#load(`${MARKS_FOLDER}/${pointId}`, unreadable)).get(pointId) ?? { fate: UNTOUCHED, next: 0 };
   }
 
-  async #load(folder: string): Promise<Map<string, History>> {
+  /** Points whose marks cannot be read go into `unreadable`, where there is one. @throws else REPOSITORY_INDEX_DAMAGED */
+  async #load(folder: string, unreadable: Map<string, AppError> | null = null): Promise<Map<string, History>> {
     const rows = new Map<string, { name: string; sequence: number }[]>();
     for await (const name of this.#storage.listNames(folder)) {
       const parsed = parseMarkName(name);
@@ -161,7 +181,12 @@ export class PointMarks {
     }
     const histories = new Map<string, History>();
     for (const [pointId, row] of rows) {
-      histories.set(pointId, await this.#fold(pointId, row));
+      try {
+        histories.set(pointId, await this.#fold(pointId, row));
+      } catch (error) {
+        if (unreadable === null || !isAppError(error) || !isOneFilesTrouble(error)) throw error;
+        unreadable.set(pointId, error);
+      }
     }
     return histories;
   }

@@ -8,7 +8,10 @@ export interface Repository {
   readonly id: string;
   readonly location: string;
   readonly chunkSizeBytes: number;
-  /** All committed points, oldest first. A damaged manifest is listed with its damage, not left out. */
+  /**
+   * All committed points, oldest first. A damaged manifest is listed with its damage, not left out; so is a point whose
+   * marks cannot be read, which may have been in the trash.
+   */
   listPoints(): Promise<PointListing[]>;
   /** @throws POINT_NOT_FOUND, REPOSITORY_MANIFEST_DAMAGED */
   openPoint(pointId: string): Promise<Point>;
@@ -41,7 +44,7 @@ export interface KeptRepository extends Repository {
   lockPoint(pointId: string, untilMs: number): Promise<PointFate>;
   /** Points in the trash, oldest first. */
   listTrash(): Promise<TrashedPoint[]>;
-  /** Points that something was decided about, by id: locks and deletions. */
+  /** Points that something was decided about, by id: locks and deletions; without those whose marks cannot be read. */
   listFates(): Promise<Map<string, PointFate>>;
   /**
    * Ends deletions whose time is over and removes what no point needs any more. Safe beside writers,
@@ -111,7 +114,7 @@ export interface PointListing {
   pointId: string;
   sizeBytes: number;
   manifest: PointManifest | null;
-  /** Why it cannot be read, when `manifest` is null. */
+  /** Why it cannot be read, when `manifest` is null; else that what was decided about it cannot be. */
   damage: string | null;
 }
 

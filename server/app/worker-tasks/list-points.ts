@@ -25,7 +25,9 @@ function describeFate(fate: PointFate | undefined): Pick<PointsResult['points'][
 
 function describePoint(listing: PointListing): PointFacts {
   const { manifest } = listing;
-  return manifest === null ? describeDamaged(listing) : describeManifest(manifest);
+  if (manifest === null) return describeDamaged(listing);
+  const facts = describeManifest(manifest);
+  return listing.damage === null ? facts : { ...facts, stateReasons: [...facts.stateReasons, listing.damage] };
 }
 
 function describeManifest(manifest: PointManifest): PointFacts {
