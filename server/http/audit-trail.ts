@@ -6,6 +6,7 @@ import type { Catalogue, NewAuditEntry, SessionRecord } from '../database/index.
 import { isAppError } from '../errors/index.ts';
 import type { Sealer } from '../queue/index.ts';
 import type { Clock, Logger } from '../runtime/index.ts';
+import type { RouteAction } from './route.ts';
 
 /** Number and hash of the newest entry, sealed with the installation's key: whoever cuts the end off cannot forge it. */
 const HEAD = 'audit-head';
@@ -20,10 +21,13 @@ const VISITS_MAX = 10_000;
 
 type Head = Pick<AuditEntry, 'number' | 'hash'>;
 
+/** What is told that is no request as such. */
+export const NAMED_ACTIONS = ['login', 'token made', 'files opened', 'download begun'] as const;
+
 export interface Deed {
   session: SessionRecord | null;
   request: Request;
-  action: string;
+  action: RouteAction | (typeof NAMED_ACTIONS)[number];
   target?: string | null;
   outcome: AuditEntry['outcome'];
   details?: AuditEntry['details'];
@@ -48,6 +52,10 @@ export class AuditTrail {
 
   /** Never rejects: what was done stays done; a catalogue that cannot be written fails elsewhere too. */
   async record(deed: Deed): Promise<void> {
+    await this.#write(deed);
+  }
+
+  async #write(deed: Deed): Promise<boolean> {
     const { session, request, action, target, outcome, details } = deed;
     const entry: NewAuditEntry = {
       atMs: this.#clock.nowMs(),
@@ -64,8 +72,10 @@ export class AuditTrail {
         const { number, hash } = await tables.audit.append(entry);
         await tables.settings.save(HEAD, this.#sealer.seal(PURPOSE, { number, hash } satisfies Head));
       });
+      return true;
     } catch (error) {
       this.#logger.error({ err: error, action, outcome }, 'the audit log could not be written');
+      return false;
     }
   }
 
@@ -79,7 +89,9 @@ export class AuditTrail {
     const [oldest] = this.#visits.keys();
     if (this.#visits.size > VISITS_MAX && oldest !== undefined) this.#visits.delete(oldest);
     if (lastMs !== undefined && nowMs - lastMs <= VISIT_PAUSE_MS) return;
-    await this.record({ ...deed, action: 'files opened', target: pointId });
+    const isWritten = await this.#write({ ...deed, action: 'files opened', target: pointId });
+    // The next look tells what this one could not.
+    if (!isWritten) this.#visits.delete(visit);
   }
 
   /** A login that was refused. However many there are, they do not fill the volume. */

@@ -4,14 +4,16 @@ import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import express, { type Express, type NextFunction, type Request, type Response } from 'express';
+import { z } from 'zod';
 import { AppError } from '../errors/index.ts';
 import type { Logger } from '../runtime/index.ts';
+import { nameOfTarget } from './audit-names.ts';
 import { outcomeOf, type Deed } from './audit-trail.ts';
 import { assertPermitted, type Caller } from './authentication.ts';
 import { answerError } from './error-answer.ts';
 import { createOpenApi } from './openapi.ts';
 import { keepRawBody } from './raw-body.ts';
-import { auditOf, type HttpServices, type Route } from './route.ts';
+import { auditOf, routeAction, type HttpServices, type Route } from './route.ts';
 import { listRoutes } from './routes/index.ts';
 import { assertNoSecretInUrl, assertSameSite } from './session-secrets.ts';
 
@@ -154,8 +156,10 @@ async function admit(route: Route, services: HttpServices, request: Request): Pr
   try {
     assertPermitted(caller, route.permission);
   } catch (error) {
-    const isTold = auditOf(route, isHead(request)) !== 'never';
-    if (isTold) await services.audit.record(describeDeed(route, { caller, request, error }));
+    if (auditOf(route, isHead(request)) !== 'never') {
+      const notes = await noteName(route, services, request);
+      await services.audit.record(describeDeed(route, { caller, request, error, notes }));
+    }
     throw error;
   }
   return caller;
@@ -175,8 +179,8 @@ async function answer(route: Route, input: Answering): Promise<void> {
     response.json(input.openApi);
     return;
   }
-  const notes: AuditNotes = {};
   const told = auditOf(route, isHead(request));
+  const notes: AuditNotes = told === 'each' ? await noteName(route, services, request) : {};
   let value: unknown;
   try {
     value = await handle(route, input, notes);
@@ -202,7 +206,22 @@ async function handle(route: Route, input: Answering, notes: AuditNotes): Promis
   const query = route.query === null ? {} : route.query.parse(request.query);
   const body = route.body === null ? null : route.body.parse((request.body as unknown) ?? {});
   const note = (details: AuditNotes): void => void Object.assign(notes, details);
-  return route.handle({ params, query, body, services, caller, note, request, response });
+  // What is made has no id yet.
+  const named = namedSchema.safeParse(body);
+  if (named.success) notes['name'] ??= named.data.name;
+  const tellBegin = (): Promise<void> =>
+    services.audit.record({
+      ...describeDeed(route, { caller, request, error: null, notes }),
+      action: 'download begun',
+    });
+  return route.handle({ params, query, body, services, caller, note, tellBegin, request, response });
+}
+
+const namedSchema = z.object({ name: z.string() });
+
+async function noteName(route: Route, services: HttpServices, request: Request): Promise<AuditNotes> {
+  const name = await nameOfTarget(services.orchestration.context.catalogue, route.path, request);
+  return name === null ? {} : { name };
 }
 
 function isHead(request: Request): boolean {
@@ -221,7 +240,7 @@ function describeDeed(
   return {
     session: caller?.session ?? null,
     request,
-    action: `${route.method.toUpperCase()} ${route.path}`,
+    action: routeAction(route),
     target: target === '' ? null : target,
     outcome: ended.outcome,
     details: { ...notes, ...ended.details },

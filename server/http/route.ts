@@ -51,6 +51,8 @@ export interface DiskDownload {
 }
 
 export type Method = 'get' | 'post' | 'put' | 'patch' | 'delete';
+/** `POST /jobs/:id/run` */
+export type RouteAction = `${Uppercase<Method>} ${string}`;
 
 /** What a handler is given: checked input, and who asks (null on open routes). */
 export interface RouteInput<Params, Query, Body> {
@@ -61,6 +63,8 @@ export interface RouteInput<Params, Query, Body> {
   caller: Caller | null;
   /** Adds to what the audit log says of this request; never a secret. */
   note(details: ErrorBody['details']): void;
+  /** Lets the audit log tell at once of a download, with what was noted: its end may never come. */
+  tellBegin(): Promise<void>;
   request: Request;
   response: Response;
 }
@@ -150,4 +154,9 @@ export function auditOf({ method, permission, path, isLook }: Route, isHead: boo
   if (permission === 'open') return path.startsWith('/triggers/') ? 'each' : 'never';
   if (method === 'get' && permission === 'restore') return isLook || isHead ? 'visit' : 'each';
   return method !== 'get' || path === '/audit/export' ? 'each' : 'never';
+}
+
+/** What the audit log calls a request. */
+export function routeAction({ method, path }: Route): RouteAction {
+  return `${method.toUpperCase() as Uppercase<Method>} ${path}`;
 }

@@ -157,7 +157,7 @@ interface Deed {
   action: string;
   target: string | null;
   outcome: string;
-  details: { machine?: string; path?: string; sizeBytes?: number; sentBytes?: number; code?: string };
+  details: { machine?: string; path?: string; disk?: string; sizeBytes?: number; sentBytes?: number; code?: string };
 }
 
 /** Oldest first. */
@@ -205,11 +205,11 @@ test('the audit log tells once who opened the files of a version, and once each 
   assert.ok((cut.details.sentBytes ?? Infinity) < (cut.details.sizeBytes ?? 0), JSON.stringify(cut.details));
 
   await scene.open('/settings?tab=audit');
-  await page.getByText(`File downloaded: \u2068/home/anna/${REPORT}\u2069`).waitFor();
-  await page.getByText('/home/strange/new\ufffdline').waitFor();
-  await page.getByText('Disk downloaded').waitFor();
+  await page.getByText(`Download file: \u2068/home/anna/${REPORT}\u2069`).waitFor();
+  await page.getByText('Download file: \u2068/home/strange/new\ufffdline').waitFor();
+  await page.getByText('Download disk').waitFor();
   await page.getByText(/only .* of 32\sMB/).waitFor();
-  assert.equal(await page.getByText('Files opened').count(), 1);
+  assert.equal(await page.getByText('Open files').count(), 1);
   assert.deepEqual(await scene.window.barriers(), []);
   for (const language of ['en', 'de', 'ja']) {
     await useLanguage(language);
@@ -224,6 +224,31 @@ test('the audit log tells once who opened the files of a version, and once each 
   assert.deepEqual(scene.window.complaints, []);
 });
 
+test('a download is told when it begins: a server that is killed on the way leaves an entry', async () => {
+  const { page, product } = scene;
+  const before = await deedsOf('download begun');
+  assert.deepEqual(
+    before.map(({ details: { path, disk, sizeBytes } }) => [path ?? disk, sizeBytes]),
+    [...(await deedsOf(TAKING)), ...(await deedsOf('GET /points/:id/disks/:key/download'))].map(
+      ({ details: { path, disk, sizeBytes } }) => [path ?? disk, sizeBytes],
+    ),
+    'each once, before its end',
+  );
+  await page.evaluate(async (path) => {
+    const { body } = await fetch(path);
+    await body?.getReader().read();
+  }, `api/v1/points/${pointId}/disks/scsi0:0/download`);
+  await product.killServer();
+  await product.start();
+  const [begun, ...others] = (await deedsOf('download begun')).slice(before.length);
+  assert.deepEqual(
+    [begun?.target, begun?.details.machine, begun?.details.disk],
+    [`${pointId} scsi0:0`, MACHINE, 'scsi0:0'],
+  );
+  assert.deepEqual(others, []);
+  scene.window.complaints.length = 0;
+});
+
 /** As the reader chooses it. */
 async function useLanguage(language: string): Promise<void> {
   const { page } = scene;
@@ -232,7 +257,7 @@ async function useLanguage(language: string): Promise<void> {
     localStorage.setItem('dozo-preferences', JSON.stringify({ ...known, language: chosen }));
   }, language);
   await page.reload();
-  await page.getByText(REPORT).waitFor();
+  await page.getByText(REPORT).first().waitFor();
 }
 
 test('the restore wizard leads to single files; what has gone meanwhile is told, with what to do', async () => {

@@ -17,6 +17,7 @@ import {
   pointsUndeleteSchema,
   type PointView,
 } from '../../contract/api/point.schema.ts';
+import type { ErrorBody } from '../../contract/error-codes.ts';
 import type { RepositoryAddress } from '../../contract/task.ts';
 import { AppError } from '../../errors/index.ts';
 import { addressOf, found } from '../../orchestration/index.ts';
@@ -24,7 +25,7 @@ import type { Caller } from '../authentication.ts';
 import { defineRoute, known, type DiskBrowser, type HttpServices, type RouteInput } from '../route.ts';
 
 const tag = 'points';
-type Note = RouteInput<unknown, unknown, unknown>['note'];
+type Telling = Pick<RouteInput<unknown, unknown, unknown>, 'note' | 'tellBegin'>;
 const pointIdSchema = z.string().min(1).max(128);
 const diskShape = { id: pointIdSchema, key: z.string().min(1).max(64) };
 /** Long enough to tell which file it was; a path may be far longer. */
@@ -67,7 +68,10 @@ export const pointRoutes = [
     summary: 'Move versions to the trash; locked ones are refused',
     body: pointsDeleteSchema,
     answer: pointsChangedSchema,
-    handle: ({ services, body }) => services.orchestration.maintenance.deletePoints(body),
+    handle: async ({ services, body, note }) => {
+      note(await namingAll(services, body.pointIds));
+      return services.orchestration.maintenance.deletePoints(body);
+    },
   }),
   defineRoute({
     method: 'post',
@@ -77,7 +81,10 @@ export const pointRoutes = [
     summary: 'Bring versions back from the trash',
     body: pointsUndeleteSchema,
     answer: pointsChangedSchema,
-    handle: ({ services, body }) => services.orchestration.maintenance.undeletePoints(body),
+    handle: async ({ services, body, note }) => {
+      note(await namingAll(services, body.pointIds));
+      return services.orchestration.maintenance.undeletePoints(body);
+    },
   }),
   defineRoute({
     method: 'post',
@@ -87,7 +94,10 @@ export const pointRoutes = [
     summary: 'Lock versions until a time; cannot be taken back or shortened',
     body: pointsLockSchema,
     answer: pointsChangedSchema,
-    handle: ({ services, body }) => services.orchestration.maintenance.lockPoints(body),
+    handle: async ({ services, body, note }) => {
+      note(await namingAll(services, body.pointIds));
+      return services.orchestration.maintenance.lockPoints(body);
+    },
   }),
   defineRoute({
     method: 'get',
@@ -107,12 +117,12 @@ export const pointRoutes = [
     summary: 'A disk of a version as a raw image',
     params: z.object(diskShape),
     contentType: 'application/octet-stream',
-    handle: async ({ services, caller, params: { id, key }, note, response }) => {
+    handle: async ({ services, caller, params: { id, key }, note, tellBegin, response }) => {
       const { point, address } = await locatePoint(services, known(caller), id);
       note({ ...naming(point), disk: key });
       const download = await services.downloads.open(address, id, key);
       try {
-        await sendBytes(response, download, { name: `${point.machineName} ${key}.img`, note });
+        await sendBytes(response, download, { name: `${point.machineName} ${key}.img`, note, tellBegin });
       } finally {
         await download.close();
       }
@@ -156,11 +166,11 @@ export const pointRoutes = [
     params: z.object({ ...diskShape, volume: volumeSchema }),
     query: guestFileQuerySchema,
     contentType: 'application/octet-stream',
-    handle: ({ services, caller, params: { id, key, volume }, query, note, response }) => {
+    handle: ({ services, caller, params: { id, key, volume }, query, note, tellBegin, response }) => {
       note({ path: query.path.slice(0, NOTED_PATH_MAX) });
       return browse(services, known(caller), { id, key, note, response }, async (browser, signal) => {
         const file = await browser.file(volume, query.path, signal);
-        await sendBytes(response, file, { name: file.name, note });
+        await sendBytes(response, file, { name: file.name, note, tellBegin });
       });
     },
   }),
@@ -181,7 +191,7 @@ async function locatePoint(
 async function browse<Result>(
   services: HttpServices,
   caller: Caller,
-  { id, key, note, response }: { id: string; key: string; note: Note; response: Response },
+  { id, key, note, response }: { id: string; key: string; note: Telling['note']; response: Response },
   act: (browser: DiskBrowser, signal: AbortSignal) => Promise<Result>,
 ): Promise<Result> {
   const { point, address } = await locatePoint(services, caller, id);
@@ -196,6 +206,18 @@ async function browse<Result>(
   }
 }
 
+/** As `naming`; of several versions how many they are. */
+async function namingAll(services: HttpServices, ids: readonly string[]): Promise<ErrorBody['details']> {
+  const [id = '', ...others] = ids;
+  return others.length === 0 ? namePoint(services, id) : { versions: ids.length };
+}
+
+/** What the audit log says of a version that a request names. */
+export async function namePoint(services: HttpServices, id: string): Promise<ErrorBody['details']> {
+  const point = await services.orchestration.context.catalogue.points.load(id);
+  return point === null ? { versions: 1 } : naming(point);
+}
+
 /** What the audit log calls a version by: its id tells nobody anything once it has gone. */
 function naming({ machineName, createdAtMs }: PointView): { machine: string; versionAtMs: number } {
   return { machine: machineName, versionAtMs: createdAtMs };
@@ -205,11 +227,14 @@ function naming({ machineName, createdAtMs }: PointView): { machine: string; ver
 async function sendBytes(
   response: Response,
   content: { sizeBytes: number; bytes(signal: AbortSignal): AsyncIterable<Buffer> },
-  { name, note }: { name: string; note: Note },
+  { name, note, tellBegin }: Telling & { name: string },
 ): Promise<void> {
   let sentBytes = 0;
   const gone = new AbortController();
   response.on('close', () => gone.abort());
+  note({ sizeBytes: content.sizeBytes });
+  // What has left cannot be taken back: whoever kills the server on the way leaves an entry.
+  if (response.req.method !== 'HEAD') await tellBegin();
   try {
     response.writeHead(200, {
       'Content-Type': 'application/octet-stream',
@@ -229,7 +254,7 @@ async function sendBytes(
     // The reader went away: nobody is left to tell.
     if (!gone.signal.aborted) throw error;
   } finally {
-    note({ sizeBytes: content.sizeBytes, sentBytes });
+    note({ sentBytes });
   }
 }
 

@@ -2,7 +2,7 @@ import { exportInputSchema, restoreInputSchema } from '../../contract/api/restor
 import { runSchema } from '../../contract/api/run.schema.ts';
 import { assertReached } from '../reach.ts';
 import { defineRoute, known } from '../route.ts';
-import { loadPoint } from './points.ts';
+import { loadPoint, namePoint } from './points.ts';
 import { loadRun } from './runs.ts';
 
 const tag = 'restores';
@@ -17,7 +17,8 @@ export const restoreRoutes = [
     body: restoreInputSchema,
     status: 202,
     answer: runSchema,
-    handle: async ({ services, caller, body }) => {
+    handle: async ({ services, caller, body, note }) => {
+      note(await namePoint(services, body.pointId));
       const { reach } = known(caller);
       if (reach !== null) {
         await loadPoint(services, known(caller), body.pointId);
@@ -37,6 +38,9 @@ export const restoreRoutes = [
     body: exportInputSchema,
     status: 202,
     answer: runSchema,
-    handle: async ({ services, body }) => loadRun(services, await services.orchestration.startExport(body)),
+    handle: async ({ services, body, note }) => {
+      note(await namePoint(services, body.pointId));
+      return loadRun(services, await services.orchestration.startExport(body));
+    },
   }),
 ];
