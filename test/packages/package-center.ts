@@ -15,6 +15,10 @@ export interface PackageCenterOptions {
   volume?: string;
   /** As DSM names it. */
   language?: string;
+  /** Of DSM: 7.2 where nothing is said. */
+  version?: [major: string, minor: string];
+  /** Besides what Package Center sets. */
+  environment?: Record<string, string>;
   /** The answers of a wizard. */
   answers?: Record<string, string>;
 }
@@ -34,6 +38,8 @@ export class PackageCenter {
   readonly #session: NasSession;
   readonly #user: number;
   readonly #language: string;
+  readonly #version: [major: string, minor: string];
+  readonly #more: Record<string, string>;
   #volume: string;
 
   /** @param session run by the same user */
@@ -43,6 +49,8 @@ export class PackageCenter {
     this.#user = options.user ?? PACKAGE_USER;
     this.#volume = options.volume ?? 'volume1';
     this.#language = options.language ?? 'enu';
+    this.#version = options.version ?? ['7', '2'];
+    this.#more = options.environment ?? {};
   }
 
   /** Below the root, without a slash in front. */
@@ -190,6 +198,8 @@ export class PackageCenter {
       SYNOPKG_PKGNAME: 'Dozo',
       SYNOPKG_PKG_STATUS: status,
       SYNOPKG_DSM_LANGUAGE: this.#language,
+      SYNOPKG_DSM_VERSION_MAJOR: this.#version[0],
+      SYNOPKG_DSM_VERSION_MINOR: this.#version[1],
       SYNOPKG_TEMP_LOGFILE: '/tmp/dialog',
       SYNOPKG_PKGDEST_VOL: `/${this.#volume}`,
       SYNOPKG_PKGDEST: `/${this.#volume}/@appstore/Dozo`,
@@ -197,6 +207,7 @@ export class PackageCenter {
       SYNOPKG_PKGTMP: `/${this.#volume}/@apptemp/Dozo`,
       // The lab host is behind a cable that leads one way.
       DOZO_ISCSI: 'off',
+      ...this.#more,
     };
   }
 

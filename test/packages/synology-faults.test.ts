@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { after, before, describe, it } from 'node:test';
 import { makeLightSpk } from './light-spk.ts';
 import { LoopVolume } from './loop-volume.ts';
@@ -106,6 +106,45 @@ exec /bin/busybox ${tool} "$@"
     await check(OLD);
     const careless = makeLightSpk('1.0.0', (text) => text.replace('grep -qF -- "$2"', 'grep -q .'));
     await assert.rejects(check(careless), assert.AssertionError, 'the harness does not see it');
+  });
+
+  it('refuses an old DSM in the language of the user, and leaves nothing', async () => {
+    for (const [version, language, words] of [
+      [['7', '1'], 'enu', /needs DSM 7\.2 or later; this is 7\.1\. Nothing was changed/],
+      [['7', '0'], 'ger', /braucht DSM 7\.2 oder neuer; dies ist 7\.0\. Nichts wurde geändert/],
+      [['6', '9'], 'jpn', /DSM 7\.2 以降が必要です。このシステムは 6\.9 です/],
+    ] as const) {
+      const old = new PackageCenter(root, session, { language, version: [...version] });
+      const refused = await old.install(NEW);
+      assert.equal(refused.failedAt, 'preinst');
+      assert.match(refused.dialog, words);
+      assert.ok(!existsSync(root.path('var/packages/Dozo')) && !existsSync(root.path('volume1/@appdata/Dozo')));
+    }
+    for (const version of [
+      ['7', '2'],
+      ['7', '10'],
+      ['8', '0'],
+      ['', ''],
+    ] as const) {
+      const current = new PackageCenter(root, session, { version: [...version] });
+      assert.equal((await current.install(NEW, { isStarted: false })).failedAt, null, version.join('.'));
+      forget();
+    }
+  });
+
+  it('keeps its log small while the server runs on', async () => {
+    const center = new PackageCenter(root, session, { environment: { DOZO_LOG_SECONDS: '1' } });
+    assert.equal((await center.install(OLD)).failedAt, null);
+    const log = `/${center.state}/log/server.log`;
+    await session.run(`dd if=/dev/zero bs=1048576 count=11 >> ${log} 2>/dev/null`);
+    await root.until(`${log.slice(1)}.1`);
+    await session.run(`until [ "$(wc -c < ${log})" -lt 1048576 ]; do sleep 1; done`);
+    assert.ok(statSync(root.path(`${log}.1`)).size > 10 * 2 ** 20);
+    assert.equal(await center.status(), 0);
+    await center.stop();
+    const left = 'grep -l -e "bin/[s]ervice" -e "^sleep" /proc/[0-9]*/cmdline 2>/dev/null';
+    assert.equal(await session.run(left), '', 'a process is left');
+    forget();
   });
 
   it('takes everything along to another volume', async () => {
