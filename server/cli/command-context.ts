@@ -38,7 +38,7 @@ export interface Api {
   post<T>(path: string, body: unknown): Promise<T>;
   put<T>(path: string, body: unknown): Promise<T>;
   patch<T>(path: string, body: unknown): Promise<T>;
-  delete(path: string): Promise<void>;
+  delete<T>(path: string): Promise<T>;
 }
 
 /** One call of the program: its streams, its environment, and how it will end. */
@@ -96,9 +96,7 @@ export function createApi(connection: Connection): Api {
     post: (path, body) => call('POST', path, body),
     put: (path, body) => call('PUT', path, body),
     patch: (path, body) => call('PATCH', path, body),
-    delete: async (path) => {
-      await call('DELETE', path);
-    },
+    delete: (path) => call('DELETE', path),
   };
 }
 

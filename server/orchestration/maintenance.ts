@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import type { JobRemoved } from '../contract/api/job.schema.ts';
 import type { PointsChanged } from '../contract/api/point.schema.ts';
 import type { RepositoryMaintenanceView } from '../contract/api/repository.schema.ts';
 import { maintenanceResultSchema } from '../contract/api/run.schema.ts';
@@ -136,8 +137,8 @@ export class MaintenanceService {
     return trashed;
   }
 
-  /** Versions of the job's machines that no other job of the repository has, to the trash. */
-  async trashPointsOfJob(jobId: string): Promise<void> {
+  /** Versions of the job's machines that no other job of the repository has, to the trash; some may be refused. */
+  async trashPointsOfJob(jobId: string): Promise<JobRemoved> {
     const { catalogue } = this.#context;
     const job = found(await catalogue.jobs.load(jobId), 'job', jobId);
     const others = (await catalogue.jobs.list()).filter(
@@ -146,16 +147,17 @@ export class MaintenanceService {
     const shared = new Set(others.flatMap((one) => one.machineIds));
     const points = await catalogue.points.list({ repositoryId: job.repositoryId, limit: ALL_POINTS });
     const own = points.filter(({ machineId }) => job.machineIds.includes(machineId) && !shared.has(machineId));
-    if (own.length === 0) return;
+    if (own.length === 0) return { trashed: 0, failed: [] };
     const { trashDays } = await loadSettings(catalogue);
     const keepUntilMs = this.#context.clock.nowMs() + trashDays * DAY_MS;
     const reason = `The task "${job.name}" was deleted.`;
-    await this.#request(
+    const { failed } = await this.#request(
       job.repositoryId,
       own.map(({ id }) => id),
       { verb: 'delete', keepUntilMs, reason },
     );
     await this.#repositories.refresh(job.repositoryId);
+    return { trashed: own.length - failed.length, failed };
   }
 
   /** Starts a maintenance now. @throws NOT_FOUND, RUN_ALREADY_ACTIVE */

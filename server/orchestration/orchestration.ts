@@ -1,3 +1,4 @@
+import type { JobRemoved } from '../contract/api/job.schema.ts';
 import type { SystemView } from '../contract/api/system.schema.ts';
 import type { Settings, SettingsChange } from '../contract/api/settings.schema.ts';
 import { toAppError } from '../errors/index.ts';
@@ -149,9 +150,10 @@ export class Orchestration {
   }
 
   /** @throws NOT_FOUND, CONFLICT while it runs; nothing is changed when the versions cannot be moved */
-  async removeJob(jobId: string, versions: 'keep' | 'trash'): Promise<void> {
-    if (versions === 'trash') await this.maintenance.trashPointsOfJob(jobId);
+  async removeJob(jobId: string, versions: 'keep' | 'trash'): Promise<JobRemoved> {
+    const removed = versions === 'trash' ? await this.maintenance.trashPointsOfJob(jobId) : { trashed: 0, failed: [] };
     await this.jobs.remove(jobId);
+    return removed;
   }
 
   importGhetto(input: GhettoImportInput): Promise<GhettoImportReport> {

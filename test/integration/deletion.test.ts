@@ -206,8 +206,19 @@ test('maintenance removes for good what is over, frees its room and shows how it
 test('a job is deleted with its versions only when that is asked for', async () => {
   const before = (await points()).filter(({ lockedUntilMs }) => lockedUntilMs === null).length;
   assert.ok(before > 0);
+  const locked = (await points()).filter(({ lockedUntilMs }) => lockedUntilMs !== null).map(({ id }) => id);
   const removed = await dozo('jobs', 'remove', 'nightly', '--versions', 'trash');
-  assert.equal(removed.status, 0, removed.output);
+  assert.equal(removed.status, 3, 'what stays is a warning');
+  const answer = JSON.parse(removed.output) as {
+    trashed: number;
+    failed: { pointId: string; error: { code: string } }[];
+  };
+  assert.equal(answer.trashed, before);
+  assert.deepEqual(
+    answer.failed.map(({ pointId, error }) => [pointId, error.code]),
+    locked.map((id) => [id, 'POINT_LOCKED']),
+  );
+  assert.deepEqual(await product.api.get('/jobs'), []);
   await eventually(async () => (await points('&trash=true')).length === before, 'its versions in the trash');
 
   const repository = await openRepository({ storage: await openLocalStorage({ folder: join(folder, 'repository') }) });

@@ -32,6 +32,7 @@ import type {
   SettingsChange,
   History,
   JobListQuery,
+  JobRemoved,
   JobRow,
   JobScheduleView,
   MachineListQuery,
@@ -259,7 +260,7 @@ export const api = {
   addJob: (input: JobInput) => call<JobView>('POST', '/jobs', input),
   changeJob: (jobId: string, change: JobChange) => call<JobView>('PUT', `/jobs/${id(jobId)}`, change),
   removeJob: (jobId: string, versions: 'keep' | 'trash') =>
-    call<void>('DELETE', `/jobs/${id(jobId)}${query({ versions })}`),
+    call<JobRemoved>('DELETE', `/jobs/${id(jobId)}${query({ versions })}`),
   previewSelection: (selection: Selection) => call<SelectionPreview>('POST', '/selections/preview', { selection }),
   hooks: (jobId: string) => call<JobHooksView>('GET', `/jobs/${id(jobId)}/hooks`),
   setScripts: (jobId: string, scripts: Scripts) => call<JobHooksView>('PUT', `/jobs/${id(jobId)}/scripts`, scripts),
@@ -340,6 +341,8 @@ export const api = {
   ) => call<GuestFolderPage>('GET', `/points/${id(pointId)}/disks/${id(key)}/volumes/${volume}/files${query(page)}`),
   guestFileUrl: ({ pointId, key, volume }: { pointId: string; key: string; volume: number }, path: string) =>
     apiUrl(`/points/${id(pointId)}/disks/${id(key)}/volumes/${volume}/file${query({ path })}`),
+  guestArchiveUrl: ({ pointId, key, volume }: { pointId: string; key: string; volume: number }, path: string) =>
+    apiUrl(`/points/${id(pointId)}/disks/${id(key)}/volumes/${volume}/archive${query({ path })}`),
   tryDownload,
   restore: (input: RestoreInput) => call<RunView>('POST', '/restores', input),
   exportDisk: (input: ExportInput) => call<RunView>('POST', '/exports', input),

@@ -39,7 +39,7 @@ export type { JobRow, MachineRow, Protection } from '../../server/contract/api/l
 export type { History, Overview } from '../../server/contract/api/overview.schema.ts';
 export type { GuestFileView, GuestFolderPage, GuestVolumeView } from '../../server/contract/api/guest-file.schema.ts';
 export type { HostView } from '../../server/contract/api/host.schema.ts';
-export type { JobView } from '../../server/contract/api/job.schema.ts';
+export type { JobRemoved, JobView } from '../../server/contract/api/job.schema.ts';
 export type { MachineView } from '../../server/contract/api/machine.schema.ts';
 export type {
   DeliveryView,

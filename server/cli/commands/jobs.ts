@@ -1,9 +1,17 @@
 import type { Command } from 'commander';
-import type { JobOptions, JobView } from '../../contract/api/job.schema.ts';
+import type { JobOptions, JobRemoved, JobView } from '../../contract/api/job.schema.ts';
 import type { RunView } from '../../contract/api/run.schema.ts';
 import type { SelectionPreview } from '../../contract/api/selection.schema.ts';
 import { AppError } from '../../errors/index.ts';
-import { doneOutput, listOutput, showOutput, type Api, type CommandContext, type Output } from '../command-context.ts';
+import {
+  doneOutput,
+  EXIT_WARNINGS,
+  listOutput,
+  showOutput,
+  type Api,
+  type CommandContext,
+  type Output,
+} from '../command-context.ts';
 import { findNamed, type Named } from '../find-named.ts';
 import { formatTime } from '../format.ts';
 import { collect, oneOf, parseShare } from '../parse-options.ts';
@@ -105,9 +113,16 @@ export function addJobCommands(program: Command, context: CommandContext): void 
     .option('--versions <what>', 'keep them, or move them to the trash', oneOf(['keep', 'trash']), 'keep');
   context.handle<{ versions: 'keep' | 'trash' }>(remove, async ({ api, args, options: { versions } }) => {
     const job = await findNamed<JobView>(api, 'jobs', args[0] ?? '');
-    await api.delete(`/jobs/${job.id}?versions=${versions}`);
-    const fate = versions === 'keep' ? 'stay' : 'are in the trash';
-    return doneOutput({ removed: job.id, versions }, `Deleted ${cleanText(job.name)}; its versions ${fate}.`);
+    const { trashed, failed } = await api.delete<JobRemoved>(`/jobs/${job.id}?versions=${versions}`);
+    const fate = versions === 'keep' ? 'its versions stay' : `versions in the trash: ${trashed}`;
+    const lines = failed.map(({ pointId, error }) => `${pointId} stays: ${error.message} ${error.hint ?? ''}`);
+    return {
+      ...doneOutput(
+        { removed: job.id, versions, trashed, failed },
+        [`Deleted ${cleanText(job.name)}; ${fate}.`, ...lines].join('\n'),
+      ),
+      ...(failed.length === 0 ? {} : { exitStatus: EXIT_WARNINGS }),
+    };
   });
   const run = addWaitOptions(
     context

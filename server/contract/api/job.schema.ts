@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { idSchema, nameSchema, pathSchema, timeSchema } from './common.schema.ts';
+import { errorBodySchema, idSchema, nameSchema, pathSchema, timeSchema } from './common.schema.ts';
 import { hostNameSchema } from './host.schema.ts';
 import { retentionSchema } from './retention.schema.ts';
 import { scheduleSchema } from './schedule.schema.ts';
@@ -97,6 +97,17 @@ export const jobSchema = z
   })
   .meta({ id: 'Job' });
 export type JobView = z.infer<typeof jobSchema>;
+
+/** What became of the versions: each by itself, so one that is refused does not keep the others. */
+export const jobRemovedSchema = z
+  .object({
+    /** How many are in the trash now. */
+    trashed: z.number().int(),
+    /** They stay as versions of a machine without a task. */
+    failed: z.array(z.object({ pointId: z.string(), error: errorBodySchema })),
+  })
+  .meta({ id: 'JobRemoved' });
+export type JobRemoved = z.infer<typeof jobRemovedSchema>;
 
 export const jobRemoveQuerySchema = z.strictObject({
   /** What becomes of the versions that the job made of its machines, unless another job has them too. */

@@ -4,6 +4,7 @@ import {
   jobChangeSchema,
   jobInputSchema,
   jobRemoveQuerySchema,
+  jobRemovedSchema,
   jobRunSchema,
   jobSchema,
   type JobView,
@@ -84,6 +85,7 @@ export const jobRoutes = [
     summary: 'Delete a job; its versions stay, or go to the trash',
     params,
     query: jobRemoveQuerySchema,
+    answer: jobRemovedSchema,
     handle: ({ services, params: { id }, query }) => services.orchestration.removeJob(id, query.versions),
   }),
   defineRoute({
