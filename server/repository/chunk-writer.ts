@@ -305,9 +305,21 @@ export class ChunkWriter {
     return turn;
   }
 
+  /** A portion at a time: the tables of a store whose index was lost would not fit into memory. */
   async #writeSegments(tables: PackTable[]): Promise<void> {
-    // Packs that a crash or a damaged segment left without a segment are given one as well.
     const own = new Set(tables.map((table) => table.packId));
+    let portion: PackTable[] = [];
+    let bytes = 0;
+    const put = async (table: PackTable): Promise<void> => {
+      portion.push(table);
+      bytes += table.bytes.length;
+      if (bytes < SEGMENT_TARGET_BYTES) return;
+      await this.#writeSegment(portion);
+      portion = [];
+      bytes = 0;
+    };
+    while (tables.length > 0) await put(tables.shift() as PackTable);
+    // Packs that a crash or a damaged segment left without a segment are given one as well.
     for (const entry of this.#catalog.packsWithoutCopy()) {
       if (own.has(entry.packId) || this.#isUnindexed(entry.packId)) continue;
       // Its writer may have been killed before the name was durable; what a segment names is, and we build on it.
@@ -319,21 +331,16 @@ export class ChunkWriter {
           this.#logger.warn({ pack: entry.packId, error: error.message }, 'a pack stays without an index');
           return null;
         });
-      if (orphan !== null) tables.push(orphan);
+      if (orphan !== null) await put(orphan);
     }
-    while (tables.length > 0) {
-      let bytes = 0;
-      const portion: PackTable[] = [];
-      while (tables.length > 0 && (bytes < SEGMENT_TARGET_BYTES || portion.length === 0)) {
-        const table = tables.shift() as PackTable;
-        bytes += table.bytes.length;
-        portion.push(table);
-      }
-      const name = indexName(randomBytes(16).toString('hex'));
-      const segment = encodeSegment(portion);
-      await this.#catalog.storage.publish(name, segment);
-      this.#catalog.setCopies(portion, name, parseSegment(segment, name));
-    }
+    if (portion.length > 0) await this.#writeSegment(portion);
+  }
+
+  async #writeSegment(tables: readonly PackTable[]): Promise<void> {
+    const name = indexName(randomBytes(16).toString('hex'));
+    const segment = encodeSegment(tables);
+    await this.#catalog.storage.publish(name, segment);
+    this.#catalog.setCopies(tables, name, parseSegment(segment, name));
   }
 
   #isUnindexed(packId: string): boolean {

@@ -134,6 +134,33 @@ describe('a deleted version', () => {
     });
   });
 
+  it('frees what it alone needed also where nearly all of its pack stays', async () => {
+    await withScene(async ({ storage, repository, open }) => {
+      const ids: string[] = [];
+      let content = ownContent(1);
+      for (const [from, to] of [
+        [0, 20],
+        [2, 12],
+        [11, 13],
+      ] as const) {
+        content = Buffer.from(content);
+        ownContent(ids.length + 1).copy(content, from * CHUNK, from * CHUNK, to * CHUNK);
+        const before = ids.length === 0 ? null : await (await repository.openPoint(ids.at(-1) ?? '')).openDisk('d0');
+        ids.push(
+          (await commitDisk(repository, `v${ids.length}`, content, { createdAtMs: ids.length }, before)).pointId,
+        );
+      }
+      const [, middle, last] = ids as [string, string, string];
+      const before = packBytes(storage);
+      await repository.deletePoint(middle, AT_ONCE);
+
+      // One of the ten chunks that the second version brought was changed by the third.
+      assert.equal((await (await open()).collect(NOW)).state, 'done');
+      assert.ok(before - packBytes(storage) > CHUNK, `${before - packBytes(storage)} bytes came free`);
+      assert.ok((await contentOf(repository, last)).equals(content));
+    });
+  });
+
   it('is not brought back by a lock, nor locked', async () => {
     await withScene(async ({ clock, repository }) => {
       const { pointId } = await commitDisk(repository, 'one', ownContent(1));

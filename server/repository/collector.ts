@@ -21,6 +21,8 @@ import { readAllSessions, type FoundSession } from './session-file.ts';
 const SESSION_SILENCE_MS = 7 * 24 * 3600 * 1000;
 /** A pack of which less is needed is written anew: at most so much of the store is waste in the end. */
 const LIVE_SHARE_MIN = 0.75;
+/** Of a pack below this everything that nobody needs comes free: it costs little, and makes few packs of many. */
+const SMALL_PACK_BYTES = 8 * 1024 * 1024;
 /** Clocks of machines that share a repository may differ by this. */
 const CLOCK_TOLERANCE_MS = 24 * 3600 * 1000;
 const WAIT_STEP_MS = 1000;
@@ -263,11 +265,12 @@ class Collector {
   }
 
   #chooseVictims(liveness: Liveness): number[] {
-    const share = this.#options.liveShareMin ?? LIVE_SHARE_MIN;
+    const { liveShareMin } = this.#options;
     const victims: number[] = [];
     for (const [number, entry] of this.#catalog.packs.entries()) {
       if (entry.gone) continue;
       const live = liveness.liveRows(number);
+      const share = liveShareMin ?? (entry.fileBytes < SMALL_PACK_BYTES ? 1 : LIVE_SHARE_MIN);
       if (live === 0 || live < entry.rowCount * share || entry.badRows !== null) victims.push(number);
     }
     return victims;
@@ -499,7 +502,6 @@ class Collector {
 
   /** Segments that are mostly about packs that are gone, and many small ones, are written anew. */
   async #compactIndex(): Promise<void> {
-    const { storage } = this.#catalog;
     const bySegment = new Map<string, { entries: PackEntry[]; goneBytes: number; bytes: number }>();
     for (const name of this.#catalog.segmentNames) bySegment.set(name, { entries: [], goneBytes: 0, bytes: 0 });
     for (const entry of this.#catalog.packs) {
@@ -514,14 +516,24 @@ class Collector {
     );
     const small = [...bySegment].filter(([, { bytes }]) => bytes > 0 && bytes < SMALL_SEGMENT_BYTES);
     if (small.length > SMALL_SEGMENTS_MAX) old.push(...small.filter((one) => !old.some(([name]) => name === one[0])));
-    const tables: PackTable[] = [];
-    const replaced: string[] = [];
-    for (const [name, { entries }] of old) {
+    let tables: PackTable[] = [];
+    let replaced: string[] = [];
+    // In portions, each as large as a segment: the tables of a whole store would not fit into memory.
+    for (const [index, [name, { entries }]] of old.entries()) {
       const found = await this.#tablesOf(entries);
-      if (found === null) continue;
-      tables.push(...found);
-      replaced.push(name);
+      if (found !== null) replaced.push(name);
+      tables.push(...(found ?? []));
+      const bytes = tables.reduce((sum, table) => sum + table.bytes.length, 0);
+      if (bytes < SEGMENT_TARGET_BYTES && index < old.length - 1) continue;
+      await this.#replaceSegments(tables, replaced);
+      tables = [];
+      replaced = [];
     }
+    if (old.length > 0) await this.#catalog.refresh();
+  }
+
+  async #replaceSegments(tables: readonly PackTable[], replaced: readonly string[]): Promise<void> {
+    const { storage } = this.#catalog;
     for (const portion of portionsOf(tables)) {
       const name = indexName(randomBytes(16).toString('hex'));
       const segment = encodeSegment(portion);
@@ -529,7 +541,6 @@ class Collector {
       await storage.publish(name, segment);
     }
     for (const name of replaced) await removeIfThere(storage, name);
-    if (replaced.length > 0) await this.#catalog.refresh();
   }
 
   /** Null: one of them cannot be read, and its copy in the segment is worth keeping. */
