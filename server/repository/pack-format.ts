@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { AppError } from '../errors/index.ts';
-import { FORMAT_VERSION, ID_BYTES, PACK_ROWS_MAX } from './layout.ts';
+import { TAG_BYTES } from './chunk-codec.ts';
+import { CHUNK_SIZE_BYTES_MAX, FORMAT_VERSION, ID_BYTES, PACK_ROWS_MAX } from './layout.ts';
 import { formatUnknown } from './sealed-file.ts';
 
 /** Bytes of a pack file: section "Pack" of the format. All numbers little-endian. */
@@ -115,8 +116,8 @@ export function locatePackTable(
 }
 
 /**
- * A table and the trailer after it, verified: hash, row count, and rows that lie one after the other
- * from the header to the table, in file order, without gap or overlap.
+ * A table and the trailer after it, verified: hash, row count, and rows of possible lengths that lie one after the
+ * other from the header to the table, in file order, without gap or overlap.
  * @throws REPOSITORY_PACK_DAMAGED, REPOSITORY_FORMAT_UNKNOWN
  */
 export function parsePackTable(packId: string, tail: Buffer, name: string): PackTable {
@@ -136,8 +137,18 @@ export function parsePackTable(packId: string, tail: Buffer, name: string): Pack
   ) {
     throw packDamaged(name, 'its table has an impossible length');
   }
+  if (!areLengthsPossible(table)) throw packDamaged(name, 'its table names a chunk of an impossible length');
   if (!tiles(table)) throw packDamaged(name, 'the chunks of its table do not lie one after the other');
   return table;
+}
+
+/** What a row names is made room for before it is read, and anybody can compute a table's hash. */
+function areLengthsPossible(table: PackTable): boolean {
+  for (let index = 0; index < table.rowCount; index += 1) {
+    const { storedLength, plainLength } = table.row(index);
+    if (plainLength > CHUNK_SIZE_BYTES_MAX || storedLength > plainLength + TAG_BYTES) return false;
+  }
+  return true;
 }
 
 function tiles(table: PackTable): boolean {

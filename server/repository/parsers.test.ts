@@ -173,13 +173,15 @@ describe('encoding and parsing', () => {
     fc.assert(
       fc.property(
         fc.array(
-          fc.record({
-            id: fc.uint8Array({ minLength: 32, maxLength: 32 }),
-            storedLength: fc.integer({ min: 1, max: 1_000_000 }),
-            plainLength: fc.nat(4_194_304),
-            crc: fc.nat(),
-            codec: fc.nat(1),
-          }),
+          fc
+            .record({
+              id: fc.uint8Array({ minLength: 32, maxLength: 32 }),
+              storedLength: fc.integer({ min: 1, max: 1_000_000 }),
+              plainLength: fc.nat(4_194_304),
+              crc: fc.nat(),
+              codec: fc.nat(1),
+            })
+            .map((row) => ({ ...row, storedLength: Math.min(row.storedLength, row.plainLength + 16) })),
           { maxLength: 40 },
         ),
         (rows) => {
@@ -216,7 +218,7 @@ describe('encoding and parsing', () => {
       id: Buffer.alloc(32, offsetBytes),
       offsetBytes,
       storedLength: 100,
-      plainLength: 1,
+      plainLength: 100,
       crc: 0,
       codec: 0,
     }));
@@ -226,6 +228,28 @@ describe('encoding and parsing', () => {
     const tail = Buffer.concat([bytes, encodePackTrailer(table)]);
 
     assert.throws(() => parsePackTable(PACK_ID, tail, 'packs/x'), { code: 'REPOSITORY_PACK_DAMAGED' });
+  });
+
+  it('refuses a table that names a chunk for which there is no room', () => {
+    for (const [plainLength, storedLength] of [
+      [4_194_305, 100],
+      [0xffff_ffff, 100],
+      [100, 117],
+    ] as const) {
+      const bytes = Buffer.alloc(PACK_ROW_BYTES);
+      encodePackRow(
+        { id: Buffer.alloc(32, 1), offsetBytes: 64, storedLength, plainLength, crc: 0, codec: 1 },
+        bytes,
+        0,
+      );
+      const table = new PackTable(PACK_ID, 'data', 64 + storedLength, bytes);
+      const tail = Buffer.concat([bytes, encodePackTrailer(table)]);
+
+      assert.throws(() => parsePackTable(PACK_ID, tail, 'packs/x'), {
+        code: 'REPOSITORY_PACK_DAMAGED',
+        message: /impossible length/,
+      });
+    }
   });
 
   it('keep a point’s root hash', () => {
