@@ -316,6 +316,18 @@ describe('a collection', () => {
     });
   });
 
+  it('ends when a record of a session is listed and never there', { timeout: 90_000 }, async () => {
+    await withScene(async ({ storage, clock, repository }) => {
+      await (await repository.startWrite({ sessionId: 'one' })).abort();
+      const lying = new MemoryStorage(storage.disk);
+      lying.fault = (operation, name) =>
+        operation === 'read' && name.startsWith('sessions/') ? { when: 'before', error: errnoError('ENOENT') } : null;
+      const collector = await openRepository({ storage: lying, clock, threads: 0 });
+      await assert.rejects(collector.collect(NOW), hasCode('STORAGE_FAILED'));
+      await collector.close();
+    });
+  });
+
   it('waits for a session that began before, and takes up where it left', async () => {
     await withScene(async ({ storage, repository, open }) => {
       const content = ownContent(1);

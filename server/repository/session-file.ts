@@ -1,4 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
+import { setTimeout } from 'node:timers/promises';
 import { z } from 'zod';
 import { AppError, isAppError } from '../errors/index.ts';
 import type { Storage } from '../storage/index.ts';
@@ -92,30 +93,52 @@ export interface FoundSession {
   records: SessionRecord[];
 }
 
+/** Far more often than writers replace their records between a listing and the reading of it. */
+const LOOKS_MAX = 100;
+
 /**
  * All sessions with all their records. Looked at again while records vanish: a writer replaces its own.
- * @throws REPOSITORY_INDEX_DAMAGED when one cannot be read, REPOSITORY_FORMAT_UNKNOWN
+ * @throws REPOSITORY_INDEX_DAMAGED when one cannot be read, STORAGE_FAILED when one is listed and never there,
+ *   REPOSITORY_FORMAT_UNKNOWN
  */
 export async function readAllSessions(storage: Storage, keys: RepositoryKeys | null): Promise<FoundSession[]> {
-  for (;;) {
-    const names: string[] = [];
-    for await (const name of storage.listNames(SESSIONS_FOLDER)) if (name.endsWith('.session')) names.push(name);
+  const { namesLagMs = 0, location } = storage;
+  for (let look = 1; ; look += 1) {
     try {
-      const found = new Map<string, FoundSession>();
-      for (const name of names.sort()) {
-        const record = await readRecord(storage, name, keys);
-        const key = `${name.slice(0, name.lastIndexOf('/'))} ${record.pointId}`;
-        const session = found.get(key) ?? { key, names: [], newest: record, records: [] };
-        session.names.push(name);
-        session.records.push(record);
-        session.newest = record;
-        found.set(key, session);
-      }
-      return [...found.values()];
+      return await readListedSessions(storage, keys);
     } catch (error) {
       if (!isAppError(error) || error.code !== 'NOT_FOUND') throw error;
+      if (look === LOOKS_MAX) {
+        throw new AppError(
+          'STORAGE_FAILED',
+          `${location} lists a record of a run that is not there: ${error.message}`,
+          {
+            hint: 'Check the file system of the volume, or how the share is mounted. Nothing was removed.',
+            details: error.details,
+            cause: error,
+          },
+        );
+      }
+      // A network's file system may go on listing for so long what another machine has removed.
+      if (namesLagMs > 0) await setTimeout((2 * namesLagMs) / LOOKS_MAX);
     }
   }
+}
+
+async function readListedSessions(storage: Storage, keys: RepositoryKeys | null): Promise<FoundSession[]> {
+  const names: string[] = [];
+  for await (const name of storage.listNames(SESSIONS_FOLDER)) if (name.endsWith('.session')) names.push(name);
+  const found = new Map<string, FoundSession>();
+  for (const name of names.sort()) {
+    const record = await readRecord(storage, name, keys);
+    const key = `${name.slice(0, name.lastIndexOf('/'))} ${record.pointId}`;
+    const session = found.get(key) ?? { key, names: [], newest: record, records: [] };
+    session.names.push(name);
+    session.records.push(record);
+    session.newest = record;
+    found.set(key, session);
+  }
+  return [...found.values()];
 }
 
 async function readRecord(storage: Storage, name: string, keys: RepositoryKeys | null): Promise<SessionRecord> {
