@@ -170,4 +170,54 @@ describe('a folder that was copied in the middle of a run', () => {
       await rm(folder, { recursive: true });
     }
   });
+
+  it('names what a version lacks that was committed between the folders, until it is copied again or backed up', async () => {
+    const from = new MemoryStorage();
+    const repository = await createRepository({ storage: from, chunkSizeBytes: CHUNK, threads: 0 });
+    const { pointId: first } = await commitDisk(repository, 'one', noise('one'));
+    const copied = new MemoryStorage();
+    const copyFolder = (isWanted: (name: string) => boolean): void => {
+      for (const [name, { data }] of from.disk.files) {
+        if (isWanted(name)) copied.disk.files.set(name, { data: Buffer.from(data), modifiedAtMs: 0 });
+      }
+    };
+    // The packs are listed before the run publishes its own, the points after its commit.
+    copyFolder((name) => name.startsWith('packs/'));
+    const { pointId: second } = await commitDisk(repository, 'two', noise('two'), { createdAtMs: 1_800_000_000_000 });
+    copyFolder((name) => !name.startsWith('packs/'));
+    const reader = new MemoryStorage(copied.disk);
+    const again = new MemoryStorage();
+    for (const [name, file] of copied.disk.files) again.disk.files.set(name, file);
+
+    const copy = await openRepository({ storage: reader, threads: 0 });
+    assert.deepEqual(
+      (await copy.listPoints()).map((point) => point.pointId),
+      [first, second],
+    );
+    assert.ok((await readByStream(await (await copy.openPoint(first)).openDisk('d0'))).equals(noise('one')));
+    await assert.rejects(async () => readByStream(await (await copy.openPoint(second)).openDisk('d0')), {
+      code: 'REPOSITORY_CHUNK_MISSING',
+    });
+    const { damages } = await copy.check(NOTED);
+    assert.ok(damages.length > 0);
+    for (const { affects } of damages) assert.deepEqual([...new Set(affects.map((one) => one.pointId))], [second]);
+    // Nothing is removed while it cannot be known what the version needs.
+    const before = [...reader.disk.files.keys()].filter((name) => name.startsWith('packs/'));
+    await assert.rejects(copy.collect(NOW), { code: 'REPOSITORY_CHUNK_MISSING' });
+    for (const name of before) assert.ok(reader.disk.files.has(name));
+    // The machine still has it: whatever is delivered is stored, and both versions are whole.
+    const { pointId: third } = await commitDisk(copy, 'three', noise('two'), { createdAtMs: 1_900_000_000_000 });
+    for (const pointId of [second, third]) {
+      assert.ok((await readByStream(await (await copy.openPoint(pointId)).openDisk('d0'))).equals(noise('two')));
+    }
+    assert.deepEqual((await copy.check(NOTED)).damages, []);
+    await copy.close();
+
+    for (const [name, { data }] of from.disk.files) again.disk.files.set(name, { data, modifiedAtMs: 0 });
+    const whole = await openRepository({ storage: again, threads: 0 });
+    assert.ok((await readByStream(await (await whole.openPoint(second)).openDisk('d0'))).equals(noise('two')));
+    assert.deepEqual((await whole.check(NOTED)).damages, []);
+    await whole.close();
+    await repository.close();
+  });
 });
