@@ -172,6 +172,31 @@ test('two windows edit a task: the second is told, and takes over what the first
   scene.window.complaints.length = 0;
 });
 
+test('a name is proposed for a task, also when what was chosen is known late', async () => {
+  const { page } = scene;
+  const asked = Promise.withResolvers<void>();
+  const answered = Promise.withResolvers<void>();
+  await page.route(/\/machines\?ids=/, async (route) => {
+    asked.resolve();
+    await answered.promise;
+    await route.continue();
+  });
+  await scene.open('/tasks/new');
+  await page.getByRole('checkbox', { name: MACHINE, exact: true }).click();
+  await asked.promise;
+  await scene.next();
+  const name = page.getByLabel('Task name', { exact: true });
+  await name.waitFor();
+  assert.equal(await name.inputValue(), '');
+
+  answered.resolve();
+  await scene.until('a name is there', async () => ((await name.inputValue()) === MACHINE ? true : null));
+  await scene.next();
+  await page.getByRole('radio', { name: 'main', exact: true }).waitFor();
+  await page.unroute(/\/machines\?ids=/);
+  assert.deepEqual(scene.window.complaints, []);
+});
+
 test('a double click starts one run; a run is cancelled and leaves the host as it was', async () => {
   const { page } = scene;
   const count = async (): Promise<number> =>
