@@ -1,7 +1,7 @@
 import type { DiskBrowser, DiskDownload, DiskDownloads } from '../http/index.ts';
 import type { RepositoryAddress } from '../contract/task.ts';
 import type { DiskReader } from '../disk/index.ts';
-import { listGuestFolder, listGuestVolumes, openGuestFile } from '../restore/index.ts';
+import { listGuestFolder, listGuestVolumes, openGuestArchive, openGuestFile } from '../restore/index.ts';
 import type { Sealer } from '../queue/index.ts';
 import { MIB, type Clock, type Logger } from '../runtime/index.ts';
 import { openFolder } from './open-repository.ts';
@@ -47,6 +47,7 @@ export function createDiskDownloads(parts: { sealer: Sealer; clock: Clock; logge
         volumes: (signal) => listGuestVolumes(disk, signal, others),
         list: (volume, options, signal) => listGuestFolder(disk, volume, options, signal, others),
         file: (volume, path, signal) => openGuestFile(disk, volume, path, signal, others),
+        archive: (volume, path, signal) => openGuestArchive(disk, volume, path, signal, others),
         close,
       };
     },

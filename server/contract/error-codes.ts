@@ -85,6 +85,7 @@ export const ERROR_CODES = {
   FILESYSTEM_DAMAGED: { http: 422, retry: 'permanent' },
   FILESYSTEM_UNSUPPORTED: { http: 422, retry: 'permanent' },
   FILESYSTEM_PATH_NOT_FOUND: { http: 404, retry: 'permanent' },
+  FOLDER_TOO_LARGE: { http: 422, retry: 'permanent' },
 
   // The repository
   STORAGE_FAILED: { http: 500, retry: 'transient' },

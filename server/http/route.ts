@@ -40,6 +40,12 @@ export interface DiskBrowser {
     path: string,
     signal: AbortSignal,
   ): Promise<{ name: string; sizeBytes: number; bytes(signal: AbortSignal): AsyncIterable<Buffer> }>;
+  /** A folder with all that is in it. @throws also FOLDER_TOO_LARGE */
+  archive(
+    volume: number,
+    path: string,
+    signal: AbortSignal,
+  ): Promise<{ name: string; files: number; fileBytes: number; bytes(signal: AbortSignal): AsyncIterable<Buffer> }>;
   close(): Promise<void>;
 }
 

@@ -93,7 +93,7 @@ export async function openGuestFile(
   };
 }
 
-async function openVolume(
+export async function openVolume(
   { disk, others }: { disk: DiskReader; others: readonly DiskReader[] | undefined },
   number: number,
   signal: AbortSignal | undefined,

@@ -1,15 +1,34 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import type { Download } from 'playwright-core';
+import { runCli } from '../../server/cli/run-cli.ts';
 import { GUEST_DISK_MEBIBYTES, MANY, STRANGE_NAMES, writeGuestDisk } from './guest-disk.ts';
 import { oneDisk, Scene, type Named } from './scene.ts';
 
 const MACHINE = 'guest';
 const REPORT = 'report 2026.bin';
 const report = randomBytes(300_001);
+
+/** What is in an archive of `/home`, names made harmless. */
+const UNPACKED = [
+  'Not in this archive.txt',
+  'home',
+  'home/anna',
+  'home/anna/Donaudampfschifffahrtsgesellschaft',
+  'home/anna/empty.txt',
+  'home/anna/invoice 2026-10.pdf',
+  'home/anna/photos',
+  `home/anna/${REPORT}`,
+  'home/anna/売上報告書.txt',
+  'home/strange',
+  `home/strange/<img src=x id=x onerror="document.title='owned'"><b>`,
+  'home/strange/new_line',
+  'home/strange/photo_gpj.exe',
+];
 
 let scene: Scene;
 let repositoryId: string;
@@ -120,6 +139,40 @@ test('a file comes out of a version as it was, and what cannot be opened says wh
   assert.deepEqual(scene.window.complaints, []);
 });
 
+test('a folder comes out as an archive that other programs unpack to the same bytes, from the window and by command', async () => {
+  const { api, folder } = scene;
+  await scene.open(`/versions/${pointId}/files?volume=1&path=/home`);
+  await scene.button('anna').waitFor();
+  const archive = await downloaded(() => scene.button('Download this folder').click());
+  assert.equal(archive.suggestedFilename(), 'home.zip');
+  const file = join(folder, 'home.zip');
+  await archive.saveAs(file);
+  const target = join(folder, 'unpacked');
+  execFileSync('unzip', ['-q', file, '-d', target]);
+  assert.deepEqual((await readdir(target, { recursive: true })).sort(), UNPACKED.sort());
+  assert.ok((await readFile(join(target, 'home/anna', REPORT))).equals(report), 'byte for byte');
+  const strange = await readFile(join(target, 'home/strange/photo_gpj.exe'), 'utf8');
+  assert.equal(strange, 'strange');
+  assert.match(
+    await readFile(join(target, 'Not in this archive.txt'), 'utf8'),
+    /^\/home\/anna\/newest: a link to report 2026\.bin\r\n$/,
+  );
+
+  const other = join(folder, 'by command.zip');
+  let said = '';
+  const sink = { write: (piece: string) => ((said += piece), true) } as unknown as NodeJS.WritableStream;
+  const status = await runCli(
+    ['points', 'folder', pointId, 'scsi0:0', '1', '/home', other],
+    { input: process.stdin, output: sink, errors: sink },
+    { ...api.environment, DOZO_CONFIG: join(folder, 'cli.json') },
+  );
+  assert.equal(status, 0, said);
+  execFileSync('python3', ['-m', 'zipfile', '-e', other, `${target} again`]);
+  assert.ok((await readFile(join(`${target} again`, 'home/anna', REPORT))).equals(report), 'byte for byte');
+  assert.deepEqual((await readdir(`${target} again`, { recursive: true })).sort(), UNPACKED.sort());
+  assert.deepEqual(scene.window.complaints, []);
+});
+
 test('folders are walked by keyboard, a large one is sorted and searched as a whole', async () => {
   const { page } = scene;
   const focused = (): Promise<string> => page.evaluate<string>('document.activeElement.innerText');
@@ -157,7 +210,15 @@ interface Deed {
   action: string;
   target: string | null;
   outcome: string;
-  details: { machine?: string; path?: string; disk?: string; sizeBytes?: number; sentBytes?: number; code?: string };
+  details: {
+    machine?: string;
+    path?: string;
+    disk?: string;
+    sizeBytes?: number;
+    sentBytes?: number;
+    files?: number;
+    code?: string;
+  };
 }
 
 /** Oldest first. */
@@ -227,11 +288,17 @@ test('the audit log tells once who opened the files of a version, and once each 
 test('a download is told when it begins: a server that is killed on the way leaves an entry', async () => {
   const { page, product } = scene;
   const before = await deedsOf('download begun');
+  const archives = await deedsOf('GET /points/:id/disks/:key/volumes/:volume/archive');
   assert.deepEqual(
-    before.map(({ details: { path, disk, sizeBytes } }) => [path ?? disk, sizeBytes]),
-    [...(await deedsOf(TAKING)), ...(await deedsOf('GET /points/:id/disks/:key/download'))].map(
-      ({ details: { path, disk, sizeBytes } }) => [path ?? disk, sizeBytes],
-    ),
+    archives.map(({ outcome, details: { path, files } }) => [outcome, path, files]),
+    Array.from({ length: 2 }, () => ['done', '/home', 7]),
+  );
+  const named = ({ details: { path, disk, sizeBytes } }: Deed): string => `${path ?? disk ?? ''} ${sizeBytes ?? ''}`;
+  assert.deepEqual(
+    before.map(named).sort(),
+    [...archives, ...(await deedsOf(TAKING)), ...(await deedsOf('GET /points/:id/disks/:key/download'))]
+      .map(named)
+      .sort(),
     'each once, before its end',
   );
   await page.evaluate(async (path) => {

@@ -59,6 +59,7 @@ const CALLED_OTHERWISE = new Set([
   'GET /points/{id}/disks/{key}/volumes',
   'GET /points/{id}/disks/{key}/volumes/{volume}/files',
   'GET /points/{id}/disks/{key}/volumes/{volume}/file',
+  'GET /points/{id}/disks/{key}/volumes/{volume}/archive',
   'POST /repositories/{id}/refresh',
 ]);
 

@@ -284,6 +284,7 @@ describe('an account of the role restore', { timeout: 900_000 }, () => {
       `/points/${foreign.id}/disks/scsi0:0/volumes`,
       `/points/${foreign.id}/disks/scsi0:0/volumes/1/files`,
       `/points/${foreign.id}/disks/scsi0:0/volumes/1/file?path=a`,
+      `/points/${foreign.id}/disks/scsi0:0/volumes/1/archive?path=a`,
       `/machines/${second}`,
       `/jobs/${other.id}`,
       `/runs/${foreignRun.id}`,

@@ -138,6 +138,20 @@ function addGuestFileCommands(points: Command, context: CommandContext): void {
       return doneOutput({ file, bytes }, `Wrote ${formatBytes(bytes)} to ${file}.`);
     },
   );
+  context.handle(
+    context.leaf(
+      points,
+      'folder <point> <disk> <volume> <path> <file>',
+      'a folder of a volume, with all that is in it, into a ZIP archive here',
+    ),
+    async ({ connection, args }) => {
+      const [id, key, volume, inner] = encoded(args);
+      const path = `/points/${id}/disks/${key}/volumes/${volume}/archive`;
+      const file = args[4] ?? '';
+      const bytes = await downloadTo(connection, `${path}?path=${inner}`, file);
+      return doneOutput({ file, bytes }, `Wrote ${formatBytes(bytes)} to ${file}.`);
+    },
+  );
 }
 
 /** Arguments as parts of a path or query. */
@@ -204,12 +218,13 @@ function addChangeCommands(points: Command, context: CommandContext): void {
 /** Under a temporary name first: a download that broke off is not taken for a disk. */
 async function downloadTo(connection: Parameters<typeof openAnswer>[0], path: string, target: string): Promise<number> {
   const answer = await openAnswer(connection, { method: 'GET', path });
-  const expectedBytes = Number(answer.headers['content-length']);
+  // Of what is sent in chunks the end is marked: without the mark the pipeline fails.
+  const length = answer.headers['content-length'];
   const temporary = `${target}.part`;
   try {
     const file = createWriteStream(temporary, { flags: 'wx' });
     await pipeline(answer, file);
-    if (file.bytesWritten !== expectedBytes) {
+    if (length !== undefined && file.bytesWritten !== Number(length)) {
       throw new AppError('SERVER_UNREACHABLE', 'The download broke off.', { hint: 'Try again.' });
     }
     await rename(temporary, target);

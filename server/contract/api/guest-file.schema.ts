@@ -52,3 +52,5 @@ export const guestFolderPageSchema = z
 export type GuestFolderPage = z.infer<typeof guestFolderPageSchema>;
 
 export const guestFileQuerySchema = z.strictObject({ path: z.string().min(1).max(65_536) });
+
+export const guestArchiveQuerySchema = z.strictObject({ path: z.string().min(1).max(65_536).default('/') });

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import type { Response } from 'express';
 import { z } from 'zod';
 import {
+  guestArchiveQuerySchema,
   guestFileQuerySchema,
   guestFolderPageSchema,
   guestFolderQuerySchema,
@@ -174,6 +175,24 @@ export const pointRoutes = [
       });
     },
   }),
+  defineRoute({
+    method: 'get',
+    path: '/points/:id/disks/:key/volumes/:volume/archive',
+    permission: 'restore',
+    tag,
+    summary: 'A folder of a volume with all that is in it, as a ZIP archive; what cannot be in it is named in it',
+    params: z.object({ ...diskShape, volume: volumeSchema }),
+    query: guestArchiveQuerySchema,
+    contentType: 'application/zip',
+    handle: ({ services, caller, params: { id, key, volume }, query, note, tellBegin, response }) => {
+      note({ path: query.path.slice(0, NOTED_PATH_MAX) });
+      return browse(services, known(caller), { id, key, note, response }, async (browser, signal) => {
+        const { name, files, fileBytes, bytes } = await browser.archive(volume, query.path, signal);
+        note({ files, fileBytes });
+        await sendBytes(response, { type: 'application/zip', sizeBytes: null, bytes }, { name, note, tellBegin });
+      });
+    },
+  }),
 ];
 
 async function locatePoint(
@@ -226,19 +245,25 @@ function naming({ machineName, createdAtMs }: PointView): { machine: string; ver
 /** Sends the bytes as a file, of a `HEAD` what it would be; notes how much of it has left. */
 async function sendBytes(
   response: Response,
-  content: { sizeBytes: number; bytes(signal: AbortSignal): AsyncIterable<Buffer> },
+  content: {
+    /** Null: known at the end. */
+    sizeBytes: number | null;
+    type?: string;
+    bytes(signal: AbortSignal): AsyncIterable<Buffer>;
+  },
   { name, note, tellBegin }: Telling & { name: string },
 ): Promise<void> {
   let sentBytes = 0;
   const gone = new AbortController();
   response.on('close', () => gone.abort());
-  note({ sizeBytes: content.sizeBytes });
+  const { sizeBytes, type = 'application/octet-stream' } = content;
+  if (sizeBytes !== null) note({ sizeBytes });
   // What has left cannot be taken back: whoever kills the server on the way leaves an entry.
   if (response.req.method !== 'HEAD') await tellBegin();
   try {
     response.writeHead(200, {
-      'Content-Type': 'application/octet-stream',
-      'Content-Length': content.sizeBytes,
+      'Content-Type': type,
+      ...(sizeBytes === null ? {} : { 'Content-Length': sizeBytes }),
       'Content-Disposition': `attachment; filename*=UTF-8''${encodeFileName(name)}`,
     });
     if (response.req.method === 'HEAD') {
@@ -253,6 +278,7 @@ async function sendBytes(
   } catch (error) {
     // The reader went away: nobody is left to tell.
     if (!gone.signal.aborted) throw error;
+    note({ isCut: true });
   } finally {
     note({ sentBytes });
   }

@@ -59,6 +59,7 @@ export const DEEDS: Record<string, string> = {
   'GET /points/:id/disks/:key/volumes': 'openFiles',
   'GET /points/:id/disks/:key/volumes/:volume/files': 'openFiles',
   'GET /points/:id/disks/:key/volumes/:volume/file': 'downloadFile',
+  'GET /points/:id/disks/:key/volumes/:volume/archive': 'downloadFolder',
   'POST /restores': 'restore',
   'POST /exports': 'exportDisk',
   'PATCH /notifications/settings': 'changeNotifications',
