@@ -84,13 +84,18 @@ function frame(
     tone: content.tone,
     subject: `Dozo: ${content.heading}`,
     heading: content.heading,
-    // Japanese puts nothing between sentences.
-    lead: content.lead.join(reader.language === 'ja' ? '' : ' '),
+    lead: joinSentences(content.lead, reader.language),
     facts: content.facts ?? [],
     blocks: content.blocks ?? [],
     link: windowUrl === null ? null : { label: texts.openWindow, url: `${windowUrl}/${content.link}` },
     footer: texts.footer(plain(reader.sender)),
   };
+}
+
+/** Japanese puts nothing between sentences, but after one in other letters. */
+function joinSentences(sentences: readonly string[], language: Language): string {
+  const joined = sentences.join(' ');
+  return language === 'ja' ? joined.replaceAll('。 ', '。') : joined;
 }
 
 function composeRun(notice: RunNotice, words: Words): Message {

@@ -24,7 +24,23 @@ export function describeLine(
   language: Language,
   formats: Formats,
 ): string {
-  return sentenceOf(`log.${line.code}`, withTimes(line.details ?? {}, formats), language) ?? plain(line.text, 500);
+  const details = line.details ?? {};
+  const sentence = sentenceOf(`log.${line.code}`, withTimes(details, formats), language);
+  return sentence ?? plain(tellTimes(line.text, details, formats), 500);
+}
+
+/** The line's own words name instants by the clock of UTC: readers have another one. */
+function tellTimes(text: string, details: ErrorBody['details'], formats: Formats): string {
+  let told = text;
+  for (const [name, value] of Object.entries(details)) {
+    if (!name.endsWith('AtMs') || !isInstant(value)) continue;
+    told = told.replaceAll(new Date(value).toISOString(), formats.time(value));
+  }
+  return told;
+}
+
+function isInstant(value: unknown): value is number {
+  return typeof value === 'number' && !Number.isNaN(new Date(value).getTime());
 }
 
 /** Instants among the details, as people write them. */
@@ -32,7 +48,7 @@ function withTimes(details: ErrorBody['details'], formats: Formats): ErrorBody['
   return Object.fromEntries(
     Object.entries(details).map(([name, value]) => [
       name,
-      name.endsWith('AtMs') && typeof value === 'number' ? formats.time(value) : value,
+      name.endsWith('AtMs') && isInstant(value) ? formats.time(value) : value,
     ]),
   );
 }

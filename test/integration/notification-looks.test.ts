@@ -3,7 +3,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { chromium, type Browser } from 'playwright-core';
-import { composeMessage, renderHtml } from '../../server/notification/index.ts';
+import { composeMessage, composeTest, renderHtml } from '../../server/notification/index.ts';
 import { SAMPLES } from './notification-samples.ts';
 
 const CHROMIUM = process.env['DOZO_CHROMIUM'] ?? '/usr/bin/chromium';
@@ -27,9 +27,10 @@ describe('mails on a phone', { timeout: 900_000 }, () => {
       page.setDefaultTimeout(180_000);
       const requests: string[] = [];
       page.on('request', (request) => requests.push(request.url()));
-      for (const [name, notice] of Object.entries(SAMPLES)) {
-        const reader = { language, timeZone: 'Asia/Tokyo', windowUrl: 'https://nas.example.test:5510', sender: 'nas' };
-        await page.setContent(renderHtml(composeMessage(notice, reader)), { waitUntil: 'load' });
+      const reader = { language, timeZone: 'Asia/Tokyo', windowUrl: 'https://nas.example.test:5510', sender: 'nas' };
+      const messages = Object.entries(SAMPLES).map(([name, notice]) => [name, composeMessage(notice, reader)] as const);
+      for (const [name, message] of [...messages, ['test', composeTest(reader)] as const]) {
+        await page.setContent(renderHtml(message), { waitUntil: 'load' });
         const seen = await page.evaluate(() => {
           const doc = (globalThis as unknown as { document: DocumentLike }).document;
           return {
@@ -43,6 +44,7 @@ describe('mails on a phone', { timeout: 900_000 }, () => {
         assert.ok(seen.width <= PHONE.width, `${name} ${language} is ${seen.width} wide`);
         assert.equal(seen.foreign, 0, `${name} ${language}`);
         assert.doesNotMatch(seen.text, /undefined|null|NaN|\[object|\{\w+\}(?!\})/, `${name} ${language}`);
+        assert.doesNotMatch(seen.text, /\d\dT\d\d:/, `${name} ${language}: a time as programs write it`);
         if (['failure', 'notbegun', 'digest'].includes(name)) {
           assert.match(seen.text, /<img src=x onerror=alert\(1\)>"web" Bcc: thief@example\.test gnp\.exe/, name);
         }

@@ -121,7 +121,7 @@ export const SAMPLES: Record<string, Notice> = {
     warnings: [
       {
         code: 'SCHEDULE_SKIPPED',
-        text: 'A run was due at 2027-02-03T22:00:00.000Z; it was left out, since this one was still at work.',
+        text: `A run was due at ${new Date(SAMPLE_END_MS - HOUR_MS).toISOString()}; it was left out, since this one was still at work.`,
         details: { dueAtMs: SAMPLE_END_MS - HOUR_MS },
       },
     ],
@@ -142,6 +142,17 @@ export const SAMPLES: Record<string, Notice> = {
     machines: [],
     machineCount: 0,
     title: HOSTILE_NAME,
+  }),
+  restored: run('failed', {
+    runKind: 'restore',
+    results: ['failure'],
+    startedBy: 'request',
+    title: 'メールサーバー',
+    error: LOCKED,
+    machines: [
+      machine('メールサーバー', { state: 'failed', error: LOCKED, bytes: null, rootHash: null, consistency: null }),
+    ],
+    machineCount: 1,
   }),
   missed: { kind: 'missed', title: 'nightly', dueAtMs: SAMPLE_END_MS - 9 * HOUR_MS, isCaughtUp: true },
   overdue: {

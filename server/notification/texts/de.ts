@@ -45,7 +45,7 @@ export const de: Texts = {
     link: 'im Anschluss an eine andere Aufgabe',
     window: 'nach Zeitplan, Fortsetzung im Zeitfenster',
   },
-  retryAt: (time) => `Dozo versucht es um ${time} von selbst noch einmal.`,
+  retryAt: (time) => `Dozo versucht es am ${time} von selbst noch einmal.`,
   noRetry: 'Vor der nächsten geplanten Ausführung versucht Dozo es nicht noch einmal.',
   recovered: 'Die Ausführung davor war fehlgeschlagen.',
   labels: {

@@ -45,7 +45,7 @@ export const en: Texts = {
     link: 'after another task',
     window: 'by the schedule, going on in its window',
   },
-  retryAt: (time) => `Dozo tries again by itself at ${time}.`,
+  retryAt: (time) => `Dozo tries again by itself on ${time}.`,
   noRetry: 'Dozo does not try again before the next scheduled run.',
   recovered: 'The last run before this one had failed.',
   labels: {
@@ -79,7 +79,7 @@ export const en: Texts = {
   never: 'never',
   moreMachines: (count) => `${count} more virtual machines are shown in Dozo.`,
   missedHeading: (title) => `Backup “${title}” did not begin in time`,
-  missedLead: (time) => `The run that was due at ${time} could not begin. The NAS or Dozo may have been off.`,
+  missedLead: (time) => `The run that was due on ${time} could not begin. The NAS or Dozo may have been off.`,
   missedCaughtUp: 'One run has been started now for all that were missed.',
   missedLeftOut: 'It is not caught up, as the schedule says. The next run begins as scheduled.',
   overdueHeading: (title, days) => `No successful backup “${title}” for ${days} ${days === 1 ? 'day' : 'days'}`,
