@@ -11,6 +11,8 @@ describe('a server that sends mail', { timeout: 900_000 }, () => {
   // The server trusts the authority that signed the mail server's certificate, as it trusts the public ones.
   const lab = new ServerLab({ NODE_EXTRA_CA_CERTS: mail.authority });
   let ids: Awaited<ReturnType<ServerLab['setUp']>>;
+  const thisMonth = (): string => new Date().toISOString().slice(0, 7);
+  const firstMonth = thisMonth();
 
   before(async () => {
     await mail.start();
@@ -241,10 +243,16 @@ describe('a server that sends mail', { timeout: 900_000 }, () => {
   });
 
   it('has the monthly report, as data and as a page', async () => {
-    const month = new Date().toISOString().slice(0, 7);
-    const report = await lab.call('GET', `/reports/${month}`);
-    assert.equal(report.protected.length, 2);
-    assert.ok(report.runs.failure >= 3 && report.failed.length === report.runs.failure);
+    // Two when the month has changed since the first run.
+    const month = thisMonth();
+    let failures = 0;
+    for (const each of new Set([firstMonth, month])) {
+      const report = await lab.call('GET', `/reports/${each}`);
+      assert.equal(report.protected.length, 2);
+      assert.equal(report.failed.length, report.runs.failure);
+      failures += report.runs.failure;
+    }
+    assert.ok(failures >= 3, `${failures} failures`);
     const page = await lab.send(`/reports/${month}/page?language=ja&timeZone=Asia/Tokyo`);
     assert.match(String(page.headers['content-type']), /^text\/html; charset=utf-8/);
     assert.match(page.text, /バックアップ報告書/);
