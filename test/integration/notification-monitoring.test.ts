@@ -56,11 +56,52 @@ describe('files for monitors', { timeout: 900_000 }, () => {
       [],
       'docs/monitoring.md names every metric',
     );
+  });
+
+  it('ask nothing of a metric that its samples do not have', async () => {
+    const rule = { kind: 'daily', time: '22:00' };
+    await lab.call('PUT', `/jobs/${ids.jobId}/schedule`, { timeZone: 'UTC', rules: [{ rule }] });
     await lab.waitForRun((await lab.call('POST', `/jobs/${ids.jobId}/run`, {})).id);
+    await lab.until(async () => ((await lab.call('GET', '/points')).points.length === 2 ? true : null), 'the versions');
     const { text } = await lab.send('/metrics', { token });
-    const labels = new Set([...text.matchAll(/[{,](\w+)="/g)].map((match) => match[1]));
-    const dashboard = readFileSync(join(MONITORING, 'grafana-dashboard.json'), 'utf8');
-    for (const [, label = ''] of dashboard.matchAll(/\{\{(\w+)\}\}/g)) assert.ok(labels.has(label), label);
+    // What Prometheus puts beside them.
+    const labels = new Map([...names].map((name) => [name, new Set(['instance'])]));
+    const sampled = new Set<string>();
+    for (const [, name = '', pairs = ''] of text.matchAll(/^(dozo_\w+)(?:\{(.*)\})? \S+$/gm)) {
+      sampled.add(name);
+      for (const [, label = ''] of pairs.matchAll(/(?:^|",)(\w+)="/g)) labels.get(name)?.add(label);
+    }
+
+    const dashboard = JSON.parse(readFileSync(join(MONITORING, 'grafana-dashboard.json'), 'utf8'));
+    const asked: { expr: string; shown: string }[] = dashboard.panels.flatMap(
+      ({ targets }: { targets: { expr: string; legendFormat?: string }[] }) =>
+        targets.map(({ expr, legendFormat = '' }) => ({ expr, shown: legendFormat })),
+    );
+    const rules = readFileSync(join(MONITORING, 'prometheus-rules.yml'), 'utf8');
+    for (const [, expr = '', shown = ''] of rules.matchAll(/expr: (.*)\n(?:(?!expr:).*\n)*? +annotations: (.*)/g)) {
+      asked.push({ expr, shown });
+    }
+    assert.ok(asked.length > 20, `${asked.length} queries`);
+    for (const { expr, shown } of asked) {
+      const metrics = [...expr.matchAll(/\bdozo_\w+/g)].map(([name]) => name);
+      assert.ok(metrics.length > 0, expr);
+      for (const name of metrics) assert.ok(sampled.has(name), `${expr}: no sample of ${name}`);
+      for (const [, name = '', selectors = ''] of expr.matchAll(/\b(dozo_\w+)\{([^}]*)\}/g)) {
+        for (const [, label = ''] of selectors.matchAll(/(\w+)(?:=~|!~|!=|=)"/g)) {
+          assert.ok(labels.get(name)?.has(label), `${expr}: ${name} has no label ${label}`);
+        }
+      }
+      const wanted = [
+        ...[...expr.matchAll(/\bby \(([^)]*)\)/g)].flatMap(([, list = '']) => list.split(/, */)),
+        ...[...shown.matchAll(/\{\{ *(?:\$labels\.)?(\w+) *\}\}/g)].map(([, label = '']) => label),
+      ];
+      for (const label of wanted) {
+        assert.ok(
+          metrics.some((name) => labels.get(name)?.has(label)),
+          `${expr}: nothing in it has the label ${label}`,
+        );
+      }
+    }
   });
 
   it('have a dashboard of the form that Grafana imports', () => {
