@@ -12,8 +12,10 @@ export interface WebhookRequest {
 
 /** Blocks beyond these are left to the window: chats cut long messages. */
 const BLOCKS_SHOWN = 10;
-/** ntfy makes a file of a longer one. */
-const NTFY_BYTES_MAX = 3_500;
+/** ntfy takes 4096 bytes; old ones count the whole JSON, heading and links among it. */
+const NTFY_BYTES_MAX = 3_000;
+/** Teams refuses 28 KB for good; some have met it at 21. */
+const TEAMS_BYTES_MAX = 20_000;
 const SLACK_CHARACTERS_MAX = 2_500;
 
 /** @param event `id` is the same when the message is sent again: receivers can tell that they have it */
@@ -82,8 +84,19 @@ function escapeSlack(text: string): string {
   return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;');
 }
 
+/** With as many blocks as there is room for. */
+function renderTeams(message: Message): object {
+  let blocks = Math.min(message.blocks.length, BLOCKS_SHOWN);
+  let card = renderCard(message, blocks);
+  while (blocks > 0 && Buffer.byteLength(JSON.stringify(card)) > TEAMS_BYTES_MAX) {
+    blocks -= 1;
+    card = renderCard(message, blocks);
+  }
+  return card;
+}
+
 /** An adaptive card, as workflows of Teams take it. */
-function renderTeams({ tone, heading, lead, facts, blocks, link }: Message): object {
+function renderCard({ tone, heading, lead, facts, blocks, link }: Message, blocksShown: number): object {
   const color = { good: 'good', warning: 'warning', bad: 'attention', neutral: 'accent' }[tone];
   const text = (content: string, more: object = {}): object => ({
     type: 'TextBlock',
@@ -95,7 +108,7 @@ function renderTeams({ tone, heading, lead, facts, blocks, link }: Message): obj
     text(heading, { size: 'Large', weight: 'Bolder', color }),
     ...(lead === '' ? [] : [text(lead)]),
     factSet(facts),
-    ...blocks.slice(0, BLOCKS_SHOWN).flatMap((block) => [
+    ...blocks.slice(0, blocksShown).flatMap((block) => [
       text(block.badge === null ? block.title : `${block.title}: ${block.badge}`, {
         weight: 'Bolder',
         separator: true,
@@ -103,6 +116,7 @@ function renderTeams({ tone, heading, lead, facts, blocks, link }: Message): obj
       ...block.remarks.map((remark) => text(remark)),
       factSet(block.facts.filter(({ isCode }) => isCode !== true)),
     ]),
+    ...(blocks.length > blocksShown ? [text('…', { separator: true })] : []),
   ];
   return {
     type: 'message',
