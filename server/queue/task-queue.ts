@@ -62,6 +62,8 @@ export interface WorkerSight {
 const ANSWER_MS = 10_000;
 const POLL_MS = 1_000;
 const RELEASED_MS = 60_000;
+const CLOSE_MS = 2_000;
+const CUT_MS = 500;
 
 /** The server's end of the queue. */
 export class TaskQueue {
@@ -277,9 +279,10 @@ export class TaskQueue {
     if (this.#isClosed) return;
     this.#isClosed = true;
     const parts = [...QUEUE_NAMES.map((name) => this.#events[name]), ...QUEUE_NAMES.map((name) => this.#queues[name])];
-    // A connection that is away never ends in order: it is cut.
-    await Promise.race([Promise.allSettled(parts.map((part) => part.close())), this.#options.clock.sleep(2_000)]);
-    await Promise.allSettled(parts.map((part) => part.disconnect()));
+    const { clock } = this.#options;
+    // A connection that is away never ends in order: it is cut, and does not tell the end of that either.
+    await Promise.race([Promise.allSettled(parts.map((part) => part.close())), clock.sleep(CLOSE_MS)]);
+    await Promise.race([Promise.allSettled(parts.map((part) => part.disconnect())), clock.sleep(CUT_MS)]);
     this.#redis.disconnect();
   }
 

@@ -63,7 +63,8 @@ export interface RunningWorker {
   drain(timeoutMs: number): Promise<void>;
   /**
    * Ends: tasks in work are stopped and go back into the queue, to be taken up again by the next
-   * worker; those that do not stop within `timeoutMs` are left to it as well.
+   * worker; those that do not stop within `timeoutMs` are left to it as well. A Redis that is away is
+   * waited for some seconds only: it frees the tasks by itself when their locks run out.
    */
   close(timeoutMs: number): Promise<void>;
 }
@@ -73,6 +74,9 @@ const PROGRESS_EVERY_MS = 500;
 const LAST_WORDS_MS = 1_000;
 const LOG_LINES_MAX = 5_000;
 const LIMITS_MS = 1_000;
+/** How long a worker that ends waits for a Redis that is away: to give tasks back, or for nothing but good order. */
+const GIVE_BACK_MS = 10_000;
+const GOOD_ORDER_MS = 2_000;
 /** A task that another worker had before: time for that one to say that it still has it. */
 const CLAIM_GRACE_MS = HEARTBEAT_MS + 1_500;
 
@@ -164,14 +168,17 @@ class QueueWorker implements RunningWorker {
   async close(timeoutMs: number): Promise<void> {
     this.#isStopping = true;
     clearInterval(this.#heartbeat);
-    for (const execution of this.#executions.values()) execution.stop();
+    const { clock } = this.#options;
+    const executions = [...this.#executions.values()];
+    for (const execution of executions) execution.stop();
+    const ended = Promise.all(executions.map((execution) => execution.finished));
     await Promise.race([
       Promise.allSettled(Object.values(this.#workers).map((worker) => worker.close())),
-      this.#options.clock.sleep(timeoutMs),
+      // BullMQ waits for ever for a connection that is away.
+      ended.then(() => clock.sleep(executions.length > 0 ? GIVE_BACK_MS : GOOD_ORDER_MS)),
+      clock.sleep(timeoutMs),
     ]);
-    await Promise.race([this.#redis.del(this.#keys.worker(this.id)), this.#options.clock.sleep(500)]).catch(
-      this.#logError,
-    );
+    await Promise.race([this.#redis.del(this.#keys.worker(this.id)), clock.sleep(500)]).catch(this.#logError);
     for (const worker of Object.values(this.#workers)) void worker.close(true).catch(this.#logError);
     this.#redis.disconnect();
     this.#subscriber.disconnect();

@@ -148,8 +148,9 @@ export class ServerLab {
     await this.#end('SIGKILL');
   }
 
-  async stop(): Promise<void> {
-    await this.#end('SIGTERM');
+  /** @returns the exit status of the server; null when none ran, or a signal ended it */
+  async stop(): Promise<number | null> {
+    return await this.#end('SIGTERM');
   }
 
   /** Ends everything that could be left, and removes the folder. */
@@ -248,18 +249,19 @@ export class ServerLab {
     return line;
   }
 
-  async #end(signal: NodeJS.Signals): Promise<void> {
+  async #end(signal: NodeJS.Signals): Promise<number | null> {
     const child = this.#child;
-    if (child === null) return;
+    if (child === null) return null;
     this.#child = null;
     this.#lines?.close();
-    if (child.exitCode !== null || child.signalCode !== null) return;
+    if (child.exitCode !== null || child.signalCode !== null) return child.exitCode;
     const exited = once(child, 'exit');
     child.kill(signal);
     const [status] = (await exited) as [number | null];
     // What it had started may be left then.
     if (signal === 'SIGTERM' && status !== 0)
       console.error(`a server that was stopped ended with ${status ?? 'a signal'}`);
+    return status;
   }
 }
 

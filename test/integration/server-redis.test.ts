@@ -28,6 +28,11 @@ describe('a server with an external Redis behind TLS and a password', { timeout:
   let lab: ServerLab;
   let port = 0;
 
+  async function startRedis(): Promise<void> {
+    redis = spawn('redis-server', [join(folder, 'redis.conf')], { stdio: 'ignore' });
+    while (!(await isListening(port))) await sleep(50);
+  }
+
   before(async () => {
     port = await freePort();
     await loadCertificate(join(folder, 'tls'), systemClock);
@@ -48,8 +53,7 @@ describe('a server with an external Redis behind TLS and a password', { timeout:
         '',
       ].join('\n'),
     );
-    redis = spawn('redis-server', [join(folder, 'redis.conf')], { stdio: 'ignore' });
-    while (!(await isListening(port))) await sleep(50);
+    await startRedis();
   });
   after(async () => {
     await lab.destroy();
@@ -89,5 +93,26 @@ describe('a server with an external Redis behind TLS and a password', { timeout:
       const [known] = await lab.call('GET', '/hosts');
       return (await lab.call('POST', `/hosts/${known.id}/test`, {})).ok ? true : null;
     }, 'the queue to be back');
+  });
+
+  it('stops in order with tasks at work while the queue is gone, and goes on at the next start', async () => {
+    lab.script({ hold: true });
+    const [job] = await lab.call('GET', '/jobs');
+    const { id } = await lab.call('POST', `/jobs/${job.id}/run`, {});
+    await lab.until(async () => {
+      const { parts } = await lab.call('GET', `/runs/${id}`);
+      return parts.every(({ state }: { state: string }) => state === 'running') ? true : null;
+    }, 'both machines to run');
+    const ended = once(redis, 'exit');
+    redis.kill('SIGKILL');
+    await ended;
+
+    const status = await lab.stop();
+
+    assert.equal(status, 0);
+    await startRedis();
+    lab.script({});
+    await lab.start();
+    assert.equal((await lab.waitForRun(id)).state, 'success');
   });
 });
