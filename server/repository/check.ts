@@ -26,6 +26,7 @@ import {
   PACKS_FOLDER,
   PAGE_IDS,
   pointIdOfName,
+  pointName,
   POINTS_FOLDER,
   SESSIONS_FOLDER,
 } from './layout.ts';
@@ -381,15 +382,37 @@ class Check {
     await this.#guard(CONDEMNED_FOLDER, async () => {
       await readCondemnedLists(storage, keys);
     });
-    await this.#guard(EVIDENCE_FOLDER, async () => {
-      await readEvidence(storage, keys);
-    });
+    await this.#guard(EVIDENCE_FOLDER, () => this.#findLostPoints());
     const { fates, unreadable } = await this.#marks.loadReadable();
     for (const [pointId, fate] of fates) if (fate.purged) this.#purged.add(pointId);
     for (const error of unreadable.values()) await this.#guard(MARKS_FOLDER, () => Promise.reject(error));
     for await (const name of storage.listNames(DAMAGED_FOLDER)) {
       await this.#guard(name, async () => {
         await readDamagedCopies(storage, name, keys);
+      });
+    }
+  }
+
+  /** Versions that the last collection left and that are gone without a mark that says why. */
+  async #findLostPoints(): Promise<void> {
+    const { storage, keys } = this.#catalog;
+    const { newest } = await readEvidence(storage, keys);
+    const listed = new Set<string | null>();
+    for await (const name of storage.listNames(POINTS_FOLDER)) listed.add(pointIdOfName(name));
+    const missing = newest?.points.filter((pointId) => !listed.has(pointId)) ?? [];
+    if (missing.length === 0) return;
+    const { fates, unreadable } = await this.#marks.loadReadable();
+    // A collector that ended a deletion in between published which are left before it removed the marks.
+    const left = new Set((await readEvidence(storage, keys)).newest?.points);
+    for (const pointId of missing) {
+      if (!left.has(pointId) || fates.has(pointId) || unreadable.has(pointId)) continue;
+      // A listing that runs beside changes may miss a name.
+      if (await storage.exists(pointName(pointId))) continue;
+      this.#damages.push({
+        code: 'REPOSITORY_EVIDENCE_MISSING',
+        text: `Version ${pointId} was there at the last clean-up, nobody deleted it, and it is not there any more.`,
+        name: pointName(pointId),
+        affects: [{ pointId, machineName: '', diskKey: '', extents: [] }],
       });
     }
   }

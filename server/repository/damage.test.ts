@@ -300,4 +300,27 @@ describe('damage', () => {
       });
     }
   });
+
+  it('is a version that is gone and that nobody deleted', async () => {
+    await withScene(async ({ storage, repository, points }) => {
+      const keeper = await openRepository({ storage, threads: 0 });
+      const lost = points[1]?.pointId ?? '';
+      await keeper.collect({ patienceMs: 0 });
+      storage.disk.files.delete(`points/${lost}.point`);
+      const { damages } = await repository.check({ depth: 'structure' });
+      assert.deepEqual(
+        damages.map(({ code, affects }) => [code, affects[0]?.pointId]),
+        [['REPOSITORY_EVIDENCE_MISSING', lost]],
+      );
+      await keeper.close();
+    });
+    await withScene(async ({ repository, storage, points }) => {
+      const keeper = await openRepository({ storage, threads: 0 });
+      await keeper.collect({ patienceMs: 0 });
+      await keeper.deletePoint(points[1]?.pointId ?? '', { keepUntilMs: 0, reason: 'test' });
+      assert.deepEqual((await keeper.collect({ patienceMs: 0 })).purgedPoints, [points[1]?.pointId]);
+      assert.deepEqual((await repository.check({ depth: 'structure' })).damages, []);
+      await keeper.close();
+    });
+  });
 });
