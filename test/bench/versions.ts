@@ -1,12 +1,24 @@
 /**
  * The store alone against restic and borg on the same raw disks, without a host and without change tracking:
  * everybody reads the whole disk every time. `node test/bench/versions.ts [--size MIB] [--versions N]
- * [--only NAME] [--directory FOLDER]`; 4096 and 100 unless told; the names: linux, twins, versions, ntfs, random. Prints Markdown tables. Every restored disk is compared.
+ * [--only NAME] [--directory FOLDER]`; 4096 and 100 unless told; the names: linux, twins, versions, ntfs, random.
+ * Prints Markdown tables, what it is at goes to standard error. Every restored disk is compared. What it made is
+ * removed at the end, and when it is stopped by SIGINT or SIGTERM, after the command that is running.
  */
 import { spawnSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
-import { appendFileSync, copyFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
+import { setImmediate as turn } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { folderBytes } from './contender.ts';
 import { applyChanges, BLOCK_BYTES, chooseFiles, findDataBlocks, makeDiskImage, planChanges } from './disk-image.ts';
@@ -89,8 +101,13 @@ function stores(at: string): Store[] {
   ];
 }
 
+let isStopped = false;
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => (isStopped = true));
+
 /** GNU time's record: memory is the largest process's, what was written in blocks of 512 bytes. */
-function run(store: Store, script: string): Cost {
+async function run(store: Store, script: string): Promise<Cost> {
+  await turn();
+  if (isStopped) throw new Error('stopped');
   const { status, stderr } = spawnSync('time', ['-f', '%e %U %S %M %O', 'bash', '-ec', script], {
     encoding: 'utf8',
     env: { ...process.env, ...store.env },
@@ -161,20 +178,20 @@ function countFiles(store: Store, at: string): { bytes: number; files: number } 
  * kept, deletes the one in the middle.
  * @param next makes the disk's next state; its number begins at 1
  */
-function compare(
+async function compare(
   title: string,
   plan: { image: string; count: number; isChain: boolean; next(number: number): void },
-): void {
+): Promise<void> {
   const at = join(folder, 'stores');
   mkdirSync(at);
   const all = stores(at);
-  for (const store of all) if (store.init !== null) run(store, store.init);
+  for (const store of all) if (store.init !== null) await run(store, store.init);
   const first = new Map<string, Cost>();
   const later = new Map<string, Cost[]>(all.map(({ name }) => [name, []]));
   for (let number = 0; number < plan.count; number += 1) {
     if (number > 0) plan.next(number);
     for (const store of all) {
-      const cost = run(store, store.backup(plan.image, { isFirst: number === 0, isNext: plan.isChain, number }));
+      const cost = await run(store, store.backup(plan.image, { isFirst: number === 0, isNext: plan.isChain, number }));
       if (number === 0) first.set(store.name, cost);
       else later.get(store.name)?.push(cost);
     }
@@ -200,12 +217,12 @@ function compare(
     if (full !== undefined) add('first', store, full);
     const costs = later.get(store.name) ?? [];
     if (costs.length > 0) add(`${String(costs.length)} further ones`, store, sum(costs));
-    add('verify', store, run(store, store.verify));
+    add('verify', store, await run(store, store.verify));
     const target = join(folder, 'restored.raw');
-    add('restore', store, run(store, store.restore(target, plan.count - 1)));
+    add('restore', store, await run(store, store.restore(target, plan.count - 1)));
     must(`cmp ${plan.image} ${target}`);
     rmSync(target);
-    if (plan.count > 2) add('prune of one', store, run(store, store.prune(plan.count)));
+    if (plan.count > 2) add('prune of one', store, await run(store, store.prune(plan.count)));
   }
   rmSync(at, { recursive: true });
   console.log(`\n### ${title}\n`);
@@ -217,53 +234,58 @@ function compare(
 const size = `${options.size} MiB`;
 const linux = join(folder, 'linux.raw');
 const image = join(folder, 'disk.raw');
-const fresh = (): void => copyFileSync(linux, image);
+const fresh = async (): Promise<void> => {
+  if (!existsSync(linux)) await makeDiskImage(linux, sizeBytes, folder);
+  copyFileSync(linux, image);
+};
 
-const scenarios: Record<string, () => void> = {
-  linux() {
-    fresh();
-    compare(`A Linux disk of ${size}, then 1 % of its blocks changed`, {
+const scenarios: Record<string, () => Promise<void>> = {
+  async linux() {
+    await fresh();
+    await compare(`A Linux disk of ${size}, then 1 % of its blocks changed`, {
       image,
       count: 2,
       isChain: true,
       next: (number) => change(image, `linux ${String(number)}`),
     });
   },
-  twins() {
-    fresh();
-    compare(`${String(TWINS)} near-identical Linux disks of ${size}, 1 % of the blocks of each its own`, {
+  async twins() {
+    await fresh();
+    await compare(`${String(TWINS)} near-identical Linux disks of ${size}, 1 % of the blocks of each its own`, {
       image,
       count: TWINS,
       isChain: false,
       next(number) {
-        fresh();
+        copyFileSync(linux, image);
         change(image, `twin ${String(number)}`);
       },
     });
   },
-  versions() {
-    fresh();
-    compare(`${String(versions)} versions of a Linux disk of ${size}, 1 % changed in each`, {
+  async versions() {
+    await fresh();
+    await compare(`${String(versions)} versions of a Linux disk of ${size}, 1 % changed in each`, {
       image,
       count: versions,
       isChain: true,
       next: (number) => change(image, `version ${String(number)}`),
     });
   },
-  ntfs() {
+  async ntfs() {
     makeNtfs(image);
-    compare(`An NTFS disk of ${size}`, { image, count: 1, isChain: true, next: () => undefined });
+    await compare(`An NTFS disk of ${size}`, { image, count: 1, isChain: true, next: () => undefined });
   },
-  random() {
+  async random() {
     makeRandom(image);
-    compare(`Random bytes, a quarter of ${size}`, { image, count: 1, isChain: true, next: () => undefined });
+    await compare(`Random bytes, a quarter of ${size}`, { image, count: 1, isChain: true, next: () => undefined });
   },
 };
 
 try {
-  await makeDiskImage(linux, sizeBytes, folder);
+  const unknown = (options.only ?? []).filter((name) => !(name in scenarios));
+  if (unknown.length > 0)
+    throw new Error(`no part ${unknown.join(', ')}; there are ${Object.keys(scenarios).join(', ')}`);
   for (const [name, carryOut] of Object.entries(scenarios)) {
-    if (options.only?.includes(name) ?? true) carryOut();
+    if (options.only?.includes(name) ?? true) await carryOut();
   }
 } finally {
   rmSync(folder, { recursive: true, force: true });
