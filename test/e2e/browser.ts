@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict';
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -13,6 +14,8 @@ export class Window {
   readonly page: Page;
   readonly complaints: string[] = [];
   readonly #inFlight = new Set<Request>();
+  /** Requests to anywhere but Dozo: kept however often the complaints are forgotten. */
+  readonly #strangers: string[] = [];
 
   constructor(browser: Browser, context: BrowserContext, page: Page) {
     this.browser = browser;
@@ -28,7 +31,7 @@ export class Window {
       // The stream of events never ends.
       if (!request.url().endsWith('/events')) this.#inFlight.add(request);
       const { protocol, hostname } = new URL(request.url());
-      if (protocol.startsWith('http') && hostname !== '127.0.0.1') this.complaints.push(`request to ${request.url()}`);
+      if (protocol.startsWith('http') && hostname !== '127.0.0.1') this.#strangers.push(request.url());
     });
   }
 
@@ -72,8 +75,10 @@ export class Window {
     await this.page.screenshot({ path: join(folder, `${name}.png`), fullPage: true });
   }
 
+  /** @throws AssertionError where anything but Dozo was asked for something */
   async close(): Promise<void> {
     await this.browser.close();
+    assert.deepEqual(this.#strangers, [], 'the window asks nobody but Dozo');
   }
 }
 

@@ -51,6 +51,7 @@ before(async () => {
     ['/storage', [`${MARKUP} store`, LONGEST]],
     [`/storage/${store.id}`, MACHINES],
     ['/settings?tab=notifications', [MARKUP]],
+    ['/settings?tab=audit', [MARKUP, LONGEST]],
   ];
   await scene.begin();
 });

@@ -39,9 +39,12 @@ before(async () => {
 });
 
 after(async () => {
-  await window?.close();
-  await product?.close();
-  await rm(folder, { recursive: true, force: true });
+  try {
+    await window?.close();
+  } finally {
+    await product?.close();
+    await rm(folder, { recursive: true, force: true });
+  }
 });
 
 test('what a browser loads first is small', async () => {

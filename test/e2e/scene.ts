@@ -82,10 +82,13 @@ export class Scene {
   async close(): Promise<void> {
     // What was seen last: where a test has failed, it tells why.
     await this.window.picture(`last-${basename(this.folder)}`);
-    await this.window.close();
-    await this.product.close();
-    await this.lab.close();
-    await rm(this.folder, { recursive: true, force: true });
+    try {
+      await this.window.close();
+    } finally {
+      await this.product.close();
+      await this.lab.close();
+      await rm(this.folder, { recursive: true, force: true });
+    }
   }
 
   get page(): Page {

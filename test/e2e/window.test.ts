@@ -10,6 +10,20 @@ const MACHINE = 'web server';
 /** Names come from strangers. */
 const HOSTILE = '<b id="x">mail & ‮日本 {0} @:common.all';
 
+/** Language, and whether dark. For pictures to look at, each language has both. */
+const LOOKS: (readonly [language: string, dark: boolean])[] = [
+  ['en', false],
+  ['de', true],
+  ['ja', false],
+  ...(process.env['DOZO_SCREENSHOTS'] === undefined
+    ? []
+    : ([
+        ['en', true],
+        ['de', false],
+        ['ja', true],
+      ] as const)),
+];
+
 let scene: Scene;
 
 before(async () => {
@@ -179,11 +193,7 @@ test('every screen in three languages, two themes and four widths: whole, quiet,
   const rawKey = new RegExp(`\\b(${Object.keys(english).join('|')})\\.[a-z][A-Za-z.]+\\b`);
   const problems: string[] = [];
 
-  for (const [language, dark] of [
-    ['en', false],
-    ['de', true],
-    ['ja', false],
-  ] as const) {
+  for (const [language, dark] of LOOKS) {
     await page.evaluate(
       ({ language, dark }) => {
         localStorage.setItem('dozo-preferences', JSON.stringify({ language, theme: dark, guideDone: true }));
@@ -214,14 +224,15 @@ test('every screen in three languages, two themes and four widths: whole, quiet,
           const chosen = page.getByRole('checkbox', { name: MACHINE, exact: true });
           assert.equal(await chosen.isChecked(), true, 'the task is opened as it is');
         }
-        const text = await page.locator('body').innerText();
+        // What the audit log tells of a stranger's name is no key.
+        const text = (await page.locator('body').innerText()).replaceAll('@:common.all', '');
         const key = rawKey.exec(text);
         if (key !== null) problems.push(`${label}: the key ${key[0]} is shown`);
         const overflow = await page.evaluate<number>('document.documentElement.scrollWidth - innerWidth');
         if (overflow > 0) problems.push(`${label}: ${overflow} px too wide`);
         assert.equal(await page.evaluate<string>('document.documentElement.lang'), language);
         await scene.window.picture(`${name}-${language}-${width}${dark ? '-dark' : ''}`);
-        if (!(language === 'en' || width === 390)) continue;
+        if (!(language === 'en' || width === 390 || (dark && width === 1280))) continue;
         for (const finding of await scene.window.barriers()) problems.push(`${label}: ${finding}`);
       }
     }
