@@ -22,8 +22,17 @@ case "$*" in
 esac
 `;
 
-/** An SPK with the real scripts and the real service around a program that is none: started in a moment. */
-export function makeLightSpk(version: string, editService: (text: string) => string = (text) => text): Spk {
+/**
+ * An SPK with the real scripts and the real service around a program that is none: started in a moment.
+ *
+ * @param edits of scripts by their name; `service` is the one that all NAS share
+ */
+export function makeLightSpk(version: string, edits: Record<string, (text: string) => string> = {}): Spk {
+  const edited = (name: string, text: string): string => {
+    const after = edits[name]?.(text) ?? text;
+    if (edits[name] !== undefined && after === text) throw new Error(`the edit of ${name} changes nothing`);
+    return after;
+  };
   const member = (name: string, data: Buffer | string): Member => ({
     name,
     mode: 0o755,
@@ -34,14 +43,14 @@ export function makeLightSpk(version: string, editService: (text: string) => str
   });
   const read = (name: string): string => readFileSync(`scripts/package/payload/${name}`, 'utf8');
   const scripts = readdirSync('spk/scripts').map((name) =>
-    member(`scripts/${name}`, readFileSync(`spk/scripts/${name}`)),
+    member(`scripts/${name}`, edited(name, readFileSync(`spk/scripts/${name}`, 'utf8'))),
   );
   return {
     info: new Map([['version', version]]),
     members: new Map(scripts.map((script) => [script.name, script])),
     payload: [
       member('bin/node', NODE),
-      member('bin/service', editService(read('service'))),
+      member('bin/service', edited('service', read('service'))),
       ...['words.sh', 'probe.mjs'].map((name) => member(`bin/${name}`, read(name))),
       member('server/server-main.js', ''),
       member('version', version),

@@ -72,15 +72,14 @@ export class PackageCenter {
     ]);
   }
 
-  /** Of a package that is at work. The same version again is a repair. @param midway between old and new */
-  async upgrade(spk: Spk, midway: () => Promise<void> = () => Promise.resolve()): Promise<ChainResult> {
+  /** Of a package that is at work. The same version again is a repair. @param answers of a wizard, as none has asked */
+  async upgrade(spk: Spk, answers: Record<string, string> = {}): Promise<ChainResult> {
     this.#placeScripts(spk);
-    return this.#chain('UPGRADE', {}, [
+    return this.#chain('UPGRADE', answers, [
       ...stopSteps,
       ['preupgrade', '/tmp/synopkg/scripts/preupgrade'],
       ['preuninst', `${SCRIPTS}/preuninst`],
       ['postuninst', `${SCRIPTS}/postuninst`],
-      midway,
       ['preinst', '/tmp/synopkg/scripts/preinst'],
       () => this.#place(spk),
       ['postinst', `${SCRIPTS}/postinst`],

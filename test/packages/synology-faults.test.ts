@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { after, before, describe, it } from 'node:test';
 import { makeLightSpk } from './light-spk.ts';
@@ -104,8 +105,41 @@ exec /bin/busybox ${tool} "$@"
       assert.equal(left['lived'], '0', 'the stranger was ended');
     };
     await check(OLD);
-    const careless = makeLightSpk('1.0.0', (text) => text.replace('grep -qF -- "$2"', 'grep -q .'));
+    const careless = makeLightSpk('1.0.0', { service: (text) => text.replace('grep -qF -- "$2"', 'grep -q .') });
     await assert.rejects(check(careless), assert.AssertionError, 'the harness does not see it');
+  });
+
+  it('would notice settings that are lost in an upgrade', async () => {
+    const check = async (spk: typeof OLD): Promise<void> => {
+      const center = new PackageCenter(root, session);
+      assert.equal((await center.install(spk)).failedAt, null);
+      const before = secret(center);
+      const upgraded = await center.upgrade(NEW, { dozo_delete: 'true', dozo_sure_delete: 'true' });
+      const after = upgraded.failedAt ?? secret(center);
+      await center.stop();
+      forget();
+      assert.equal(after, before, 'the settings are others');
+    };
+    await check(OLD);
+    const careless = makeLightSpk('1.0.0', { postuninst: (text) => text.replace('= UNINSTALL ] || exit 0', '= X ]') });
+    await assert.rejects(check(careless), assert.AssertionError, 'the harness does not see it');
+  });
+
+  it('would notice a start that fails without a word', async () => {
+    const check = async (spk: typeof OLD): Promise<void> => {
+      const center = new PackageCenter(root, session);
+      assert.equal((await center.install(spk, { isStarted: false })).failedAt, null);
+      root.write(`${center.state}/data/refuses`, 'BROKEN: It is broken.\n');
+      execFileSync('chown', ['-R', `${PACKAGE_USER}:${PACKAGE_USER}`, root.path(center.state)]);
+      const { failedAt, dialog } = await center.start();
+      forget();
+      assert.deepEqual([failedAt, /does not start[^]*It is broken/.test(dialog)], ['start', true], dialog);
+    };
+    await check(OLD);
+    const silent = makeLightSpk('1.0.0', {
+      'start-stop-status': (text) => text.replace('echo "$words" >> "$SYNOPKG_TEMP_LOGFILE"', ':'),
+    });
+    await assert.rejects(check(silent), assert.AssertionError, 'the harness does not see it');
   });
 
   it('refuses an old DSM in the language of the user, and leaves nothing', async () => {
