@@ -59,7 +59,7 @@ describe('files for monitors', { timeout: 900_000 }, () => {
   });
 
   it('ask nothing of a metric that its samples do not have', async () => {
-    const rule = { kind: 'daily', time: '22:00' };
+    const rule = { kind: 'once', at: '2099-12-31T22:00' };
     await lab.call('PUT', `/jobs/${ids.jobId}/schedule`, { timeZone: 'UTC', rules: [{ rule }] });
     await lab.waitForRun((await lab.call('POST', `/jobs/${ids.jobId}/run`, {})).id);
     await lab.until(async () => ((await lab.call('GET', '/points')).points.length === 2 ? true : null), 'the versions');
