@@ -8,7 +8,15 @@ import { readEvidence, replaceEvidence } from './evidence.ts';
 import { readHeader, type RepositoryHeader } from './header.ts';
 import { encodeSegment, parseSegment, SEGMENT_TARGET_BYTES } from './index-segment.ts';
 import { publishJson } from './json-file.ts';
-import { CONDEMNED_FOLDER, indexName, packName, pointIdOfName, pointName, POINTS_FOLDER } from './layout.ts';
+import {
+  CONDEMNED_FOLDER,
+  indexName,
+  PACK_TARGET_BYTES,
+  packName,
+  pointIdOfName,
+  pointName,
+  POINTS_FOLDER,
+} from './layout.ts';
 import { Liveness } from './liveness.ts';
 import type { PackCatalog, PackEntry } from './pack-catalog.ts';
 import type { PackTable } from './pack-format.ts';
@@ -21,8 +29,6 @@ import { readAllSessions, type FoundSession } from './session-file.ts';
 const SESSION_SILENCE_MS = 7 * 24 * 3600 * 1000;
 /** A pack of which less is needed is written anew: at most so much of the store is waste in the end. */
 const LIVE_SHARE_MIN = 0.75;
-/** Of a pack below this everything that nobody needs comes free: it costs little, and makes few packs of many. */
-const SMALL_PACK_BYTES = 8 * 1024 * 1024;
 /** Clocks of machines that share a repository may differ by this. */
 const CLOCK_TOLERANCE_MS = 24 * 3600 * 1000;
 const WAIT_STEP_MS = 1000;
@@ -270,7 +276,8 @@ class Collector {
     for (const [number, entry] of this.#catalog.packs.entries()) {
       if (entry.gone) continue;
       const live = liveness.liveRows(number);
-      const share = liveShareMin ?? (entry.fileBytes < SMALL_PACK_BYTES ? 1 : LIVE_SHARE_MIN);
+      // Of one that is not full all comes free: a session leaves one of each kind, and many become few.
+      const share = liveShareMin ?? (entry.fileBytes < PACK_TARGET_BYTES ? 1 : LIVE_SHARE_MIN);
       if (live === 0 || live < entry.rowCount * share || entry.badRows !== null) victims.push(number);
     }
     return victims;
