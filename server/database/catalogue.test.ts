@@ -100,6 +100,23 @@ function newRun(id: string): Parameters<Catalogue['runs']['add']>[0] {
   };
 }
 
+const POINT = {
+  id: 'v1',
+  repositoryId: REPOSITORY.id,
+  machineId: MACHINE.id,
+  machineName: 'web',
+  createdAtMs: 1,
+  state: 'complete' as const,
+  stateReasons: [],
+  consistency: 'crash',
+  sizeBytes: 10,
+  rootHash: 'r',
+  previousPointId: null,
+  disks: [{ key: 'scsi0:0', label: 'l', sizeBytes: 10, storedBytes: 1 }],
+  lockedUntilMs: null,
+  trash: null,
+};
+
 const TASK = { kind: 'probe' as const, address: 'sealed' };
 
 describe('catalogue', () => {
@@ -305,25 +322,25 @@ describe('catalogue', () => {
     assert.deepEqual(await catalogue.sessions.list('admin', 'token', 1), []);
   });
 
-  it('replaces the versions of a repository as a whole', async () => {
-    const point = {
-      id: 'v1',
-      repositoryId: REPOSITORY.id,
-      machineId: MACHINE.id,
-      machineName: 'web',
-      createdAtMs: 1,
-      state: 'complete' as const,
-      stateReasons: [],
-      consistency: 'crash',
-      sizeBytes: 10,
-      rootHash: 'r',
-      previousPointId: null,
-      disks: [{ key: 'scsi0:0', label: 'l', sizeBytes: 10, storedBytes: 1 }],
-      lockedUntilMs: null,
-      trash: null,
+  it('calls no machine protected by what is in the trash', async () => {
+    const versions = ['v1', 'v2'].map((id, index) => ({ ...POINT, id, createdAtMs: index + 1 }));
+    const inTrash = { deletedAtMs: 5, keepUntilMs: 6, reason: 'test' };
+    const look = async (trashed: number): Promise<unknown> => {
+      const points = versions.map((version, index) => (index < trashed ? { ...version, trash: inTrash } : version));
+      await catalogue.transaction((tables) => tables.points.replaceAll(REPOSITORY.id, points));
+      const { rows } = await catalogue.listings.pageMachines({ sort: 'name', descending: false, limit: 9, offset: 0 });
+      const [row] = rows;
+      const { protected: count } = await catalogue.listings.countMachines();
+      return [row?.protection, row?.pointCount, row?.lastPointAtMs, count];
     };
+    assert.deepEqual(await look(0), ['protected', 2, 2, 1]);
+    assert.deepEqual(await look(1), ['protected', 1, 2, 1]);
+    assert.deepEqual(await look(2), ['pending', 0, null, 0]);
+  });
+
+  it('replaces the versions of a repository as a whole', async () => {
     const points = [1, 2, 3, 4, 5].map((number) => ({
-      ...point,
+      ...POINT,
       id: `v${number}`,
       createdAtMs: Math.ceil(number / 2),
     }));

@@ -27,7 +27,7 @@ const SIZE = "(SELECT coalesce(sum(value ->> '$.sizeBytes'), 0) FROM json_each(c
 /** Machines with what their versions and their last run say of them. */
 const JUDGED = `
   WITH versions AS (
-    SELECT machine_id, count(*) AS count, max(created_at_ms) AS last FROM points GROUP BY machine_id
+    SELECT machine_id, count(*) AS count, max(created_at_ms) AS last FROM points WHERE trash IS NULL GROUP BY machine_id
   ), ends AS (
     SELECT run_parts.machine_id, run_parts.run_id, run_parts.state, run_parts.finished_at_ms, max(runs.number)
     FROM run_parts JOIN runs ON runs.id = run_parts.run_id

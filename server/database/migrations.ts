@@ -343,6 +343,10 @@ export const MIGRATIONS: readonly string[] = [
   -- Which versions stay of machines that are only copied into a repository; null: all.
   ALTER TABLE repositories ADD COLUMN retention TEXT;
   `,
+  `
+  -- What a machine has is counted without what is in the trash.
+  CREATE INDEX points_shown_by_machine ON points(machine_id, created_at_ms) WHERE trash IS NULL;
+  `,
 ];
 
 /**
