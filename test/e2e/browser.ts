@@ -7,6 +7,9 @@ import { chromium, type Browser, type BrowserContext, type Page, type Request } 
 /** Debian's. */
 const CHROMIUM = process.env['DOZO_CHROMIUM'] ?? '/usr/bin/chromium';
 
+/** Each answer of the server comes up to so much later, in any order: what a window takes for granted shows. */
+const ANSWER_DELAY_MS = Number(process.env['DOZO_ANSWER_DELAY_MS'] ?? 0);
+
 /** A browser with one page that remembers everything its console complained about. */
 export class Window {
   readonly browser: Browser;
@@ -95,6 +98,12 @@ export async function openWindow(language: string): Promise<Window> {
     viewport: { width: 1280, height: 800 },
     reducedMotion: 'reduce',
   });
+  if (ANSWER_DELAY_MS > 0) {
+    await context.route(/\/api\/(?!.*\/events$)/, async (route) => {
+      await new Promise((resolve) => setTimeout(resolve, Math.random() * ANSWER_DELAY_MS));
+      await route.continue();
+    });
+  }
   const page = await context.newPage();
   page.setDefaultTimeout(180_000);
   return new Window(browser, context, page);
