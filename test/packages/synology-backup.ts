@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { chownSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmdirSync } from 'node:fs';
 import { after, before, describe, it } from 'node:test';
 import { readSpk, type Spk } from './archives.ts';
 import { BackupScene } from './backup-scene.ts';
@@ -10,6 +10,7 @@ import { LoopVolume } from './loop-volume.ts';
 import { NasRoot, type NasSession } from './nas-root.ts';
 import { PACKAGE_USER, PackageCenter, type ChainResult } from './package-center.ts';
 import { placeDsmPrograms } from './dsm-programs.ts';
+import { assertSurvivesClock, SetClock } from './set-clock.ts';
 import type { RunView } from './window-api.ts';
 
 const RUNNING = 'grep -l -e bin/[n]ode -e bin/[v]alkey -e bin/[s]ervice /proc/[0-9]*/cmdline 2>/dev/null';
@@ -23,16 +24,21 @@ export function testSynologyBackup(built: () => BuiltPackages): void {
   let desktop: Desktop;
   let volumes: LoopVolume[] = [];
 
-  async function open(fileSystem: 'btrfs' | 'ext4', language: string): Promise<PackageCenter> {
+  async function open(
+    fileSystem: 'btrfs' | 'ext4',
+    language: string,
+    prepare: (nas: NasRoot) => Record<string, string> = () => ({}),
+  ): Promise<PackageCenter> {
     spk = readSpk(built().spk);
     scene = await BackupScene.open();
     root = new NasRoot('busybox');
     volumes = [new LoopVolume(fileSystem, root.path('volume1')), new LoopVolume('ext4', root.path('volume2'))];
     placeDsmPrograms(root);
+    const environment = prepare(root);
     session = root.open(PACKAGE_USER);
     desktop = new Desktop(session.pid);
     await scene.link.plugInto(session.pid);
-    return new PackageCenter(root, session, { language });
+    return new PackageCenter(root, session, { language, environment });
   }
 
   async function close(): Promise<void> {
@@ -87,17 +93,19 @@ export function testSynologyBackup(built: () => BuiltPackages): void {
 
   describe('a backup by the package for DSM, on ext4', () => {
     let center: PackageCenter;
+    let clock: SetClock;
+    const password = 'correct horse battery';
     before(async () => {
-      center = await open('ext4', 'jpn');
+      center = await open('ext4', 'jpn', (nas) => (clock = new SetClock(nas)).environment);
       // Made by the user before, on another volume than that of the package.
       root.makeFolder('volume2/Dozo');
       execFileSync('chown', [`${PACKAGE_USER}:${PACKAGE_USER}`, root.path('volume2/Dozo')]);
-      assertGood(await center.install(spk));
+      assertGood(await center.install(spk, { answers: { dozo_password: password } }));
       await desktop.serve(DSM_WEB_SERVER(root.path('volume1/@appstore/Dozo')), { 'index.html': DSM_DESKTOP });
     });
     after(close);
 
-    it('is advised on, restores byte for byte, and outlives what happens to its shared folder', async () => {
+    it('is advised on, restores byte for byte, and outlives what happens to its clock and its shared folder', async () => {
       await inDsmWindow(desktop, async (api) => {
         const { shares } = await api.get<{ shares: { fileSystem: string; advice: { code: string }[] }[] }>('/nas');
         assert.equal(shares[0]?.fileSystem, 'ext');
@@ -107,6 +115,27 @@ export function testSynologyBackup(built: () => BuiltPackages): void {
         const backUp = async (): Promise<RunView> =>
           api.ended(await api.post<{ id: string }>(`/jobs/${jobId}/run`, {}));
         await scene.assertRestores(api, { pointId: scene.pointOf(await backUp()), hostId, name: 'from ext4' });
+
+        const restart = async (): Promise<void> => {
+          assertGood(await center.stop());
+          assertGood(await center.start());
+        };
+        await assertSurvivesClock(api, clock, { scene, hostId, jobId, repositoryId, password, restart });
+
+        // Encrypted, and locked when the NAS came up: where it appears is an empty folder.
+        await center.stop();
+        renameSync(root.path('volume2/Dozo'), root.path('volume2/locked'));
+        mkdirSync(root.path('volume2/Dozo'));
+        chownSync(root.path('volume2/Dozo'), PACKAGE_USER, PACKAGE_USER);
+        assertGood(await center.boot());
+        await api.answers();
+        const locked = await backUp();
+        assert.equal(locked.state, 'failed');
+        assert.match(JSON.stringify(locked), /STORAGE_MISSING.*is not there/);
+        assert.deepEqual(readdirSync(root.path('volume2/Dozo')), [], 'something is written into the empty folder');
+        rmdirSync(root.path('volume2/Dozo'));
+        renameSync(root.path('volume2/locked'), root.path('volume2/Dozo'));
+        scene.pointOf(await backUp());
 
         // Renamed by the user while the NAS was off.
         await center.stop();

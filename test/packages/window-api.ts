@@ -53,6 +53,10 @@ export class WindowApi {
     return this.#call<T>('PATCH', path, body);
   }
 
+  put<T>(path: string, body: unknown): Promise<T> {
+    return this.#call<T>('PUT', path, body);
+  }
+
   /** Waits for the end of a run. */
   ended({ id }: { id: string }): Promise<RunView> {
     return this.until(`the end of run ${id}`, async () => {

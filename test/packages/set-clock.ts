@@ -1,0 +1,105 @@
+import assert from 'node:assert/strict';
+import { globSync, writeFileSync } from 'node:fs';
+import type { BackupScene } from './backup-scene.ts';
+import type { NasRoot } from './nas-root.ts';
+import type { RunView, WindowApi } from './window-api.ts';
+
+const DAY_MS = 24 * 3600 * 1000;
+const MINUTE_MS = 60_000;
+/** Beyond what clocks of machines that share a repository may differ by; another time of the day. */
+const BACK_MS = 3.5 * DAY_MS;
+const LIBRARY = '/usr/lib/faketime.so';
+const OFFSET = 'tmp/clock';
+
+/**
+ * The clock of an installed package: libfaketime below each of its programs but the queue, which is static and goes by
+ * the clock of this machine. How long something takes stays true, as where somebody sets the clock of a NAS.
+ */
+export class SetClock {
+  readonly #root: NasRoot;
+  /** For the scripts of the package. */
+  readonly environment = {
+    LD_PRELOAD: LIBRARY,
+    FAKETIME_TIMESTAMP_FILE: `/${OFFSET}`,
+    FAKETIME_CACHE_DURATION: '1',
+    FAKETIME_DONT_FAKE_MONOTONIC: '1',
+    NO_FAKE_STAT: '1',
+  };
+
+  constructor(root: NasRoot) {
+    this.#root = root;
+    const [library] = globSync('/usr/lib/*/faketime/libfaketimeMT.so.1');
+    if (library === undefined) throw new Error('libfaketime is missing');
+    // Before anything runs there: libraries in use are not to be written.
+    root.bring(library, LIBRARY);
+    this.set(0);
+  }
+
+  /** @param offsetMs against the clock of the machine that tests run on */
+  set(offsetMs: number): void {
+    writeFileSync(this.#root.path(OFFSET), `${offsetMs < 0 ? '-' : '+'}${Math.abs(offsetMs) / 1000}`);
+  }
+}
+
+/** Sets the clock back by days under a package that is at work, and right again. Nothing of it is lost by that. */
+export async function assertSurvivesClock(
+  api: WindowApi,
+  clock: SetClock,
+  options: {
+    scene: BackupScene;
+    hostId: string;
+    jobId: string;
+    repositoryId: string;
+    password: string;
+    restart: () => Promise<void>;
+  },
+): Promise<void> {
+  const { scene, hostId, jobId, repositoryId, password, restart } = options;
+  // By a new session each time: its end is counted from now. The browser goes by its own clock, and keeps it.
+  const isRight = async (): Promise<boolean> => {
+    const { expiresAtMs } = await api.post<{ expiresAtMs: number }>('/session', { user: 'admin', password });
+    await api.answers();
+    return Math.abs(expiresAtMs - Date.now()) < 2 * DAY_MS;
+  };
+  const pointsOf = async (): Promise<string[]> =>
+    (await api.get<{ points: { id: string }[] }>('/points?limit=100')).points.map(({ id }) => id).sort();
+  const maintain = async (): Promise<RunView> =>
+    api.ended(await api.post<{ id: string }>(`/repositories/${repositoryId}/maintenance`, {}));
+  // Writes down what there is, and when.
+  assert.equal((await maintain()).state, 'success');
+  const before = await pointsOf();
+  assert.ok(before.length > 0);
+
+  // The clock will come by a time that the schedule names some seconds after it was set.
+  const backMs = BACK_MS + ((Date.now() - BACK_MS) % MINUTE_MS) - (MINUTE_MS - 10_000);
+  const timeOf = (minutes: number): string =>
+    new Date(Date.now() - backMs + minutes * MINUTE_MS).toISOString().slice(11, 16);
+  const rules = Array.from({ length: 20 }, (_, index) => ({ rule: { kind: 'daily', time: timeOf(index + 1) } }));
+  await api.put(`/jobs/${jobId}/schedule`, { timeZone: 'UTC', rules });
+
+  clock.set(-backMs);
+  await api.until('the clock that was set back', async () => ((await isRight()) ? null : true));
+  const scheduled = await api.until('a run of the schedule', async () => {
+    const { runs } = await api.get<{ runs: { id: string; startedBy: string }[] }>(`/runs?jobId=${jobId}`);
+    return runs.find(({ startedBy }) => startedBy === 'schedule') ?? null;
+  });
+  await api.put(`/jobs/${jobId}/schedule`, { timeZone: 'UTC', rules, enabled: false });
+  const pointId = scene.pointOf(await api.ended(scheduled));
+  await scene.assertRestores(api, { pointId, hostId, name: 'of the past' });
+
+  const refused = await maintain();
+  assert.notEqual(refused.state, 'success');
+  assert.match(JSON.stringify(refused), /REPOSITORY_CLOCK_BACK/);
+  assert.match(JSON.stringify(refused), /Set the clock of the NAS right/);
+  assert.deepEqual(await pointsOf(), [...before, pointId].sort());
+
+  await restart();
+  await api.answers();
+  assert.ok(!(await isRight()));
+
+  clock.set(0);
+  await api.until('the clock that is right again', async () => ((await isRight()) ? true : null));
+  await api.answers();
+  assert.equal((await maintain()).state, 'success');
+  assert.deepEqual(await pointsOf(), [...before, pointId].sort());
+}
