@@ -3,6 +3,7 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { chromium, type Browser, type BrowserContext, type Page, type Request } from 'playwright-core';
+import { zoneAtTen } from '../product/quiet-day.ts';
 
 /** Debian's. */
 const CHROMIUM = process.env['DOZO_CHROMIUM'] ?? '/usr/bin/chromium';
@@ -95,6 +96,8 @@ export async function openWindow(language: string): Promise<Window> {
   const context = await browser.newContext({
     ignoreHTTPSErrors: true,
     locale: language,
+    // The window proposes ten in the evening for a new task: no run is to begin that no test has started.
+    timezoneId: zoneAtTen(),
     viewport: { width: 1280, height: 800 },
     reducedMotion: 'reduce',
   });
