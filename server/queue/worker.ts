@@ -59,7 +59,10 @@ export interface RunningWorker {
   readonly id: string;
   /** Ids of the tasks in work. */
   running(): string[];
-  /** Takes nothing new; resolves when nothing is in work and the server has every outcome, or in time. */
+  /**
+   * For a worker whose server is gone: takes nothing new; resolves when nothing is in work and the next server has
+   * the outcome of every task of a run, or in time. Answers to short questions are nobody's any more.
+   */
   drain(timeoutMs: number): Promise<void>;
   /**
    * Ends: tasks in work are stopped and go back into the queue, to be taken up again by the next
@@ -159,7 +162,8 @@ class QueueWorker implements RunningWorker {
     this.#isDraining = true;
     for (const worker of Object.values(this.#workers)) void worker.pause(true).catch(this.#logError);
     while (this.running().length > 0) await clock.sleep(200);
-    while (this.#executions.size > 0 && clock.monotonicMs() < deadlineMs) {
+    const isOwed = ({ job }: Execution): boolean => job.queueName !== ('requests' satisfies QueueName);
+    while ([...this.#executions.values()].some(isOwed) && clock.monotonicMs() < deadlineMs) {
       await this.#beat();
       await clock.sleep(500);
     }
@@ -172,12 +176,15 @@ class QueueWorker implements RunningWorker {
     const executions = [...this.#executions.values()];
     for (const execution of executions) execution.stop();
     const ended = Promise.all(executions.map((execution) => execution.finished));
+    const isClosed = new AbortController();
+    const patience = (ms: number): Promise<void> => clock.sleep(ms, isClosed.signal).catch(() => undefined);
     await Promise.race([
       Promise.allSettled(Object.values(this.#workers).map((worker) => worker.close())),
       // BullMQ waits for ever for a connection that is away.
-      ended.then(() => clock.sleep(executions.length > 0 ? GIVE_BACK_MS : GOOD_ORDER_MS)),
-      clock.sleep(timeoutMs),
+      ended.then(() => patience(executions.length > 0 ? GIVE_BACK_MS : GOOD_ORDER_MS)),
+      patience(timeoutMs),
     ]);
+    isClosed.abort();
     await Promise.race([this.#redis.del(this.#keys.worker(this.id)), clock.sleep(500)]).catch(this.#logError);
     for (const worker of Object.values(this.#workers)) void worker.close(true).catch(this.#logError);
     this.#redis.disconnect();
