@@ -158,7 +158,7 @@ export async function planDisk(
     base: kind === 'changed' ? base : null,
     kind,
     extents,
-    why: context.log.add(note),
+    why: explainPlan(note, disk, context),
     changeToken: frozen.changeToken,
     skipped: null,
     skippedBytes: 0,
@@ -170,6 +170,13 @@ export async function planDisk(
     stats: null,
     failure: null,
   };
+}
+
+/** Says in the log why a disk is read as it is, there with the disk's name: every disk has such a line. */
+function explainPlan(note: Note, disk: MachineDisk, context: RunContext): LogLine {
+  const details = { ...note.details, disk: disk.key, label: disk.label };
+  const text = note.text.startsWith(disk.label) ? note.text : `${disk.label}: ${note.text}`;
+  return { ...context.log.add({ ...note, text, details }), text: note.text };
 }
 
 /** Brings one disk into its writer, checks a sample, finishes it. Throws what ends the run. */

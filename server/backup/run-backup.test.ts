@@ -60,7 +60,7 @@ function taskFor(machine: FakeMachine, options: Partial<BackupTask['options']>, 
 
 describe('a backup', () => {
   test('stores every disk as it was frozen, reads only what is allocated, and thaws', async () => {
-    const { source, machine, back, stored, progress, repository } = setUp();
+    const { source, machine, back, stored, progress, lines, repository } = setUp();
 
     const result = await back();
 
@@ -74,6 +74,12 @@ describe('a backup', () => {
       ['allocated', 'allocated'],
     );
     assert.equal(repository.points[0]?.manifest.state, 'complete');
+    for (const { label, why } of result.disks) {
+      assert.ok(
+        lines.some(({ code, text }) => code === why.code && text === `${label}: ${why.text}`),
+        `the log says of ${label} why it was read so`,
+      );
+    }
     const last = progress.at(-1);
     assert.equal(last?.stage, 'done');
     assert.equal(last.doneBytes, last.totalBytes);

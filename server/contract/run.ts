@@ -32,7 +32,7 @@ export interface LogLine {
 /** Live numbers of one machine of a run. Sent often, kept nowhere but in the last one. */
 export interface MachineProgress {
   stage: RunStage;
-  /** Bytes of disks to deal with and dealt with; unchanged and zero areas are not counted. */
+  /** Bytes of disks to deal with and dealt with in this stage; unchanged and zero areas are not counted. */
   totalBytes: number;
   doneBytes: number;
   /** Over the last seconds. */

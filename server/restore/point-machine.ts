@@ -39,6 +39,17 @@ export async function readPointMachine(point: Point): Promise<PointMachine> {
   };
 }
 
+/** What the user knows a disk of a point as; its key where the point does not tell. */
+export function labelDisk(point: Point, key: string): string {
+  const { machine } = point.manifest;
+  const neutral = isRecord(machine) ? machine['neutral'] : null;
+  const disks: unknown[] = isRecord(neutral) && Array.isArray(neutral['disks']) ? neutral['disks'] : [];
+  for (const disk of disks) {
+    if (isRecord(disk) && disk['key'] === key && typeof disk['label'] === 'string') return disk['label'];
+  }
+  return key;
+}
+
 function unreadable(point: Point, why: string): AppError {
   const { pointId } = point.manifest;
   return new AppError('REPOSITORY_MANIFEST_DAMAGED', `The machine of version ${pointId} cannot be read: ${why}.`, {

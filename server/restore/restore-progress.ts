@@ -3,7 +3,10 @@ import { SpeedMeter, type Clock } from '../runtime/index.ts';
 
 const EMIT_EVERY_MS = 250;
 
-/** Live numbers of a restore or export. Each byte counts twice: once written, once verified. */
+/**
+ * Live numbers of a restore or export: the bytes of the disks, once while they are written and from the
+ * beginning again while they are read back. The time that remains is that of both.
+ */
 export class RestoreProgress {
   readonly #clock: Clock;
   readonly #speed: SpeedMeter;
@@ -21,12 +24,13 @@ export class RestoreProgress {
   }
 
   enter(stage: RunStage): void {
+    if (stage === 'verifying') for (const disk of this.#disks.values()) disk.doneBytes = 0;
     this.#stage = stage;
     this.#send();
   }
 
   addDisk(key: string, label: string, dataBytes: number): void {
-    this.#disks.set(key, { key, label, totalBytes: dataBytes * 2, doneBytes: 0, route: null });
+    this.#disks.set(key, { key, label, totalBytes: dataBytes, doneBytes: 0, route: null });
   }
 
   done(key: string, bytes: number): void {
@@ -42,7 +46,8 @@ export class RestoreProgress {
     const totalBytes = disks.reduce((sum, disk) => sum + disk.totalBytes, 0);
     const doneBytes = disks.reduce((sum, disk) => sum + disk.doneBytes, 0);
     const bytesPerSecond = this.#speed.bytesPerSecond();
-    const remainingSeconds = bytesPerSecond > 0 ? Math.ceil((totalBytes - doneBytes) / bytesPerSecond) : null;
+    const aheadBytes = totalBytes - doneBytes + (this.#stage === 'writing' ? totalBytes : 0);
+    const remainingSeconds = bytesPerSecond > 0 ? Math.ceil(aheadBytes / bytesPerSecond) : null;
     this.#emit({ stage: this.#stage, totalBytes, doneBytes, bytesPerSecond, remainingSeconds, disks });
   }
 }

@@ -8,6 +8,7 @@ import type { PointDisk, Repository } from '../repository/index.ts';
 import { randomHex, type Clock, type Logger } from '../runtime/index.ts';
 
 import { createRawFile } from './raw-file.ts';
+import { labelDisk } from './point-machine.ts';
 import { RestoreProgress } from './restore-progress.ts';
 import { createSparseVmdk } from './sparse-vmdk.ts';
 import { countDataBytes, verifyDisk, writeDisk, type WritableDisk } from './write-disk.ts';
@@ -79,7 +80,7 @@ async function exportDisk(
   await refuseExisting(task.path);
   const point = await deps.repository.openPoint(task.pointId);
   const disk = await point.openDisk(task.diskKey);
-  progress.addDisk(task.diskKey, task.diskKey, await countDataBytes(disk));
+  progress.addDisk(task.diskKey, labelDisk(point, task.diskKey), await countDataBytes(disk));
   // The run's id makes the name unique, and lets a repeated attempt write over its own remains.
   const temporary = `${task.path}.${task.runId}.part`;
   const file = await open(temporary, 'w+', 0o640);

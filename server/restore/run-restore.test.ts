@@ -91,8 +91,17 @@ describe('a restore', () => {
     for (const [key, content] of frozen) assert.ok(restored?.diskAt(key).content.equals(content), key);
     assert.equal(result.writtenBytes, result.verifiedBytes);
     assert.ok(result.writtenBytes >= 6 * MIB + 700 * KIB && result.writtenBytes < 7 * MIB);
-    assert.equal(progress.at(-1)?.doneBytes, progress.at(-1)?.totalBytes);
     assert.equal(result.holdReleased, true);
+    assert.equal(progress.at(-1)?.doneBytes, progress.at(-1)?.totalBytes);
+    const counted = progress.filter(({ stage }) => stage === 'writing' || stage === 'verifying');
+    assert.deepEqual([...new Set(counted.map(({ totalBytes }) => totalBytes))], [result.writtenBytes]);
+    for (const stage of ['writing', 'verifying']) {
+      assert.equal(counted.find((step) => step.stage === stage)?.doneBytes, 0, `${stage} begins at the beginning`);
+    }
+    assert.deepEqual(
+      counted.at(-1)?.disks.map(({ label }) => label),
+      ['Hard disk scsi0:0', 'Hard disk scsi0:1'],
+    );
   });
 
   test('takes the place of the original, which keeps its identity', async () => {

@@ -13,7 +13,7 @@ import type {
   TargetRequest,
 } from '../source/index.ts';
 
-import { readPointMachine, type PointMachine } from './point-machine.ts';
+import { labelDisk, readPointMachine, type PointMachine } from './point-machine.ts';
 import { RestoreProgress } from './restore-progress.ts';
 import { countDataBytes, verifyDisk, writeDisk } from './write-disk.ts';
 
@@ -180,7 +180,9 @@ class RestoreRun {
     const { signal, budget } = this.#hooks;
     const disks = [];
     for (const { key } of target.disks) disks.push({ key, disk: await point.openDisk(key) });
-    for (const { key, disk } of disks) this.#progress.addDisk(key, key, await countDataBytes(disk));
+    for (const { key, disk } of disks) {
+      this.#progress.addDisk(key, labelDisk(point, key), await countDataBytes(disk));
+    }
     const written = [];
     this.#progress.enter('writing');
     for (const { key, disk } of disks) {

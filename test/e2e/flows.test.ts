@@ -9,6 +9,8 @@ import { openWindow } from './browser.ts';
 import { oneDisk, RUN_MS, Scene, type Named } from './scene.ts';
 
 const MACHINE = 'files';
+/** How long the window offers to undo a deletion. */
+const UNDO_MS = 60_000;
 
 let scene: Scene;
 /** Of `admin`, as it is now. */
@@ -61,7 +63,24 @@ test('a version goes to the trash with its name typed, and comes back', async ()
   await scene.button('Bring back').click();
   // The message about it stays for seconds only.
   await scene.until('the version is back', async () => ((await count('')) === before ? true : null));
+  await page.getByText('1 version is in the trash.').waitFor({ state: 'detached', timeout: UNDO_MS / 2 });
   assert.deepEqual(scene.window.complaints, []);
+});
+
+test('an offer to undo a deletion goes with the page that made it', async () => {
+  const { page } = scene;
+  await scene.open(`/storage/${repositoryId}`);
+  await page.getByRole('checkbox').last().click();
+  await scene.button('Delete').click();
+  const dialog = page.getByRole('dialog');
+  await dialog.getByRole('textbox').fill(MACHINE);
+  await dialog.getByRole('button', { name: 'Delete', exact: true }).click();
+  const offer = page.getByText('1 version is in the trash.');
+  await offer.waitFor();
+  await page.evaluate("location.hash = '#/tasks'");
+  await offer.waitFor({ state: 'detached', timeout: UNDO_MS / 2 });
+  const trash = await scene.api.get<{ points: Named[] }>(`/points?machineId=${machineId}&trash=true`);
+  await scene.api.post('/points/undelete', { repositoryId, pointIds: trash.points.map(({ id }) => id) });
 });
 
 test('a version that is not listed yet when its restore is opened appears by itself', async () => {
@@ -194,6 +213,25 @@ test('a name is proposed for a task, also when what was chosen is known late', a
   await scene.next();
   await page.getByRole('radio', { name: 'main', exact: true }).waitFor();
   await page.unroute(/\/machines\?ids=/);
+  assert.deepEqual(scene.window.complaints, []);
+});
+
+test('a run that begins while it is asked for is not shown as waiting', async () => {
+  const { page } = scene;
+  const address = /\/api\/v1\/runs\/[0-9a-f]{16}$/;
+  // The answer is from before the run was at work; what was told of it meanwhile is newer.
+  await page.route(
+    address,
+    async (route) => {
+      const response = await route.fetch();
+      await scene.ended(address.exec(route.request().url())?.[0].slice(-16) ?? '');
+      await route.fulfill({ response });
+    },
+    { times: 1 },
+  );
+  await scene.open('/tasks');
+  await scene.button('Back up now').click();
+  assert.match(await scene.runEnded(), /Success/);
   assert.deepEqual(scene.window.complaints, []);
 });
 

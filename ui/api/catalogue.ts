@@ -31,12 +31,17 @@ const LOADERS: Record<Part, () => Promise<void>> = {
   },
   repositories: into(repositories, api.repositories),
   runs: async () => {
-    const [newest, active] = await Promise.all([
-      api.runs({ limit: RUNS_KEPT }),
-      api.runs({ limit: RUNS_KEPT, active: true }),
-    ]);
-    runs.value = newest.runs;
-    activeRuns.value = active.runs;
+    areRunsAwaited = true;
+    try {
+      const [newest, active] = await Promise.all([
+        api.runs({ limit: RUNS_KEPT }),
+        api.runs({ limit: RUNS_KEPT, active: true }),
+      ]);
+      runs.value = newest.runs;
+      activeRuns.value = active.runs;
+    } finally {
+      areRunsAwaited = false;
+    }
   },
 };
 const ALL = Object.keys(LOADERS) as Part[];
@@ -50,6 +55,8 @@ const STALE_BY_CHANGE: Record<string, Part[]> = {
 };
 
 const stale = new Set<Part>();
+/** A list of runs that was asked for before a run began or ended does not know of it. */
+let areRunsAwaited = false;
 let timer: ReturnType<typeof setTimeout> | undefined;
 let stopListening: (() => void) | null = null;
 
@@ -89,6 +96,7 @@ function handle(event: ServerEvent): void {
     activeRuns.value = isAtWork
       ? withRun(activeRuns.value, event.run)
       : activeRuns.value.filter(({ id }) => id !== event.run.id);
+    if (areRunsAwaited) schedule(['runs']);
     schedule(['overview', ...(event.run.kind === 'check' ? (['repositories'] as const) : [])]);
   }
 }

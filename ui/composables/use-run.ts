@@ -2,6 +2,7 @@ import { onUnmounted, ref, shallowRef, watch, type Ref, type ShallowRef } from '
 import { api, toErrorBody } from '../api/client.ts';
 import { onEvent } from '../api/events.ts';
 import type { ErrorBody, RunDetail, RunLog, ServerEvent } from '../api/types.ts';
+import { withNews } from './run-news.ts';
 
 /** Lines kept for showing; a run that says more is exported, not read. */
 const LINES_MAX = 20_000;
@@ -17,16 +18,24 @@ export function useRun(
   const lines = shallowRef<Line[]>([]);
   const error = ref<ErrorBody | null>(null);
 
+  /** Told since the run was last asked for: the answer may be older. Null: nothing is asked. */
+  let missed: ServerEvent[] | null = null;
+
   async function load(): Promise<void> {
     const id = runId();
+    const news: ServerEvent[] = [];
+    missed = news;
     try {
       const detail = await api.run(id);
-      if (id !== runId()) return;
-      run.value = detail;
+      if (id !== runId() || missed !== news) return;
+      run.value = news.reduce(withNews, detail);
+      missed = null;
       if (options.log) await loadLog(id);
       error.value = null;
     } catch (failure) {
       error.value = toErrorBody(failure);
+    } finally {
+      if (missed === news) missed = null;
     }
   }
 
@@ -46,19 +55,9 @@ export function useRun(
       void load();
       return;
     }
-    const known = run.value;
-    if (known === null) return;
-    if (event.type === 'run' && event.run.id === known.id) run.value = { ...known, ...event.run };
-    if (!('runId' in event) || event.runId !== known.id) return;
-    if (event.type === 'part') {
-      const { part } = event;
-      const isKnown = known.parts.some(({ id }) => id === part.id);
-      const parts = known.parts.map((old) => (old.id === part.id ? part : old));
-      run.value = { ...known, parts: isKnown ? parts : [...parts, part] };
-    } else if (event.type === 'progress') {
-      const { partId, progress } = event;
-      run.value = { ...known, parts: known.parts.map((part) => (part.id === partId ? { ...part, progress } : part)) };
-    } else if (event.type === 'log' && options.log) {
+    missed?.push(event);
+    if (run.value !== null) run.value = withNews(run.value, event);
+    if (event.type === 'log' && event.runId === runId() && run.value !== null && options.log) {
       lines.value = [...lines.value, { ...event.line, partId: event.partId }].slice(-LINES_MAX);
     }
   }
