@@ -2,15 +2,24 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { readSpk, type Spk } from './archives.ts';
 import { BackupScene } from './backup-scene.ts';
-import { buildPackages } from './built-packages.ts';
+import { buildPackages, type BuiltPackages } from './built-packages.ts';
 import { Desktop, DSM_DESKTOP, DSM_WEB_SERVER, inDsmWindow } from './desktop.ts';
 import { placeDsmPrograms } from './dsm-programs.ts';
 import { LoopVolume } from './loop-volume.ts';
 import { NasRoot, PRINT_MAPPED, readValues, type NasSession } from './nas-root.ts';
 import { PackageCenter } from './package-center.ts';
+import { makeQnapRoot, ON_QNAP } from './qnap-root.ts';
+import { inspectQpkg } from './qpkg-reader.ts';
 
-/** The package for 64-bit Arm: its programs are emulated, the rest of the NAS is as in the other suites. */
-export function testArmBackup(): void {
+/** The packages for 64-bit Arm: their programs are emulated, the rest of the NAS is as in the other suites. */
+export function testArm(): void {
+  let packages: BuiltPackages | null = null;
+  const built = (): BuiltPackages => (packages ??= buildPackages('aarch64'));
+  testArmBackup(built);
+  testArmQnap(built);
+}
+
+function testArmBackup(built: () => BuiltPackages): void {
   describe('the package for DSM on 64-bit Arm, emulated', { timeout: 1_200_000 }, () => {
     let spk: Spk;
     let scene: BackupScene;
@@ -19,7 +28,7 @@ export function testArmBackup(): void {
     let volume: LoopVolume;
     let desktop: Desktop;
     before(async () => {
-      spk = readSpk(buildPackages('aarch64').spk);
+      spk = readSpk(built().spk);
       scene = await BackupScene.open();
       root = new NasRoot('busybox', { isArm: true });
       volume = new LoopVolume('btrfs', root.path('volume1'));
@@ -56,6 +65,41 @@ export function testArmBackup(): void {
       assert.equal((await center.uninstall()).failedAt, null);
       const left = 'grep -l -e bin/[n]ode -e bin/[v]alkey /proc/[0-9]*/cmdline 2>/dev/null';
       assert.equal(await session.run(left), '', 'a process is left');
+    });
+  });
+}
+
+function testArmQnap(built: () => BuiltPackages): void {
+  describe('the package for QTS on 64-bit Arm, emulated', { timeout: 1_200_000 }, () => {
+    let root: NasRoot;
+    before(() => {
+      root = makeQnapRoot('busybox', { isArm: true });
+      root.write('share/CACHEDEV1_DATA/package.qpkg', built().qpkg);
+    });
+    after(() => root.remove());
+
+    it('has the form that App Center reads, installs, starts, answers, stops and goes', async () => {
+      inspectQpkg(built().qpkg);
+      const folder = '/share/CACHEDEV1_DATA/.qpkg/Dozo';
+      const output = await root.run(
+        [
+          ON_QNAP,
+          'sh /share/CACHEDEV1_DATA/package.qpkg > /tmp/install.log 2>&1; echo exit=$?',
+          'echo progress=$(cat /tmp/update_process); cat /tmp/install.log',
+          'n=0; until wget -qO /tmp/health http://127.0.0.1:15510/dozo//api/v1/health || [ $n -gt 600 ]; do n=$((n + 1)); sleep 1; done',
+          'echo health=$(cat /tmp/health)',
+          `sh ${folder}/dozo.sh status; echo status=$?`,
+          PRINT_MAPPED,
+          `sh ${folder}/.uninstall.sh; echo removed=$?`,
+          'echo left=$(grep -l -e bin/[n]ode -e bin/[v]alkey /proc/[0-9]*/cmdline 2>/dev/null)',
+        ].join('\n'),
+      );
+      const values = readValues(output);
+      assert.deepEqual([values['exit'], values['progress'], values['status']], ['10', '3', '0'], output);
+      assert.match(values['health'] ?? '', /"ok"/, output);
+      const mapped = (values['mapped'] ?? '').trim().split(' ');
+      for (const path of mapped) assert.match(path, new RegExp(`^${folder}/|qemu`));
+      assert.deepEqual([values['removed'], values['left']], ['0', ''], output);
     });
   });
 }

@@ -1,6 +1,6 @@
 /** One build for all suites: it takes longer than they do. */
 import { before } from 'node:test';
-import { testArmBackup } from './arm-backup.ts';
+import { testArm } from './arm-backup.ts';
 import { buildPackages, type BuiltPackages } from './built-packages.ts';
 import { testQnapBackup } from './qnap-backup.ts';
 import { testQnap } from './qnap-suite.ts';
@@ -25,4 +25,4 @@ testQnap('busybox', built);
 testSynologyBackup(built);
 testQnapBackup(built);
 // Emulated, and cross-compiled before: many minutes.
-if (process.env['DOZO_ARM'] !== undefined) testArmBackup();
+if (process.env['DOZO_ARM'] !== undefined) testArm();

@@ -39,12 +39,19 @@ const SYNC = `#!/bin/sh
 echo $(ls -A /share/CACHEDEV1_DATA/.qpkg 2>/dev/null) >> /tmp/synced
 `;
 
+/** The kernel below is that of the machine that emulates. */
+const ARM_UNAME = `#!/bin/sh
+[ "$1" = -m ] && { echo aarch64; exit; }
+exec /bin/busybox uname "$@"
+`;
+
 /** Shell: what a NAS has mounted. */
 export const ON_QNAP = 'mkdir -p /mnt/HDA_ROOT; mount -t tmpfs none /mnt/HDA_ROOT; cd /';
 
 /** A root like that of QTS 5, with a neighbour whose name ends like ours. */
-export function makeQnapRoot(shell: 'dash' | 'busybox'): NasRoot {
-  const root = new NasRoot(shell);
+export function makeQnapRoot(shell: 'dash' | 'busybox', options: { isArm?: boolean } = {}): NasRoot {
+  const root = new NasRoot(shell, options);
+  if (options.isArm === true) root.write('bin/uname', ARM_UNAME, 0o755);
   root.write('sbin/getcfg', GETCFG, 0o755);
   root.write('sbin/setcfg', SETCFG, 0o755);
   root.write('sbin/rmcfg', RMCFG, 0o755);
