@@ -1,3 +1,3 @@
 export { detectNas } from './detect-nas.ts';
-export { inspectFolder } from './inspect-folder.ts';
+export { inspectFolder, measureSpace } from './inspect-folder.ts';
 export type { FolderFacts, Nas } from './nas.ts';

@@ -1,3 +1,4 @@
+import type { StatsFs } from 'node:fs';
 import { constants, copyFile, open, rm, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { randomHex } from '../runtime/index.ts';
@@ -37,6 +38,7 @@ export async function inspectFolder(path: string): Promise<FolderFacts> {
   );
   if (!isFolder) return nothing;
   const room = await statfs(path).catch(() => null);
+  const space = spaceOf(room);
   // The kernel's type is signed on some machines.
   const fileSystem =
     room === null ? 'other' : (FILE_SYSTEMS.get(Number(BigInt.asUintN(32, BigInt(room.type)))) ?? 'other');
@@ -46,13 +48,22 @@ export async function inspectFolder(path: string): Promise<FolderFacts> {
     exists: true,
     isWritable,
     fileSystem,
-    freeBytes: room === null ? null : room.bavail * room.bsize,
-    totalBytes: room === null ? null : room.blocks * room.bsize,
+    ...space,
     hasReflink,
     hasChecksums: await readChecksums(path, fileSystem),
     // The name is QTS's own for an encrypted volume.
     isEncrypted: fileSystem === 'ecryptfs' || /^\/share\/CE_/.test(path) ? true : null,
   };
+}
+
+/** How much room there is where a folder lies, without touching it. Never rejects. */
+export async function measureSpace(path: string): Promise<Pick<FolderFacts, 'freeBytes' | 'totalBytes'>> {
+  return spaceOf(await statfs(path).catch(() => null));
+}
+
+function spaceOf(room: StatsFs | null): Pick<FolderFacts, 'freeBytes' | 'totalBytes'> {
+  if (room === null) return { freeBytes: null, totalBytes: null };
+  return { freeBytes: room.bavail * room.bsize, totalBytes: room.blocks * room.bsize };
 }
 
 async function tryOut(folder: string): Promise<{ isWritable: boolean; hasReflink: boolean | null }> {

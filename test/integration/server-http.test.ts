@@ -4,6 +4,7 @@ import { connect as tlsConnect } from 'node:tls';
 import { after, before, describe, it } from 'node:test';
 import { readFileSync, statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ADMIN_PASSWORD, type Answer, type Reply, ServerLab } from './server-lab.ts';
 
@@ -234,6 +235,16 @@ describe('the API towards strangers and attackers', { timeout: 900_000 }, () => 
     assert.match(String(reply.headers['content-type']), /^application\/json/);
     const renamed = await lab.call('PATCH', `/repositories/${repository.id}`, { name: '保存 ü 🗄️ \u202e' });
     assert.equal(renamed.name, '保存 ü 🗄️ \u202e');
+  });
+
+  it('says how much room is left where a repository lies, and nothing of one that is not there', async () => {
+    const space = async (name: string, path: string) => {
+      const repository = await lab.call('POST', '/repositories', { name, path });
+      return lab.call('GET', `/repositories/${repository.id}/space`);
+    };
+    const there = await space('room', tmpdir());
+    assert.ok(there.totalBytes > 0 && there.freeBytes >= 0 && there.freeBytes <= there.totalBytes);
+    assert.deepEqual(await space('nowhere', '/v/nowhere'), { freeBytes: null, totalBytes: null });
   });
 
   it('tells the second of two editors that the job was changed', async () => {

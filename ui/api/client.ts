@@ -27,6 +27,7 @@ import type {
   RepositoryKeyDrill,
   RepositoryKeyView,
   RepositoryMaintenanceView,
+  RepositorySpace,
   Role,
   SecondFactorSecret,
   SettingsChange,
@@ -357,6 +358,7 @@ export const api = {
   removeRepository: (repositoryId: string) => call<void>('DELETE', `/repositories/${id(repositoryId)}`),
   refreshRepository: (repositoryId: string) =>
     call<RepositoryView>('POST', `/repositories/${id(repositoryId)}/refresh`, {}),
+  repositorySpace: (repositoryId: string) => call<RepositorySpace>('GET', `/repositories/${id(repositoryId)}/space`),
   maintenance: (repositoryId: string) =>
     call<RepositoryMaintenanceView>('GET', `/repositories/${id(repositoryId)}/maintenance`),
   maintain: (repositoryId: string) => call<RunView>('POST', `/repositories/${id(repositoryId)}/maintenance`, {}),

@@ -58,7 +58,11 @@ export type {
 } from '../../server/contract/api/configuration.schema.ts';
 export type { PointsChanged, PointView } from '../../server/contract/api/point.schema.ts';
 export type { RepositoryKeyView } from '../../server/contract/api/repository-key.schema.ts';
-export type { RepositoryMaintenanceView, RepositoryView } from '../../server/contract/api/repository.schema.ts';
+export type {
+  RepositoryMaintenanceView,
+  RepositorySpace,
+  RepositoryView,
+} from '../../server/contract/api/repository.schema.ts';
 export type { Permission, Role } from '../../server/contract/api/permission.schema.ts';
 export type { Retention, RetentionPreview, RetentionSimulation } from '../../server/contract/api/retention.schema.ts';
 export type { JobScheduleView, Weekday } from '../../server/contract/api/schedule.schema.ts';

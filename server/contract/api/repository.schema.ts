@@ -72,6 +72,12 @@ export const repositoryMaintenanceSchema = z
   .meta({ id: 'RepositoryMaintenance' });
 export type RepositoryMaintenanceView = z.infer<typeof repositoryMaintenanceSchema>;
 
+/** Of the volume that the repository lies on, as it is now; null while its folder is not there. */
+export const repositorySpaceSchema = z
+  .object({ freeBytes: z.number().nullable(), totalBytes: z.number().nullable() })
+  .meta({ id: 'RepositorySpace' });
+export type RepositorySpace = z.infer<typeof repositorySpaceSchema>;
+
 export const repositoryStatsSchema = z
   .object({
     points: z.number(),

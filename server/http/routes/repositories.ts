@@ -9,9 +9,11 @@ import {
   repositoryCreateSchema,
   repositoryMaintenanceSchema,
   repositorySchema,
+  repositorySpaceSchema,
   type RepositoryView,
 } from '../../contract/api/repository.schema.ts';
 import { runSchema } from '../../contract/api/run.schema.ts';
+import { measureSpace } from '../../nas/index.ts';
 import { found, listRepositoryViews } from '../../orchestration/index.ts';
 import { defineRoute, type HttpServices } from '../route.ts';
 import { loadRun } from './runs.ts';
@@ -100,6 +102,19 @@ export const repositoryRoutes = [
     handle: async ({ services, params: { id } }) => {
       await services.orchestration.repositories.refresh(id);
       return loadRepository(services, id);
+    },
+  }),
+  defineRoute({
+    method: 'get',
+    path: '/repositories/:id/space',
+    permission: 'view',
+    tag,
+    summary: 'How much room is left where the repository lies; a quota of the shared folder may leave less',
+    params,
+    answer: repositorySpaceSchema,
+    handle: async ({ services, params: { id } }) => {
+      const { catalogue } = services.orchestration.context;
+      return measureSpace(found(await catalogue.repositories.load(id), 'repository', id).path);
     },
   }),
   defineRoute({

@@ -9,7 +9,7 @@ const HEADINGS = {
 };
 
 export const de: Texts = {
-  storage: (name) => `Speicher „${name}“`,
+  storage: (name) => `Sicherungsspeicher „${name}“`,
   list: (names) => names.join(', '),
   runKinds: {
     backup: 'Sicherung',
@@ -55,10 +55,10 @@ export const de: Texts = {
     end: 'Ende',
     duration: 'Dauer',
     startedBy: 'Gestartet',
-    storage: 'Speicher',
+    storage: 'Sicherungsspeicher',
     size: 'Festplatten',
     read: 'Gelesen',
-    stored: 'Neu im Speicher',
+    stored: 'Neu im Sicherungsspeicher',
     consistency: 'Konsistenz',
     rootHash: 'Wurzel-Hash',
     reason: 'Grund',
@@ -113,7 +113,7 @@ export const de: Texts = {
     unprotected: 'Ungeschützt',
     tested: 'Geprüft',
     failed: 'Fehlgeschlagen',
-    storageTrend: 'Speicher',
+    storageTrend: 'Sicherungsspeicher',
     machine: 'Virtuelle Maschine',
     tasks: 'Aufgaben',
     versions: 'Versionen',
@@ -124,7 +124,7 @@ export const de: Texts = {
     result: 'Ergebnis',
     run: 'Ausführung',
     reason: 'Grund',
-    repository: 'Speicher',
+    repository: 'Sicherungsspeicher',
     atBegin: 'Zu Beginn',
     atEnd: 'Am Ende',
     growth: 'Veränderung',
@@ -134,7 +134,7 @@ export const de: Texts = {
     print: 'Als PDF behalten Sie diese Seite, indem Sie sie drucken.',
     made: 'Erstellt',
     restoreTest: 'Wiederherstellung',
-    check: 'Prüfung des Speichers',
+    check: 'Prüfung des Sicherungsspeichers',
     unseen: 'Nicht mehr auf dem Host',
   },
   reportSummary: ({ protected: safe, unprotected, runs, failed }) =>

@@ -56,7 +56,9 @@ function checkMachine(machine: MachineView, draft: Draft): Finding[] {
     const isRequired = draft.quiesce === 'require';
     findings.push({ level: isRequired ? 'error' : 'warning', key: isRequired ? 'noToolsRequired' : 'noTools', values });
   }
-  if (!summary.changeTracking) findings.push({ level: 'warning', key: 'noTracking', values });
+  // Where the host answers to nobody, that is said of the host, and turning it on would not help.
+  const answers = draft.hosts.find(({ id }) => id === machine.hostId)?.facts?.changeTracking;
+  if (!summary.changeTracking && answers !== 'refused') findings.push({ level: 'warning', key: 'noTracking', values });
   if (summary.hasSnapshots) findings.push({ level: 'warning', key: 'ownSnapshots', values });
   if (findings.length === 0) findings.push({ level: 'ok', key: 'machineReady', values });
   return findings;
