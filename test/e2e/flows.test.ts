@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { TOTP } from 'otpauth';
+import type { Locator } from 'playwright-core';
 import { firstDifference } from '../../scripts/demo-run/compare.ts';
 import { openWindow } from './browser.ts';
 import { oneDisk, RUN_MS, Scene, type Named } from './scene.ts';
@@ -38,7 +39,7 @@ after(async () => {
   await scene?.close();
 });
 
-test('a version goes to the trash with its name typed, and comes back', async () => {
+test('a version goes to the trash after a question that names it, and comes back', async () => {
   const { page } = scene;
   const count = async (query: string): Promise<number> =>
     (await scene.api.get<{ points: unknown[] }>(`/points?machineId=${machineId}${query}`)).points.length;
@@ -47,10 +48,13 @@ test('a version goes to the trash with its name typed, and comes back', async ()
   await page.getByRole('checkbox').last().click();
   await scene.button('Delete').click();
   const dialog = page.getByRole('dialog');
-  await dialog.getByText('goes to the trash').waitFor();
-  assert.equal(await dialog.getByRole('button', { name: 'Delete', exact: true }).isDisabled(), true);
+  await dialog.getByText(/goes to the trash/).waitFor();
+  assert.match(await dialog.innerText(), new RegExp(MACHINE));
   await scene.window.picture('trash-delete');
-  await dialog.getByRole('textbox').fill(MACHINE);
+  await scene.button('Cancel', dialog).click();
+  await dialog.waitFor({ state: 'detached' });
+  assert.equal(await count(''), before, 'what was asked and not answered is not done');
+  await scene.button('Delete').click();
   await dialog.getByRole('button', { name: 'Delete', exact: true }).click();
   await page.getByText('1 version is in the trash.').waitFor();
   assert.equal(await count(''), before - 1);
@@ -73,7 +77,6 @@ test('an offer to undo a deletion goes with the page that made it', async () => 
   await page.getByRole('checkbox').last().click();
   await scene.button('Delete').click();
   const dialog = page.getByRole('dialog');
-  await dialog.getByRole('textbox').fill(MACHINE);
   await dialog.getByRole('button', { name: 'Delete', exact: true }).click();
   const offer = page.getByText('1 version is in the trash.');
   await offer.waitFor();
@@ -81,6 +84,43 @@ test('an offer to undo a deletion goes with the page that made it', async () => 
   await offer.waitFor({ state: 'detached', timeout: UNDO_MS / 2 });
   const trash = await scene.api.get<{ points: Named[] }>(`/points?machineId=${machineId}&trash=true`);
   await scene.api.post('/points/undelete', { repositoryId, pointIds: trash.points.map(({ id }) => id) });
+});
+
+test('on a phone each step of a wizard begins in sight, and so are the buttons of a long form', async () => {
+  const { page } = scene;
+  const HEIGHT = 800;
+  const isInSight = async (element: Locator, topmost: number): Promise<boolean> => {
+    const box = await element.boundingBox();
+    return box !== null && box.y >= topmost && box.y + box.height <= HEIGHT;
+  };
+  await page.setViewportSize({ width: 400, height: HEIGHT });
+  try {
+    await scene.open('/tasks/new');
+    const bar = await page.getByRole('banner').boundingBox();
+    assert.ok(bar !== null);
+    await page.getByRole('checkbox').first().click();
+    for (const step of ['name', 'destination', 'options', 'check', 'schedule', 'retention', 'people', 'summary']) {
+      await scene.next();
+      const head = page.locator('.q-stepper__tab--active', { hasText: scene.say(`task.step.${step}`) });
+      await head.waitFor();
+      await scene.window.settle();
+      await scene.until(`${step} in sight`, async () => ((await isInSight(head, bar.height)) ? true : null));
+      await scene.window.picture(`phone-step-${step}`);
+    }
+    await scene.open('/machines');
+    await scene.button(scene.say('host.addHost')).click();
+    await scene.fill('Address', '127.0.0.1');
+    await scene.fill('Password', 'anything');
+    await page.getByText('More settings').click();
+    await scene.fill('SSH port', '1');
+    await scene.fill('HTTPS port', '1');
+    await scene.button('Check connection').click();
+    await page.getByRole('alert').waitFor();
+    assert.ok(await isInSight(scene.button('Check connection'), 0));
+  } finally {
+    await page.setViewportSize({ width: 1280, height: 800 });
+  }
+  assert.deepEqual(scene.window.complaints, []);
 });
 
 test('a version that is not listed yet when its restore is opened appears by itself', async () => {

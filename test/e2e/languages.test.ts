@@ -77,6 +77,7 @@ async function wholeFlow(scene: Scene): Promise<void> {
   await scene.button(scene.say('restore.start')).click();
   await scene.runEnded();
   assert.equal((await scene.shownRun()).state, 'success');
+  await page.getByText(scene.say('run.restoredOff', { name: 'back again', host: '127.0.0.1' })).waitFor();
   assert.equal(await firstDifference(await scene.diskOnHost('back again'), original), null);
 
   // Delete, and bring back.
@@ -89,7 +90,6 @@ async function wholeFlow(scene: Scene): Promise<void> {
   await page.getByRole('checkbox').last().click();
   await scene.button(scene.say('trash.delete')).click();
   const dialog = page.getByRole('dialog');
-  await dialog.getByRole('textbox').fill(MACHINE);
   await scene.button(scene.say('common.delete'), dialog).click();
   await page.getByRole('tab', { name: scene.say('trash.trash'), exact: true }).click();
   await page.getByRole('checkbox').last().click();

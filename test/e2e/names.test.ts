@@ -106,7 +106,6 @@ test('names of strangers are text in questions, messages and tables of charts', 
   await scene.button('Delete').click();
   const dialog = page.getByRole('dialog');
   await dialog.getByText(MARKUP).first().waitFor();
-  await dialog.getByRole('textbox').fill(MARKUP);
   await scene.button('Delete', dialog).click();
   await page.getByText('1 version is in the trash.').waitFor();
   assert.ok(await isClean());

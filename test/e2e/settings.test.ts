@@ -149,7 +149,7 @@ test('a deleted task takes its versions along only when that is chosen', async (
   const dialog = page.getByRole('dialog');
   await dialog.getByRole('radio', { name: 'Move its versions to the trash, too', exact: true }).click();
   assert.equal(await scene.button('Delete', dialog).isDisabled(), true);
-  await dialog.getByRole('textbox').fill('Gone');
+  await dialog.getByLabel('Number of its virtual machines', { exact: true }).fill('1');
   await scene.window.picture('delete-task-versions');
   assert.deepEqual(await scene.window.barriers(), []);
   await scene.button('Delete', dialog).click();

@@ -133,7 +133,7 @@ test('a version comes back as a new machine, byte for byte', async () => {
   assert.deepEqual(scene.window.complaints, []);
 });
 
-test('a task goes only when its name is typed, and its versions stay', async () => {
+test('a task goes only when the number of its virtual machines is typed, and its versions stay', async () => {
   const { page } = scene;
   const job = await scene.api.post<{ id: string }>('/jobs', {
     name: HOSTILE,
@@ -147,7 +147,11 @@ test('a task goes only when its name is typed, and its versions stay', async () 
   await page.getByText('Delete', { exact: true }).click();
   const dialog = page.getByRole('dialog');
   assert.equal(await dialog.getByRole('button', { name: 'Delete', exact: true }).isDisabled(), true);
-  await dialog.getByRole('textbox').fill(HOSTILE);
+  const typed = dialog.getByLabel('Number of its virtual machines', { exact: true });
+  await typed.fill('2');
+  assert.equal(await dialog.getByRole('button', { name: 'Delete', exact: true }).isDisabled(), true);
+  // As a Japanese keyboard gives it.
+  await typed.fill('１');
   await scene.window.picture('delete-task');
   await dialog.getByRole('button', { name: 'Delete', exact: true }).click();
   await page.getByRole('heading', { name: HOSTILE, exact: true }).waitFor({ state: 'detached' });

@@ -1,7 +1,7 @@
 import { Dialog } from 'quasar';
 import { i18n } from '../i18n/index.ts';
 
-/** Asks before something goes; with `typed` the name must be typed first. */
+/** Asks before something goes; with `typed`, for what nobody can bring back, the name must be typed first. */
 export function confirm(input: { title: string; message: string; ok: string; typed?: string }): Promise<boolean> {
   const { t } = i18n.global;
   const { title, message, ok, typed } = input;
@@ -12,7 +12,7 @@ export function confirm(input: { title: string; message: string; ok: string; typ
       // Names come from strangers: never as markup.
       html: false,
       ok: { label: ok, color: 'negative', noCaps: true },
-      cancel: { label: t('common.cancel'), flat: true, noCaps: true },
+      cancel: { label: t('common.cancel'), flat: true, noCaps: true, color: 'primary' },
       focus: 'cancel',
       ...(typed === undefined
         ? {}
@@ -21,7 +21,9 @@ export function confirm(input: { title: string; message: string; ok: string; typ
               model: '',
               type: 'text' as const,
               isValid: (value: string) => value.trim() === typed.trim(),
-              'aria-label': t('common.name'),
+              label: t('common.name'),
+              outlined: true,
+              dense: true,
             },
           }),
     })
