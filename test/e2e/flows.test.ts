@@ -123,6 +123,20 @@ test('on a phone each step of a wizard begins in sight, and so are the buttons o
   assert.deepEqual(scene.window.complaints, []);
 });
 
+test('from the restore of a machine to its versions in the storage, and from there to all', async () => {
+  const { page } = scene;
+  await scene.open(`/restore?machine=${machineId}`);
+  await scene.link('Delete or lock versions in “\u2068main\u2069”').click();
+  await page.waitForURL(new RegExp(`/storage/${repositoryId}\\?machine=${machineId}`));
+  const chip = page.locator('.q-chip', { hasText: MACHINE });
+  await chip.waitFor();
+  await page.getByRole('checkbox').last().waitFor();
+  await scene.button('All', chip).click();
+  await page.waitForURL(new RegExp(`/storage/${repositoryId}$`));
+  await page.getByRole('checkbox').last().waitFor();
+  assert.deepEqual(scene.window.complaints, []);
+});
+
 test('a version that is not listed yet when its restore is opened appears by itself', async () => {
   const { page, api } = scene;
   const { points } = await api.get<{ points: Named[] }>(`/points?machineId=${machineId}`);
