@@ -3,7 +3,7 @@ import type { Request } from 'express';
 import type { AuditVerdict } from '../contract/api/audit.schema.ts';
 import { encodeAuditEntry, type AuditEntry } from '../contract/audit-chain.ts';
 import type { Catalogue, NewAuditEntry, SessionRecord } from '../database/index.ts';
-import { isAppError } from '../errors/index.ts';
+import { toAppError } from '../errors/index.ts';
 import type { Sealer } from '../queue/index.ts';
 import type { Clock, Logger } from '../runtime/index.ts';
 import type { RouteAction } from './route.ts';
@@ -167,10 +167,6 @@ export class AuditTrail {
 
 /** How an error ends up in the log: by its code. */
 export function outcomeOf(error: unknown): Pick<Deed, 'outcome' | 'details'> {
-  const code = isAppError(error)
-    ? error.code
-    : error instanceof Error && error.name === 'ZodError'
-      ? 'INPUT_INVALID'
-      : 'INTERNAL';
+  const code = error instanceof Error && error.name === 'ZodError' ? 'INPUT_INVALID' : toAppError(error).code;
   return { outcome: code === 'FORBIDDEN' ? 'refused' : 'failed', details: { code } };
 }

@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import express, { type Express, type NextFunction, type Request, type Response } from 'express';
 import { z } from 'zod';
-import { AppError } from '../errors/index.ts';
+import { AppError, isAbort } from '../errors/index.ts';
 import type { Logger } from '../runtime/index.ts';
 import { nameOfTarget } from './audit-names.ts';
 import { outcomeOf, type Deed } from './audit-trail.ts';
@@ -181,19 +181,24 @@ async function answer(route: Route, input: Answering): Promise<void> {
   }
   const told = auditOf(route, isHead(request));
   const notes: AuditNotes = told === 'each' ? await noteName(route, services, request) : {};
+  const tell = async (): Promise<void> => {
+    const deed = describeDeed(route, { caller, request, error: null, notes });
+    if (told === 'each') await services.audit.record(deed);
+    else if (told === 'visit') await services.audit.recordVisit(deed, String(request.params['id']));
+  };
   let value: unknown;
   try {
     value = await handle(route, input, notes);
   } catch (error) {
     // What strangers are refused would fill the log. Whoever asks only whether something is there asks for why not.
     const isTold = told !== 'never' && caller !== null && !isHead(request);
-    if (isTold) await services.audit.record(describeDeed(route, { caller, request, error, notes }));
+    // Who leaves while looking has looked: nothing failed.
+    if (isTold && told === 'visit' && isAbort(error)) await tell();
+    else if (isTold) await services.audit.record(describeDeed(route, { caller, request, error, notes }));
     throw error;
   }
   // Before the answer: who was told that something is done finds it in the log.
-  const deed = describeDeed(route, { caller, request, error: null, notes });
-  if (told === 'each') await services.audit.record(deed);
-  else if (told === 'visit') await services.audit.recordVisit(deed, String(request.params['id']));
+  await tell();
   if (route.contentType !== null) return;
   if (route.answer === null) response.status(route.status).end();
   // Through the schema: what it does not name never leaves.

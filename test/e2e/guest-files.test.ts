@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import type { Download } from 'playwright-core';
+import type { Download, Page } from 'playwright-core';
 import { runCli } from '../../server/cli/run-cli.ts';
 import { GUEST_DISK_MEBIBYTES, MANY, STRANGE_NAMES, writeGuestDisk } from './guest-disk.ts';
 import { oneDisk, Scene, type Named } from './scene.ts';
@@ -229,8 +229,21 @@ async function deedsOf(action: string): Promise<Deed[]> {
 
 const TAKING = 'GET /points/:id/disks/:key/volumes/:volume/file';
 
+/** Who types on leaves one search after the other. */
+async function leaveWhileLooking(page: Page): Promise<void> {
+  await page.evaluate(async (path) => {
+    const left = Array.from({ length: 30 }, async (_, delayMs) => {
+      const gone = new AbortController();
+      setTimeout(() => gone.abort(), delayMs);
+      await fetch(path, { signal: gone.signal }).catch(() => null);
+    });
+    await Promise.all(left);
+  }, `api/v1/points/${pointId}/disks/scsi0:0/volumes/1/files?path=/many`);
+}
+
 test('the audit log tells once who opened the files of a version, and once each file that was taken', async () => {
   const { page } = scene;
+  await leaveWhileLooking(page);
   const taken = await scene.until('all downloads are told', async () => {
     const told = await deedsOf(TAKING);
     return told.length >= 4 ? told : null;
