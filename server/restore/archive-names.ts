@@ -13,14 +13,19 @@ export function archiveName(name: string): string {
   return /^[. ]*$/.test(plain) ? '_' : cut(plain, NAME_LENGTH_MAX);
 }
 
-/** Adds a number where another entry of the folder already became the same; takes the name. */
-export function uniqueName(name: string, taken: Set<string>): string {
+/**
+ * Adds a number where another entry of the folder already became the same; takes the name.
+ * @param taken names with the number to try next, so that thousands that become the same cost no more than others
+ */
+export function uniqueName(name: string, taken: Map<string, number>): string {
   let unique = name;
-  for (let number = 2; taken.has(unique); number += 1) {
+  let number = taken.get(name) ?? 2;
+  for (; taken.has(unique); number += 1) {
     const suffix = ` (${String(number)})`;
     unique = cut(name, NAME_LENGTH_MAX - suffix.length) + suffix;
   }
-  taken.add(unique);
+  taken.set(name, number);
+  if (unique !== name) taken.set(unique, 2);
   return unique;
 }
 

@@ -282,9 +282,17 @@ describe('names in an archive', () => {
     assert.equal(archiveName('...'), '_');
     assert.equal(archiveName('.hidden'), '.hidden');
     assert.equal(archiveName('a/b'), 'a_b');
-    const taken = new Set<string>();
+    const taken = new Map<string, number>();
     const names = Array.from({ length: 4 }, () => uniqueName('x'.repeat(255), taken));
     assert.equal(new Set(names).size, 4);
     for (const name of names) assert.ok(name.length <= 255);
+    assert.equal(uniqueName('a (2)', taken), 'a (2)');
+    assert.deepEqual([uniqueName('a', taken), uniqueName('a', taken)], ['a', 'a (3)']);
+  });
+
+  it('cost no more where a hostile folder has nothing but names that become the same', () => {
+    const taken = new Map<string, number>();
+    const names = Array.from({ length: 200_000 }, () => uniqueName('_', taken));
+    assert.equal(new Set(names).size, names.length);
   });
 });

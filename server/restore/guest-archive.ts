@@ -100,7 +100,7 @@ async function lookThrough(
   const waiting: Folder[] = [{ path: `/${top.join('/')}`, name: topName, modifiedAtMs: null, depth: 0 }];
   for (let folder = waiting.pop(); folder !== undefined; folder = waiting.pop()) {
     contents.folders.push(folder);
-    const taken = new Set<string>();
+    const taken = new Map<string, number>();
     const leaveOut = (name: string, why: string): void =>
       void contents.leftOut.push(`${folder.path === '/' ? '' : folder.path}/${name}: ${why}`);
     try {
@@ -202,7 +202,7 @@ async function fill(zip: ZipFile, { system, contents, signal }: Packing): Promis
     }
   }
   if (leftOut.length > 0) {
-    const name = uniqueName(LEFT_OUT, new Set([contents.topName]));
+    const name = uniqueName(LEFT_OUT, new Map([[contents.topName, 2]]));
     zip.addBuffer(Buffer.from(`${leftOut.map(oneLine).join('\r\n')}\r\n`), name, {
       mtime: timeOf(null),
       mode: MODE.file,
