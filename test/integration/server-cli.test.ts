@@ -167,6 +167,8 @@ describe('the command line', { timeout: 900_000 }, () => {
     assert.equal((await dozo(['restores', 'replace', pointId, 'one', '--wait'])).status, 0);
     assert.equal((await dozo(['restores', 'export', pointId, 'scsi0:0', '/volume1/one.img', '--wait'])).status, 0);
     assert.equal((await dozo(['repositories', 'check', 'store', '--wait'])).status, 0);
+    // Its folder is not there: the worker is played.
+    assert.match((await dozo(['repositories', 'space', 'store'])).out, /free +-\nof +-/);
     const log = await json(['runs', 'log', last.run.id]);
     assert.equal(log.document.length, 4);
     const target = lab.journal('restore-start').at(-1)?.['target'] as { mode: { kind: string }; identity: string };

@@ -1,5 +1,9 @@
 import type { Command } from 'commander';
-import type { RepositoryMaintenanceView, RepositoryView } from '../../contract/api/repository.schema.ts';
+import type {
+  RepositoryMaintenanceView,
+  RepositorySpace,
+  RepositoryView,
+} from '../../contract/api/repository.schema.ts';
 import type { RunView } from '../../contract/api/run.schema.ts';
 import { formatBytes } from '../../runtime/index.ts';
 import { doneOutput, listOutput, showOutput, type CommandContext, type Output } from '../command-context.ts';
@@ -42,6 +46,14 @@ export function addRepositoryCommands(program: Command, context: CommandContext)
   };
   one('show', 'one repository, by id or name', () => null);
   one('refresh', 'look what it holds now', (id) => ['post', `/repositories/${id}/refresh`]);
+
+  context.handle(
+    context.leaf(repositories, 'space <repository>', 'how much room is left where it lies'),
+    async ({ api, args }) => {
+      const repository = await findNamed<RepositoryView>(api, 'repositories', args[0] ?? '');
+      return describeSpace(await api.get(`/repositories/${repository.id}/space`));
+    },
+  );
 
   const create = addKeyInput(
     context
@@ -146,6 +158,14 @@ function describeMaintenance(maintenance: RepositoryMaintenanceView): Output {
         : `${formatBytes(verification.verifiedBytes)} of ${formatBytes(verification.totalBytes)}`,
     ],
     ['whole store read by', formatTime(verification?.lastRoundEndedAtMs ?? null)],
+  ]);
+}
+
+function describeSpace(space: RepositorySpace): Output {
+  const size = (bytes: number | null): string => (bytes === null ? '-' : formatBytes(bytes));
+  return showOutput(space, [
+    ['free', size(space.freeBytes)],
+    ['of', size(space.totalBytes)],
   ]);
 }
 
