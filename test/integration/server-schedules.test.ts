@@ -157,12 +157,16 @@ describe('schedules of a server', { timeout: 900_000 }, () => {
     lab.script({});
   });
 
-  it('takes urgent jobs first, one task at a time when told so', async () => {
+  async function takeOneAtATime(): Promise<void> {
     await lab.call('PATCH', '/settings', { tasksPerWorker: 1, tasksPerHost: 16, tasksPerDatastore: 16 });
     await lab.until(async () => {
       const { workers } = await lab.call('GET', '/system');
       return workers[0]?.concurrency === 1 && workers[0].limitedBy !== 'configuration' ? true : null;
     }, 'the worker to hear of it');
+  }
+
+  it('takes urgent jobs first, one task at a time when told so', async () => {
+    await takeOneAtATime();
     lab.script({ hold: true });
     const parts: Record<string, string[]> = {};
     const begin = async (priority: string): Promise<void> => {
@@ -194,11 +198,7 @@ describe('schedules of a server', { timeout: 900_000 }, () => {
   });
 
   it('begins more at once as soon as the limit is raised, not when something ends', async () => {
-    await lab.call('PATCH', '/settings', { tasksPerWorker: 1, tasksPerHost: 16, tasksPerDatastore: 16 });
-    await lab.until(async () => {
-      const { workers } = await lab.call('GET', '/system');
-      return workers[0]?.concurrency === 1 && workers[0].limitedBy !== 'configuration' ? true : null;
-    }, 'the worker to hear of it');
+    await takeOneAtATime();
     lab.script({ hold: true });
     const run = await lab.call('POST', `/jobs/${ids.jobId}/run`, {});
     const countAtWork = async (): Promise<number> =>
