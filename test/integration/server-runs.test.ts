@@ -154,4 +154,24 @@ describe('runs of a server with a real queue', { timeout: 900_000 }, () => {
     });
     assert.equal(wrong.status, 404);
   });
+
+  it('lets an operator write no disk to where it could become a key or a timetable of the NAS', async () => {
+    const { points } = await lab.call('GET', '/points');
+    const runs = await lab.call('GET', '/runs');
+    const account = { name: 'operating', role: 'operator', password: 'another long password' };
+    await lab.call('POST', '/users', account);
+    const made = await lab.send('/tokens', {
+      method: 'POST',
+      token: null,
+      body: { user: account.name, password: account.password, name: 'export', scope: 'operate' },
+    });
+    const answer = await lab.send('/exports', {
+      method: 'POST',
+      token: made.json.token,
+      body: { pointId: points[0].id, diskKey: 'scsi0:0', path: '/root/.ssh/authorized_keys' },
+    });
+    assert.equal(answer.status, 403, answer.text);
+    assert.equal(answer.json.code, 'FORBIDDEN');
+    assert.deepEqual(await lab.call('GET', '/runs'), runs);
+  });
 });

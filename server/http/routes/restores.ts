@@ -1,5 +1,6 @@
 import { exportInputSchema, restoreInputSchema } from '../../contract/api/restore.schema.ts';
 import { runSchema } from '../../contract/api/run.schema.ts';
+import { placeExport } from '../export-place.ts';
 import { assertReached } from '../reach.ts';
 import { defineRoute, known } from '../route.ts';
 import { loadPoint, namePoint } from './points.ts';
@@ -34,13 +35,14 @@ export const restoreRoutes = [
     path: '/exports',
     permission: 'operate',
     tag,
-    summary: 'Write a disk of a version to a file on the NAS',
+    summary: 'Write a disk of a version to a file on the NAS; in a shared folder, without the right to configure',
     body: exportInputSchema,
     status: 202,
     answer: runSchema,
-    handle: async ({ services, body, note }) => {
+    handle: async ({ services, caller, body, note }) => {
       note(await namePoint(services, body.pointId));
-      return loadRun(services, await services.orchestration.startExport(body));
+      const path = await placeExport(services, known(caller), body.path);
+      return loadRun(services, await services.orchestration.startExport({ ...body, path }));
     },
   }),
 ];
