@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { dirname, join, normalize } from 'node:path';
 import { ERROR_CODES } from '../../server/contract/error-codes.ts';
 
 /** What the documents say against what is there. */
@@ -26,18 +26,45 @@ function checkErrorBook(): string[] {
   return problems;
 }
 
-/** Relative links of every Markdown file lead somewhere. */
+/** Relative links of every Markdown file lead to a file, and to a heading in it; sources that it names are there. */
 function checkLinks(): string[] {
   const problems: string[] = [];
-  for (const file of gitFiles('.').filter((name) => name.endsWith('.md'))) {
-    const text = readFileSync(file, 'utf8').replace(/```[\s\S]*?```/g, '');
-    for (const match of text.matchAll(/\]\(([^)#\s]+)(#[^)]*)?\)/g)) {
-      const target = match[1] ?? '';
+  const all = gitFiles('.');
+  for (const file of all.filter((name) => name.endsWith('.md'))) {
+    const text = withoutBlocks(readFileSync(file, 'utf8'));
+    for (const [, target = '', heading] of text.matchAll(/\]\(([^)#\s]*)(?:#([^)]*))?\)/g)) {
       if (/^[a-z]+:/.test(target)) continue;
-      if (!existsSync(join(dirname(file), target))) problems.push(`${file}: dead link ${target}`);
+      const place = target === '' ? file : normalize(join(dirname(file), target));
+      if (!existsSync(place)) problems.push(`${file}: dead link ${target}`);
+      else if (heading !== undefined && !headingsOf(place).has(heading)) {
+        problems.push(`${file}: no heading for the link ${target}#${heading}`);
+      }
+    }
+    for (const [, source = ''] of text.matchAll(/`([\w./-]+\.(?:ts|vue|go))`/g)) {
+      if (!all.some((name) => name === source || name.endsWith(`/${source}`))) {
+        problems.push(`${file}: there is no ${source}`);
+      }
     }
   }
   return problems;
+}
+
+/** Headings of a document as links name them. */
+function headingsOf(file: string): Set<string> {
+  const titles = withoutBlocks(readFileSync(file, 'utf8')).matchAll(/^#+ +(.*)$/gm);
+  return new Set(
+    [...titles].map(([, title = '']) =>
+      title
+        .toLowerCase()
+        .replaceAll(/[^\p{L}\p{N}_ -]/gu, '')
+        .trim()
+        .replaceAll(' ', '-'),
+    ),
+  );
+}
+
+function withoutBlocks(markdown: string): string {
+  return markdown.replace(/```[\s\S]*?```/g, '');
 }
 
 /** Every room says what it is for. */
