@@ -85,6 +85,8 @@ class Check {
   readonly #damages: Damage[] = [];
   /** Packs that are there, by number: rows known to be damaged. */
   readonly #badRows = new Map<number, Map<number, string>>();
+  /** Packs whose own table or first bytes are damaged, and whatever of them can be told otherwise. */
+  readonly #brokenPacks = new Set<string>();
   /** Packs of which every byte was read. */
   readonly #hashed = new Set<number>();
   readonly #presentPacks = new Set<string>();
@@ -251,6 +253,9 @@ class Check {
       const rows = [...bad.keys()].filter((row) => badRows?.has(row) !== true);
       if (rows.length > 0) copies.push({ pack: packId, rows });
     }
+    const noted = new Set([...this.#catalog.damagedRecords.values()].flatMap((record) => record.copies));
+    const known = new Set([...copies, ...noted].map(({ pack }) => pack));
+    for (const pack of this.#brokenPacks) if (!known.has(pack)) copies.push({ pack, rows: [] });
     if (copies.length === 0) return;
     try {
       await publishDamagedCopies(storage, { atMs: systemClock.nowMs(), copies }, keys);
@@ -266,13 +271,16 @@ class Check {
     try {
       table = await this.#readTable(name, packId, fileBytes);
     } catch (error) {
-      if (!isAppError(error) || !isDamage(error) || number === undefined) throw error;
+      if (!isAppError(error) || !isDamage(error)) throw error;
+      if (error.code === 'REPOSITORY_PACK_DAMAGED') this.#brokenPacks.add(packId);
+      if (number === undefined) throw error;
       // The index has a copy of the table: the chunks can be checked all the same.
       this.#damages.push({ code: error.code, text: error.message, name, affects: [] });
       table = await this.#catalog.table(number);
+      this.#noteCutOff(name, number, { table, fileBytes });
     }
     this.#chunks += table.rowCount;
-    const header = await this.#read(name, 0, PACK_HEADER_BYTES);
+    const header = await this.#read(name, 0, Math.min(PACK_HEADER_BYTES, fileBytes));
     if (!header.equals(encodePackHeader(packId, table.kind, this.#catalog.keys?.keyId ?? null))) {
       this.#damages.push({
         code: 'REPOSITORY_PACK_DAMAGED',
@@ -280,11 +288,27 @@ class Check {
         name,
         affects: [],
       });
+      this.#brokenPacks.add(packId);
     }
     if (this.#options.depth === 'hashes' && number !== undefined) {
       this.#hashed.add(number);
       await this.#hashPack(name, number, table);
     } else this.#progress(fileBytes);
+  }
+
+  /** Chunks that lie beyond the end of a file that is too short need not be read to be known as lost. */
+  #noteCutOff(name: string, number: number, { table, fileBytes }: { table: PackTable; fileBytes: number }): void {
+    for (let row = 0; row < table.rowCount; row += 1) {
+      const { id, offsetBytes, storedLength } = table.row(row);
+      if (offsetBytes + storedLength > fileBytes) this.#noteBadCopy(name, { number, row, id }, 'its pack was cut off');
+    }
+  }
+
+  #noteBadCopy(name: string, { number, row, id }: { number: number; row: number; id: Buffer }, why: string): void {
+    let bad = this.#badRows.get(number);
+    if (bad === undefined) this.#badRows.set(number, (bad = new Map<number, string>()));
+    if (!bad.has(row)) this.#badCopies.push({ id: id.toString('hex'), name, why });
+    bad.set(row, why);
   }
 
   async #readTable(name: string, packId: string, fileBytes: number): Promise<PackTable> {
@@ -342,10 +366,7 @@ class Check {
     for (const [index, { row, form }] of rows.entries()) {
       const result = results[index];
       if (result === null || result === undefined) continue;
-      let bad = this.#badRows.get(number);
-      if (bad === undefined) this.#badRows.set(number, (bad = new Map<number, string>()));
-      bad.set(row, result);
-      this.#badCopies.push({ id: form.id.toString('hex'), name, why: result });
+      this.#noteBadCopy(name, { number, row, id: form.id }, result);
     }
     this.#progress(lengthBytes);
   }

@@ -29,6 +29,8 @@ import { readAllSessions, type FoundSession } from './session-file.ts';
 const SESSION_SILENCE_MS = 7 * 24 * 3600 * 1000;
 /** A pack of which less is needed is written anew: at most so much of the store is waste in the end. */
 const LIVE_SHARE_MIN = 0.75;
+/** A pack that nobody can read was noted so long ago: it is not one that somebody is copying here, or back. */
+const UNREADABLE_PACK_MS = 7 * 24 * 3600 * 1000;
 /** Clocks of machines that share a repository may differ by this. */
 const CLOCK_TOLERANCE_MS = 24 * 3600 * 1000;
 const WAIT_STEP_MS = 1000;
@@ -108,8 +110,9 @@ class Collector {
     const wanted = this.#chooseVictims(liveness).filter((number) => !announced.has(this.#packId(number)));
     // Before the announcement, so that no session finds itself without the chunks that stay.
     const victims = await this.#moveAway(wanted, liveness);
-    if (victims.length > 0) {
-      const packs = victims.map((number) => this.#packId(number));
+    const packs = victims.map((number) => this.#packId(number));
+    packs.push(...(await this.#findUnreadable(liveness)).filter((packId) => !announced.has(packId)));
+    if (packs.length > 0) {
       const list = { id: randomHex(16), packs, atMs: this.#context.clock.nowMs() };
       await publishCondemned(this.#catalog.storage, list, this.#catalog.keys);
     }
@@ -284,6 +287,22 @@ class Collector {
   }
 
   /**
+   * Packs of which nothing tells what lay in them, by a check of long ago and now. While no version lacks a chunk, none
+   * can be in them alone.
+   */
+  async #findUnreadable(liveness: Liveness): Promise<string[]> {
+    if (liveness.missingChunks > 0) return [];
+    const noted = new Set<string>();
+    for (const { atMs, copies } of this.#catalog.damagedRecords.values()) {
+      if (this.#context.clock.nowMs() - atMs < UNREADABLE_PACK_MS) continue;
+      for (const { pack } of copies) noted.add(pack);
+    }
+    const unreadable: string[] = [];
+    for (const packId of noted) if (await this.#catalog.isUnreadable(packId)) unreadable.push(packId);
+    return unreadable;
+  }
+
+  /**
    * Stores what is needed of each pack in new packs.
    * @returns the packs whose needed chunks all lie elsewhere now
    */
@@ -371,7 +390,9 @@ class Collector {
     const announced = new Set(lists.flatMap((list) => list.packs));
     const known = [...announced].flatMap((packId) => this.#catalog.numberOf(packId) ?? []);
     const present = known.filter((number) => !this.#catalog.pack(number).gone);
-    return new Set((await this.#moveAway(present, liveness)).map((number) => this.#packId(number)));
+    const free = new Set((await this.#moveAway(present, liveness)).map((number) => this.#packId(number)));
+    for (const packId of await this.#findUnreadable(liveness)) if (announced.has(packId)) free.add(packId);
+    return free;
   }
 
   /** Waits until each session that may not know of the announcement is over. False: out of patience. */
@@ -566,12 +587,17 @@ class Collector {
 
   /** A record about damaged copies is done with when all packs that it names are gone. */
   async #removeDamagedRecords(): Promise<void> {
-    for (const [name, { copies }] of [...this.#catalog.damagedRecords]) {
-      const isDone = copies.every(({ pack }) => {
+    const { storage, damagedRecords } = this.#catalog;
+    for (const [name, { copies }] of [...damagedRecords]) {
+      let isDone = true;
+      for (const { pack } of copies) {
         const number = this.#catalog.numberOf(pack);
-        return number === undefined || this.#catalog.pack(number).gone;
-      });
-      if (isDone) await removeIfThere(this.#catalog.storage, name);
+        if (number === undefined ? await storage.exists(packName(pack)) : !this.#catalog.pack(number).gone) {
+          isDone = false;
+          break;
+        }
+      }
+      if (isDone) await removeIfThere(storage, name);
     }
   }
 

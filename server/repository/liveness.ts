@@ -117,7 +117,7 @@ export class Liveness {
   #add(id: Buffer): void {
     if (isZeroId(id)) return;
     const candidates = this.#parts.catalog.index.candidates(id);
-    if (candidates.length === 0) this.missingChunks += 1;
+    if (candidates.every(({ pack }) => this.#parts.catalog.pack(pack).gone)) this.missingChunks += 1;
     for (const { pack, row } of candidates) {
       const bits = (this.#live[pack] ??= this.#bitsFor(pack));
       if (hasBit(bits, row)) continue;

@@ -246,6 +246,23 @@ export class PackCatalog {
     }
   }
 
+  /**
+   * Whether nothing tells what lies in a pack: its own table is damaged, now, and the index has none. Where it was put
+   * back meanwhile, the next look takes it in.
+   */
+  async isUnreadable(packId: string): Promise<boolean> {
+    const name = packName(packId);
+    if (this.#numbers.has(packId) || !this.damages.has(name)) return false;
+    try {
+      await this.#readTable(packId, name);
+    } catch (error) {
+      if (!isAppError(error) || !RECOVERABLE.has(error.code)) throw error;
+      return error.code === 'REPOSITORY_PACK_DAMAGED';
+    }
+    this.damages.delete(name);
+    return false;
+  }
+
   #note(name: string, error: AppError): void {
     if (!this.damages.has(name))
       this.#logger.warn({ file: name, error: error.message }, 'part of the repository cannot be used');

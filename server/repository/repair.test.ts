@@ -6,6 +6,7 @@ import path from 'node:path';
 import { describe, it } from 'node:test';
 import { MemoryStorage } from '../../test/fakes/memory-storage.ts';
 import { CHUNK, commitDisk, readByStream, request, withRepository } from '../../test/fakes/small-repository.ts';
+import { systemClock } from '../runtime/index.ts';
 import { openLocalStorage } from '../storage/index.ts';
 import { createRepository, openRepository, type CheckOptions } from './index.ts';
 
@@ -17,14 +18,19 @@ function noise(seed: string): Buffer {
   return createHash('shake256', { outputLength: SIZE_BYTES }).update(seed).digest();
 }
 
-/** Changes one byte within the chunks of a data pack. */
-function rot(storage: MemoryStorage): string {
+function dataPack(storage: MemoryStorage): string {
   for (const [name, { data }] of storage.disk.files) {
-    if (!name.startsWith('packs/') || data.readUInt32LE(12) !== 0) continue;
-    data[64 + 3 * CHUNK] = (data[64 + 3 * CHUNK] ?? 0) ^ 1;
-    return name;
+    if (name.startsWith('packs/') && data.readUInt32LE(12) === 0) return name;
   }
   throw new Error('there is no data pack');
+}
+
+/** Changes one byte within the chunks of a data pack. */
+function rot(storage: MemoryStorage): string {
+  const name = dataPack(storage);
+  const data = storage.disk.files.get(name)?.data ?? Buffer.alloc(0);
+  data[64 + 3 * CHUNK] = (data[64 + 3 * CHUNK] ?? 0) ^ 1;
+  return name;
 }
 
 describe('a chunk that a check found damaged', () => {
@@ -219,5 +225,149 @@ describe('a folder that was copied in the middle of a run', () => {
     assert.deepEqual((await whole.check(NOTED)).damages, []);
     await whole.close();
     await repository.close();
+  });
+});
+
+describe('a pack whose own table cannot be read', () => {
+  /** Changes a byte of what a pack itself needs, as opposed to the chunks in it. */
+  const breakages: Record<string, (data: Buffer) => Buffer> = {
+    'its first bytes': (data) => Buffer.concat([Buffer.from([data.readUInt8(0) ^ 1]), data.subarray(1)]),
+    'its table': (data) => {
+      const changed = Buffer.from(data);
+      changed.writeUInt8(changed.readUInt8(changed.length - 80) ^ 1, changed.length - 80);
+      return changed;
+    },
+    'its last bytes': (data) => Buffer.concat([data.subarray(0, -1), Buffer.from('x')]),
+  };
+  for (const [what, broken] of Object.entries(breakages)) {
+    it(`is written anew by the next collection where the index tells what lies in it (${what})`, async () => {
+      await withRepository(async ({ storage }) => {
+        const open = () => openRepository({ storage: new MemoryStorage(storage.disk), threads: 0 });
+        const writer = await open();
+        const { pointId } = await commitDisk(writer, 'one', noise('one'));
+        await writer.close();
+        const packs = [...storage.disk.files].filter(([name]) => name.startsWith('packs/'));
+        for (const [, file] of packs) file.data = broken(file.data);
+
+        const repository = await open();
+        const { damages } = await repository.check({ depth: 'structure', noteDamage: true });
+        assert.deepEqual(damages.map(({ name }) => name).sort(), packs.map(([name]) => name).sort());
+        assert.ok(damages.every(({ affects }) => affects.length === 0));
+        // Noted once.
+        await repository.check(NOTED);
+        assert.equal([...storage.disk.files.keys()].filter((name) => name.startsWith('damaged/')).length, 1);
+
+        assert.equal((await repository.collect(NOW)).removedPacks, packs.length);
+        const fresh = await open();
+        assert.deepEqual((await fresh.check(NOTED)).damages, []);
+        assert.ok((await readByStream(await (await fresh.openPoint(pointId)).openDisk('d0'))).equals(noise('one')));
+        assert.equal([...storage.disk.files.keys()].filter((name) => name.startsWith('damaged/')).length, 0);
+        await fresh.close();
+        await repository.close();
+      });
+    });
+  }
+
+  it('names the versions that need what was cut off, without reading it', async () => {
+    await withRepository(async ({ storage }) => {
+      const open = () => openRepository({ storage: new MemoryStorage(storage.disk), threads: 0 });
+      const writer = await open();
+      const { pointId } = await commitDisk(writer, 'one', noise('one'));
+      await writer.close();
+      const file = storage.disk.files.get(dataPack(storage)) as { data: Buffer };
+      for (const lengthBytes of [0, 64 + 4 * CHUNK]) {
+        const whole = file.data;
+        file.data = Buffer.from(whole.subarray(0, lengthBytes));
+        const repository = await open();
+        const { damages } = await repository.check({ depth: 'structure' });
+        const places = damages.flatMap(({ affects }) => affects);
+        assert.ok(places.length > 0 && places.every((place) => place.pointId === pointId));
+        const lost = places.flatMap(({ extents }) => extents).reduce((sum, one) => sum + one.lengthBytes, 0);
+        assert.equal(lost, lengthBytes === 0 ? SIZE_BYTES : SIZE_BYTES - 4 * CHUNK);
+        await repository.close();
+        file.data = whole;
+      }
+    });
+  });
+
+  it('goes when nothing tells what lay in it, once no version lacks anything and it was noted long ago', async () => {
+    let nowMs = Date.now();
+    const clock = { ...systemClock, nowMs: () => nowMs };
+    await withRepository(async ({ storage }) => {
+      const { files } = storage.disk;
+      const open = () => openRepository({ storage: new MemoryStorage(storage.disk), threads: 0, clock });
+      const collect = async (): Promise<void> => {
+        const repository = await open();
+        assert.equal((await repository.collect(NOW)).state, 'done');
+        await repository.close();
+      };
+      const deliver = async (sessionId: string): Promise<string> => {
+        const repository = await open();
+        const { pointId } = await commitDisk(repository, sessionId, noise('one'), { createdAtMs: nowMs });
+        await repository.close();
+        return pointId;
+      };
+      const first = await deliver('one');
+      for (const name of [...files.keys()]) if (name.startsWith('index/')) files.delete(name);
+      const lost = dataPack(storage);
+      const whole = files.get(lost)?.data ?? Buffer.alloc(0);
+      const table = Buffer.from(whole);
+      table.writeUInt8(table.readUInt8(table.length - 80) ^ 1, table.length - 80);
+      files.set(lost, { data: table, modifiedAtMs: 0 });
+      const checker = await open();
+      assert.ok((await checker.check(NOTED)).damages.some(({ name }) => name === lost));
+      await checker.check(NOTED);
+      await checker.close();
+      assert.equal([...files.keys()].filter((name) => name.startsWith('damaged/')).length, 1);
+
+      nowMs += 30 * 24 * 3600 * 1000;
+      await collect();
+      assert.ok(files.has(lost), 'a version lacks what lies in it');
+      const second = await deliver('two');
+
+      // Put back after this process had seen it damaged: it is looked at again, and counts.
+      const late = await open();
+      files.set(lost, { data: whole, modifiedAtMs: 0 });
+      await late.collect(NOW);
+      assert.ok(files.has(lost));
+      await late.close();
+      files.set(lost, { data: table, modifiedAtMs: 0 });
+      await collect();
+      assert.ok(!files.has(lost));
+      assert.equal([...files.keys()].filter((name) => name.startsWith('damaged/')).length, 0);
+      const reader = await open();
+      assert.deepEqual((await reader.check(NOTED)).damages, []);
+      for (const pointId of [first, second]) {
+        assert.ok((await readByStream(await (await reader.openPoint(pointId)).openDisk('d0'))).equals(noise('one')));
+      }
+      await reader.close();
+    });
+  });
+
+  it('stays for a week when nothing tells what lay in it: it may be on its way here', async () => {
+    let nowMs = Date.now();
+    const clock = { ...systemClock, nowMs: () => nowMs };
+    await withRepository(async ({ storage }) => {
+      const { files } = storage.disk;
+      const repository = await openRepository({ storage: new MemoryStorage(storage.disk), threads: 0, clock });
+      await commitDisk(repository, 'one', noise('one'));
+      // The beginning of a pack, as a copy that is under way leaves it. Nobody needs it yet.
+      const halfName = dataPack(storage).replace(/[0-9a-f]{8}\.pack$/, '00000000.pack');
+      files.set(halfName, { data: Buffer.from('DOZOPACK and so on'), modifiedAtMs: 0 });
+      assert.deepEqual(
+        (await repository.check(NOTED)).damages.map(({ name }) => name),
+        [halfName],
+      );
+      for (const days of [0, 1, 5]) {
+        nowMs += days * 24 * 3600 * 1000;
+        await repository.collect(NOW);
+        assert.ok(files.has(halfName));
+      }
+      nowMs += 2 * 24 * 3600 * 1000;
+      await repository.collect(NOW);
+      assert.ok(!files.has(halfName));
+      assert.deepEqual((await repository.check(NOTED)).damages, []);
+      await repository.close();
+    });
   });
 });
