@@ -165,7 +165,8 @@ export class Authentication {
 
   /** @throws LOGIN_REFUSED, LOGIN_CODE_REQUIRED, LOGIN_CODE_REFUSED, LOGIN_RATE_LIMITED */
   async verify(input: Credentials, request: Request): Promise<UserRecord> {
-    const attempt = this.#limiter.begin(request.ip ?? 'unknown', input.user);
+    const isAddressSure = request.app.locals['isAddressClaimed'] !== true;
+    const attempt = this.#limiter.begin(request.ip ?? 'unknown', input.user, { isAddressSure });
     const user = await this.#catalogue.users.load(input.user);
     const isRight = await verifyPassword(
       input.password,

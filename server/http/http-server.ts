@@ -86,6 +86,7 @@ function createApp(options: HttpServerOptions): Express {
   app.set('trust proxy', 'loopback');
   app.set('query parser', 'simple');
   app.locals['isBehindNas'] = options.isBehindNas === true;
+  app.locals['isAddressClaimed'] = options.isBehindNas === true && !services.nas.vouchesForAddress;
   app.use(setSecurityHeaders);
 
   const api = express.Router();

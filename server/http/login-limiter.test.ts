@@ -17,9 +17,14 @@ class HandClock implements Clock {
   }
 }
 
-function fails(limiter: LoginLimiter, address: string, account: string): boolean {
+function fails(
+  limiter: LoginLimiter,
+  address: string,
+  account: string,
+  options?: Parameters<LoginLimiter['begin']>[2],
+): boolean {
   try {
-    limiter.begin(address, account);
+    limiter.begin(address, account, options);
     return true;
   } catch (error) {
     assert.ok(isAppError(error) && error.code === 'LOGIN_RATE_LIMITED');
@@ -64,6 +69,19 @@ describe('login limiter', () => {
       clock.ms += 60_000;
     }
     assert.equal(tried, 1);
+  });
+
+  it('gives nothing for new addresses where anybody can claim any', () => {
+    const clock = new HandClock();
+    const limiter = new LoginLimiter(clock);
+    limiter.begin('home', 'admin').succeeded();
+    let tried = 0;
+    for (let second = 0; second < 3600; second += 1) {
+      clock.ms = second * 1000;
+      if (fails(limiter, `10.3.${second}`, 'admin', { isAddressSure: false })) tried += 1;
+    }
+    assert.ok(tried <= 400, `${tried} in an hour`);
+    limiter.begin('home', 'admin', { isAddressSure: false }).succeeded();
   });
 
   it('takes a network of IPv6 for one address, however it is written', () => {

@@ -49,12 +49,16 @@ export class LoginLimiter {
     this.#clock = clock;
   }
 
-  /** @throws LOGIN_RATE_LIMITED */
-  begin(from: string, account: string): Attempt {
+  /**
+   * @param options.isAddressSure false: whoever asks may claim any address, so that a new one says nothing
+   * @throws LOGIN_RATE_LIMITED
+   */
+  begin(from: string, account: string, { isAddressSure = true }: { isAddressSure?: boolean } = {}): Attempt {
     const address = networkOf(from);
     const isTrusted = this.#trusted.has(`${address} ${account}`);
     const addressWaitMs = this.#waitMs(this.#addresses, address, PER_ADDRESS);
-    const isFresh = this.#clock.monotonicMs() - (this.#failed.get(address) ?? -Infinity) > FRESH_AFTER_MS;
+    const isFresh =
+      isAddressSure && this.#clock.monotonicMs() - (this.#failed.get(address) ?? -Infinity) > FRESH_AFTER_MS;
     const accountWaitMs = isTrusted || isFresh ? 0 : this.#waitMs(this.#accounts, account, PER_ACCOUNT);
     refuseUntil(Math.max(addressWaitMs, accountWaitMs));
     this.#count(this.#addresses, address);

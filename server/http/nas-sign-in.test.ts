@@ -13,6 +13,7 @@ describe('sign-in by the NAS', () => {
     let most = 0;
     const nas = {
       hasSignIn: true,
+      vouchesForAddress: true,
       identify: async ({ cookies }: { cookies: string }) => {
         asked.push(cookies);
         most = Math.max(most, (running += 1));

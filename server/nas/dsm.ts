@@ -19,6 +19,8 @@ export function createDsm(logger: Logger, root: string): Nas {
   return {
     name: 'DSM',
     hasSignIn: true,
+    // By our own rule for it: spk/nginx/dozo.conf.
+    vouchesForAddress: true,
     notify: (level, text) => tell('DSM', logger, noticeWays(root, level, toLine(text))),
     identify: (request) => identify(root, request),
     listShares: () => listShares(root),

@@ -7,6 +7,7 @@ export function createLinux(logger: Logger): Nas {
   return {
     name: 'Linux',
     hasSignIn: false,
+    vouchesForAddress: false,
     notify: async (level, text) => {
       logger.info({ level, text: toLine(text) }, 'notice');
       return true;

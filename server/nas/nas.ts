@@ -42,6 +42,8 @@ export interface Nas {
   readonly name: string;
   /** Whether people can be signed in by its own session. */
   readonly hasSignIn: boolean;
+  /** Whether its web server says who asks, in the place of whatever address the browser claims. */
+  readonly vouchesForAddress: boolean;
   /**
    * Tells whoever looks after the NAS, in the way that its system has: notification center, event log, mail.
    * Never rejects.

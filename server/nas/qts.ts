@@ -20,6 +20,8 @@ export function createQts(logger: Logger, root: string): Nas {
   return {
     name: 'QTS',
     hasSignIn: true,
+    // What its proxy does with X-Forwarded-For is written nowhere.
+    vouchesForAddress: false,
     notify: (level, text) => tell('QTS', logger, noticeWays(root, level, toLine(text))),
     identify: (request) => identify(root, request),
     listShares: () => listShares(root),
