@@ -32,6 +32,16 @@ tell() { # 1 warning, 2 error; text
   /sbin/log_tool -t "$1" -u System -p 127.0.0.1 -m localhost -a "[Dozo] $2" >/dev/null 2>&1
 }
 
+# Packages are started side by side, and maybe before the last volume is mounted.
+wait_for() { # folder
+  left=30
+  until [ -d "$1" ]; do
+    [ "$left" -gt 0 ] || return 1
+    left=$((left - 1))
+    sleep 1
+  done
+}
+
 start() {
   if [ "$(/sbin/getcfg Dozo Enable -u -d FALSE -f "$conf")" != TRUE ]; then
     words disabled >&2
@@ -40,14 +50,14 @@ start() {
   # The runtime looks for its loader below this name, on whichever volume the package lies.
   rm -f /var/dozo
   ln -s "$DOZO_ROOT" /var/dozo || return 1
-  # A volume that is mounted late: without this we would write into memory.
+  # Without its volume we would write into memory.
   volume=$(dirname "$DOZO_STATE")
-  [ -d "$volume" ] || {
+  wait_for "$volume" || {
     tell 2 "$(words no-volume "$volume")"
     return 1
   }
   # The folder where a locked volume appears may be there, and empty: settings that were made once are not made anew.
-  [ -d "$DOZO_STATE/data" ] || [ "$(get State_Made)" != "$DOZO_STATE" ] || {
+  [ "$(get State_Made)" != "$DOZO_STATE" ] || wait_for "$DOZO_STATE/data" || {
     tell 2 "$(words no-volume "$DOZO_STATE")"
     return 1
   }

@@ -4,10 +4,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ARCHITECTURES, type Architecture } from '../../scripts/package/pins.ts';
 import { writeQpkg } from '../../scripts/package/qpkg.ts';
+import { STAND_IN_NODE } from './light-spk.ts';
 
 /** Stands for the whole program: notes what it was asked, and starts unless the package says otherwise. */
 const SERVICE = `#!/bin/sh
-echo "$1 $(cat "$DOZO_ROOT/version")" >> "$DOZO_STATE/asked" 2>/dev/null
+echo "$1 $(cat "$DOZO_ROOT/version") $TMPDIR" >> "$DOZO_STATE/asked" 2>/dev/null
 case $1 in
   start)
     mkdir -p "$DOZO_STATE/data"
@@ -27,6 +28,8 @@ export interface LightOptions {
   fillBytes?: number;
   /** Its service does not start. */
   refuses?: boolean;
+  /** The real service, around a program that is none. */
+  hasService?: boolean;
   /** Its runtime does not run on this system. */
   hasDeadRuntime?: boolean;
   /** Changes to the scripts of the package, by path below the project. */
@@ -40,6 +43,7 @@ export function writeLightQpkg(options: LightOptions): Buffer {
     machine = 'x86_64',
     fillBytes = 10_000,
     refuses = false,
+    hasService = false,
     hasDeadRuntime = false,
     edits = {},
   } = options;
@@ -50,16 +54,19 @@ export function writeLightQpkg(options: LightOptions): Buffer {
     mode: 0o755,
     data: Buffer.from(text),
   });
-  const payload = [
-    file('bin/service', SERVICE),
-    file('bin/words.sh', readFileSync('scripts/package/payload/words.sh')),
-    file('bin/node', '#!/bin/sh\nexit 0\n'),
+  const shared = (name: string): { path: string; mode: number; data: Buffer } =>
+    file(`bin/${name}`, readFileSync(`scripts/package/payload/${name}`));
+  const makePayload = (): { path: string; mode: number; data: Buffer }[] => [
+    ...(hasService
+      ? [shared('service'), shared('probe.mjs'), file('bin/node', STAND_IN_NODE), file('server/server-main.js', '')]
+      : [file('bin/service', SERVICE), file('bin/node', '#!/bin/sh\nexit 0\n')]),
+    shared('words.sh'),
     file(`lib/${architecture.loader}`, `#!/bin/sh\nexit ${hasDeadRuntime ? 1 : 0}\n`),
     file('version', `${version}\n`),
     file('filler', randomBytes(fillBytes)),
     ...(refuses ? [file('refuses', '')] : []),
   ];
-  return inEditedProject(edits, () => writeQpkg({ architecture, version, payload, modifiedS: 0 }));
+  return inEditedProject(edits, () => writeQpkg({ architecture, version, payload: makePayload(), modifiedS: 0 }));
 }
 
 /** The writers read the scripts of packages from the folder they are called in. */

@@ -3,9 +3,9 @@ import type { Member, Spk } from './archives.ts';
 
 /**
  * Stands for Node: answers what the service asks of it, and as the server keeps a secret, takes the password of the
- * wizard, and runs until it is told to end.
+ * wizard, and runs until it is told to end. With `data/slow` it does not answer, with `data/stubborn` it does not end.
  */
-const NODE = `#!/bin/sh
+export const STAND_IN_NODE = `#!/bin/sh
 answering=$DOZO_STATE/run/answering
 case "$*" in
   '-e 0') exit 0 ;;
@@ -15,9 +15,9 @@ case "$*" in
     [ ! -e "$DOZO_STATE/data/refuses" ] || { cat "$DOZO_STATE/data/refuses"; exit 1; }
     [ -e "$DOZO_STATE/data/secret" ] || echo "key of $$" > "$DOZO_STATE/data/secret"
     [ -z "\${DOZO_ADMIN_PASSWORD_FILE:-}" ] || cp "$DOZO_ADMIN_PASSWORD_FILE" "$DOZO_STATE/data/account"
-    trap 'rm -f "$answering"; exit 0' TERM
-    echo $$ > "$answering"
-    while :; do sleep 1 & wait $!; done
+    if [ -e "$DOZO_STATE/data/stubborn" ]; then trap : TERM; else trap 'rm -f "$answering"; exit 0' TERM; fi
+    [ -e "$DOZO_STATE/data/slow" ] || echo $$ > "$answering"
+    while :; do /bin/busybox sleep 1 & wait $!; done
     ;;
 esac
 `;
@@ -49,7 +49,7 @@ export function makeLightSpk(version: string, edits: Record<string, (text: strin
     info: new Map([['version', version]]),
     members: new Map(scripts.map((script) => [script.name, script])),
     payload: [
-      member('bin/node', NODE),
+      member('bin/node', STAND_IN_NODE),
       member('bin/service', edited('service', read('service'))),
       ...['words.sh', 'probe.mjs'].map((name) => member(`bin/${name}`, read(name))),
       member('server/server-main.js', ''),

@@ -26,6 +26,25 @@ const CLEAN = [
   'sh /sbin/rmcfg Dozo -f /etc/config/qpkg.conf',
 ].join('\n');
 
+/**
+ * A second of App Center passes in a moment, where a script of ours sleeps; none does for longer than a limit allows:
+ * then the script that was told to start or stop is killed, and only that one.
+ */
+const SLEEP = `#!/bin/sh
+[ "$1" -le 60 ] || exec /bin/busybox sleep "$1"
+now=$(($(cat /tmp/seconds 2>/dev/null || echo 0) + $1)); echo $now > /tmp/seconds
+[ "$now" != "$(cat /tmp/appears 2>/dev/null)" ] || mv /volume-away /share/CACHEDEV2_DATA
+[ ! -e /tmp/limit ] || [ "$now" -lt "$(cat /tmp/limit)" ] || kill -9 "$(cat /tmp/limited)"
+exec /bin/busybox sleep 0.02
+`;
+/** Shell: starts or stops as App Center does, with the limit that the package asked for, and tells how it ended. */
+const within = (verb: 'start' | 'stop'): string =>
+  [
+    `sh /sbin/getcfg Dozo Timeout -f /etc/config/qpkg.conf | cut -d, -f${verb === 'start' ? 1 : 2} > /tmp/limit`,
+    `echo 0 > /tmp/seconds; sh ${TARGET}/dozo.sh ${verb} > /tmp/says 2>&1 & echo $! > /tmp/limited; wait $!`,
+    `echo ${verb}_ended=$?; rm -f /tmp/limit; echo ${verb}_seconds=$(cat /tmp/seconds)`,
+  ].join('\n');
+
 /** Every step takes a minute and more: all of them with DOZO_EVERY_STEP=1. */
 const STRIDE = process.env['DOZO_EVERY_STEP'] === undefined ? 4 : 1;
 
@@ -36,6 +55,7 @@ describe('the installer for QTS when things go wrong', { timeout: 900_000 }, () 
 
   before(() => {
     root = makeQnapRoot('busybox');
+    root.write('bin/sleep', SLEEP, 0o755);
     pack('old', { version: '1.0.0' });
     pack('new', { version: '1.1.0' });
     pack('dead', { version: '1.2.0', refuses: true });
@@ -231,7 +251,7 @@ END
     ],
     [
       'a start without its volume that writes into memory',
-      { 'qpkg/dozo.sh': (text) => text.replace('[ -d "$volume" ] || {', 'true || {') },
+      { 'qpkg/dozo.sh': (text) => text.replace('wait_for "$volume" || {', 'true || {') },
       async () => {
         const output = await nas(
           install('bad'),
@@ -326,6 +346,104 @@ END
       },
     ],
     [
+      'a slow first start that waits until App Center ends it',
+      {
+        'scripts/package/payload/service': (text) =>
+          text.replace('while [ "$left" -gt 0 ]; do\n    if health', 'while :; do\n    if health'),
+      },
+      async () => {
+        const output = await nas(
+          install('bad'),
+          `sh ${TARGET}/dozo.sh stop; : > ${STATE}/data/slow`,
+          within('start'),
+          `sh ${TARGET}/dozo.sh status; echo status=$?`,
+          CLEAN,
+        );
+        const values = readValues(output);
+        assert.deepEqual([values['start_ended'], values['status']], ['0', '0'], output);
+        assert.ok(Number(values['start_seconds']) > 60, 'it was not slow');
+      },
+    ],
+    [
+      'a stop that waits until App Center ends it',
+      { 'scripts/package/payload/service': (text) => text.replace('    [ "$left" -gt 0 ] || return 1\n', '') },
+      async () => {
+        const output = await nas(
+          install('bad'),
+          `sh ${TARGET}/dozo.sh stop; : > ${STATE}/data/stubborn; sh ${TARGET}/dozo.sh start; echo started=$?`,
+          within('stop'),
+          'echo left=$(grep -l -e "bin/[s]ervice" -e "bin/[n]ode" /proc/[0-9]*/cmdline 2>/dev/null)',
+          // What does not end by itself is not asked to again.
+          'kill -9 -1',
+          CLEAN,
+        );
+        const values = readValues(output);
+        assert.deepEqual([values['started'], values['stop_ended'], values['left']], ['0', '0', ''], output);
+        assert.ok(Number(values['stop_seconds']) > 30, 'it was not stubborn');
+      },
+    ],
+    [
+      'a start side by side with others that does not wait for its volume',
+      { 'qpkg/dozo.sh': (text) => text.replace('  left=30\n', '  left=0\n') },
+      async () => {
+        const output = await nas(
+          install('bad'),
+          `sh ${TARGET}/dozo.sh stop; mkdir -p /volume-away; mv ${STATE} /volume-away`,
+          'sh /sbin/setcfg Dozo State_Path /share/CACHEDEV2_DATA/.dozo_data -f /etc/config/qpkg.conf',
+          'sh /sbin/setcfg Dozo State_Made /share/CACHEDEV2_DATA/.dozo_data -f /etc/config/qpkg.conf',
+          'echo 20 > /tmp/appears',
+          within('start'),
+          'rm /tmp/appears; echo runs=$(cat /share/CACHEDEV2_DATA/.dozo_data/running)',
+          `sh ${TARGET}/dozo.sh stop; rm -rf /share/CACHEDEV2_DATA /volume-away`,
+          CLEAN,
+        );
+        const values = readValues(output);
+        assert.deepEqual([values['start_ended'], values['runs']], ['0', '1.2.0'], output);
+      },
+    ],
+    [
+      'a stop that ends a stranger whose number stands in a pid file',
+      { 'scripts/package/payload/service': (text) => text.replace('grep -qF -- "$2"', 'grep -q .') },
+      async () => {
+        const output = await nas(
+          install('bad'),
+          `sh ${TARGET}/dozo.sh stop`,
+          '/bin/busybox sleep 100000 < /dev/null > /dev/null 2>&1 & stranger=$!',
+          `for name in supervisor server; do echo $stranger > ${STATE}/run/$name.pid; done`,
+          `sh ${TARGET}/dozo.sh stop; kill $stranger; echo lived=$?`,
+          CLEAN,
+        );
+        assert.equal(readValues(output)['lived'], '0', output);
+      },
+    ],
+    [
+      'temporary files in the memory of the NAS',
+      { 'qpkg/dozo.sh': (text) => text.replace('TMPDIR=$DOZO_STATE/tmp', 'TMPDIR=/tmp/dozo') },
+      async () => {
+        const output = await nas(install('bad'), `echo told=$(grep '^start ' ${STATE}/asked)`, CLEAN);
+        assert.equal(readValues(output)['told'], `start 1.2.0 ${STATE}/tmp`, output);
+      },
+    ],
+    [
+      'an installer that allows packages without a signature by itself',
+      {
+        'qpkg/install.sh': (text) =>
+          text.replace(
+            'progress 2\n',
+            'progress 2\n/sbin/setcfg "QPKG Management" Ignore_Cert TRUE -f /etc/config/uLinux.conf\n',
+          ),
+      },
+      async () => {
+        const settings = (): string => readFileSync(root.path('etc/config/uLinux.conf'), 'utf8');
+        const before = settings();
+        const output = await nas(install('bad'), `sh ${TARGET}/.uninstall.sh`, CLEAN);
+        const after = settings();
+        root.write('etc/config/uLinux.conf', before);
+        assert.equal(readValues(output)['bad_progress'], '3', output);
+        assert.equal(after, before, 'the settings of the NAS are others');
+      },
+    ],
+    [
       'a newer version that is overwritten with an older one',
       { 'qpkg/install.sh': (text) => text.replace('older "$QPKG_VER" "$installed"', 'false') },
       async () => {
@@ -339,10 +457,11 @@ END
     it(`would notice ${problem}`, async () => {
       const refuses = /success though|left the old|leaves the old/.test(problem);
       const hasDeadRuntime = /runtime/.test(problem);
+      const hasService = edits !== undefined && 'scripts/package/payload/service' in edits;
       const version = /older one/.test(problem) ? '1.0.5' : '1.2.0';
-      pack('bad', { version, refuses, hasDeadRuntime });
+      pack('bad', { version, refuses, hasDeadRuntime, hasService });
       await check();
-      pack('bad', { version, refuses, hasDeadRuntime, edits: edits ?? {} });
+      pack('bad', { version, refuses, hasDeadRuntime, hasService, edits: edits ?? {} });
       await assert.rejects(check(), assert.AssertionError, 'the harness does not see it');
       await nas(CLEAN);
     });
