@@ -32,6 +32,9 @@ export interface ChainResult {
   output: string;
 }
 
+/** What is at work goes on: nothing was touched. */
+const NO_ROOM: ChainResult = { failedAt: 'extract', dialog: '', output: '' };
+
 /** What Package Center does with a package for DSM, in its order, as its scripts see it. */
 export class PackageCenter {
   readonly #root: NasRoot;
@@ -63,7 +66,7 @@ export class PackageCenter {
     options: { answers?: Record<string, string>; isStarted?: boolean } = {},
   ): Promise<ChainResult> {
     const { answers = {}, isStarted = true } = options;
-    this.#placeScripts(spk);
+    if (!this.#extract(spk)) return NO_ROOM;
     return this.#chain('INSTALL', answers, [
       ['preinst', '/tmp/synopkg/scripts/preinst'],
       () => this.#place(spk),
@@ -74,7 +77,7 @@ export class PackageCenter {
 
   /** Of a package that is at work. The same version again is a repair. @param answers of a wizard, as none has asked */
   async upgrade(spk: Spk, answers: Record<string, string> = {}): Promise<ChainResult> {
-    this.#placeScripts(spk);
+    if (!this.#extract(spk)) return NO_ROOM;
     return this.#chain('UPGRADE', answers, [
       ...stopSteps,
       ['preupgrade', '/tmp/synopkg/scripts/preupgrade'],
@@ -142,12 +145,27 @@ export class PackageCenter {
     return this.#root.path(`${this.#volume}/${FOLDERS[link]}/Dozo`);
   }
 
-  #placeScripts(spk: Spk): void {
-    rmSync(this.#root.path('tmp/synopkg'), { recursive: true, force: true });
+  /** Before anything of the package runs, on its volume. @returns whether there was room */
+  #extract(spk: Spk): boolean {
+    for (const folder of ['tmp/synopkg', this.#extracted]) {
+      rmSync(this.#root.path(folder), { recursive: true, force: true });
+    }
     this.#root.unpack(
       [...spk.members.values()].filter(({ name }) => name.startsWith('scripts')),
       'tmp/synopkg',
     );
+    try {
+      this.#root.unpack(spk.payload, `${this.#extracted}/package`);
+      return true;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error;
+      rmSync(this.#root.path(this.#extracted), { recursive: true, force: true });
+      return false;
+    }
+  }
+
+  get #extracted(): string {
+    return `${this.#volume}/@tmp/synopkg`;
   }
 
   /** Program and temporary files are replaced; what is kept stays whosever it is. */
@@ -156,7 +174,8 @@ export class PackageCenter {
     rmSync(this.#root.path('var/packages/Dozo'), { recursive: true, force: true });
     const isNew = (Object.keys(FOLDERS) as (keyof typeof FOLDERS)[]).filter((link) => !existsSync(this.#folder(link)));
     for (const link of isNew) mkdirSync(this.#folder(link), { recursive: true });
-    this.#root.unpack(spk.payload, `${this.#volume}/@appstore/Dozo`);
+    rmSync(this.#folder('target'), { recursive: true });
+    renameSync(this.#root.path(`${this.#extracted}/package`), this.#folder('target'));
     this.#root.unpack(
       [...spk.members.values()].filter(({ name }) => /^(INFO|scripts|conf)/.test(name)),
       'var/packages/Dozo',

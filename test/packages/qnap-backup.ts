@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync, globSync } from 'node:fs';
+import { existsSync, globSync, readFileSync } from 'node:fs';
 import { after, before, describe, it } from 'node:test';
 import { BackupScene } from './backup-scene.ts';
 import type { BuiltPackages } from './built-packages.ts';
@@ -34,12 +34,15 @@ export function testQnapBackup(built: () => BuiltPackages): void {
       volume = new LoopVolume('ext4', root.path(VOLUME));
       root.makeFolder(`${VOLUME}/Public`);
       root.makeFolder(`${VOLUME}/VMs`);
-      root.write(`${VOLUME}/package.qpkg`, built().qpkg);
+      // Of an earlier build, where there is one.
+      const earlier = process.env['DOZO_EARLIER_QPKG'];
+      root.write(`${VOLUME}/package.qpkg`, earlier === undefined ? built().qpkg : readFileSync(earlier));
       session = root.open(0);
       await session.run(ON_QNAP);
       desktop = new Desktop(session.pid);
       await scene.link.plugInto(session.pid);
       await install();
+      root.write(`${VOLUME}/package.qpkg`, built().qpkg);
       await desktop.serve(QTS_WEB_SERVER, { 'index.html': QTS_DESKTOP });
     });
     after(async () => {

@@ -1,6 +1,21 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  closeSync,
+  existsSync,
+  fsyncSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { after, before, describe, it } from 'node:test';
 import { makeLightSpk } from './light-spk.ts';
 import { LoopVolume } from './loop-volume.ts';
@@ -142,6 +157,27 @@ exec /bin/busybox ${tool} "$@"
     await assert.rejects(check(silent), assert.AssertionError, 'the harness does not see it');
   });
 
+  it('would notice a package that does not come up because a shared folder is not there yet', async () => {
+    const check = async (spk: typeof OLD): Promise<void> => {
+      const center = new PackageCenter(root, session);
+      assert.equal((await center.install(spk)).failedAt, null);
+      await center.stop();
+      renameSync(root.path('volume1/Dozo'), root.path('volume1/away'));
+      const { failedAt } = await center.boot();
+      const status = await center.status();
+      renameSync(root.path('volume1/away'), root.path('volume1/Dozo'));
+      await center.stop();
+      forget();
+      assert.deepEqual([failedAt, status], [null, 0]);
+    };
+    await check(OLD);
+    const impatient = makeLightSpk('1.0.0', {
+      'start-stop-status': (text) =>
+        text.replace('prestart | prestop) exit 0', 'prestart) [ -d "$pkg/shares/Dozo/" ]; exit ;; prestop) exit 0'),
+    });
+    await assert.rejects(check(impatient), assert.AssertionError, 'the harness does not see it');
+  });
+
   it('refuses an old DSM in the language of the user, and leaves nothing', async () => {
     for (const [version, language, words] of [
       [['7', '1'], 'enu', /needs DSM 7\.2 or later; this is 7\.1\. Nothing was changed/],
@@ -263,5 +299,53 @@ describe('the package for DSM on a volume that is full', { timeout: 900_000 }, (
     assert.equal(repaired.failedAt, null, `${repaired.dialog}\n${repaired.output}`);
     assert.equal(readFileSync(root.path(`${center.state}/data/secret`), 'utf8'), before);
     await center.stop();
+  });
+
+  /** Fills the volume up to so many KiB. */
+  function fillUp(freeKib: number): void {
+    const file = openSync(root.path('volume1/filler'), 'w');
+    try {
+      let bytes = 0;
+      // The last blocks go in small pieces.
+      for (const piece of [Buffer.alloc(2 ** 16), Buffer.alloc(4096)]) {
+        try {
+          for (;;) bytes += writeSync(file, piece);
+        } catch (error) {
+          assert.equal((error as NodeJS.ErrnoException).code, 'ENOSPC');
+        }
+      }
+      ftruncateSync(file, bytes - freeKib * 1024);
+      fsyncSync(file);
+    } finally {
+      closeSync(file);
+    }
+  }
+
+  it('has the old version at work or says why the new one is not, wherever in an upgrade the room ends', async () => {
+    const ends = new Set<string | null>();
+    for (const freeKib of [0, 24, 96, 1640, 2660, 6000]) {
+      const center = new PackageCenter(root, session);
+      const version = (): string => readFileSync(root.path('volume1/@appstore/Dozo/version'), 'utf8');
+      assert.equal((await center.install(OLD)).failedAt, null);
+      const before = readFileSync(root.path(`${center.state}/data/secret`), 'utf8');
+      fillUp(freeKib);
+      const upgraded = await center.upgrade(NEW);
+      ends.add(upgraded.failedAt);
+      const words = `${freeKib} KiB: ${upgraded.failedAt}\n${upgraded.dialog}\n${upgraded.output}`;
+      if (upgraded.failedAt === 'extract') {
+        assert.deepEqual([await center.status(), version()], [0, '1.0.0'], words);
+      } else if (upgraded.failedAt !== null) {
+        assert.match(upgraded.dialog, /the volume of .* is full, or its quota is used up\. Free some space/, words);
+        assert.equal(await center.status(), 3, words);
+      }
+      assert.equal(readFileSync(root.path(`${center.state}/data/secret`), 'utf8'), before, words);
+      rmSync(root.path('volume1/filler'));
+      if (upgraded.failedAt === 'extract') assert.equal((await center.upgrade(NEW)).failedAt, null, words);
+      else if (upgraded.failedAt !== null) assert.equal((await center.start()).failedAt, null, words);
+      assert.deepEqual([await center.status(), version()], [0, '1.1.0'], words);
+      assert.equal(readFileSync(root.path(`${center.state}/data/secret`), 'utf8'), before, words);
+      await center.uninstall({ dozo_delete: 'true', dozo_sure_delete: 'true' });
+    }
+    assert.deepEqual(ends, new Set(['extract', 'start', null]));
   });
 });
