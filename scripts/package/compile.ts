@@ -68,6 +68,8 @@ export function compileAddons(architecture: Architecture, addons: readonly Addon
               CC: `${architecture.crossPrefix}gcc`,
               CXX: `${architecture.crossPrefix}g++`,
               JOBS: 'max',
+              // Settings of npm for all that is built on this machine would win over the argument.
+              npm_config_nodedir: fetchNode(architecture),
               // Headers name themselves in what they say when an assertion fails: without the place of the build.
               CFLAGS: `-ffile-prefix-map=${process.cwd()}=.`,
               CXXFLAGS: `-ffile-prefix-map=${process.cwd()}=.`,
