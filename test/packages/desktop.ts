@@ -184,13 +184,8 @@ export const DSM_DESKTOP = `<!doctype html><html><head><title>DSM</title></head>
   });
 </script></body></html>`;
 
-/**
- * The web server of QTS with its proxy: keeps the prefix, doubles the slash behind it, adds a policy of its own, tells
- * nothing of the browser. \`authLogin.cgi\` knows one session of an administrator and one of somebody else.
- */
-export const QTS_WEB_SERVER = `
-  server {
-    listen 127.0.0.1:8080; server_name _; root @FOLDER@;
+const QTS_LOCATIONS = `
+    root @FOLDER@;
     location = /favicon.ico { return 204; }
     location = /cgi-bin/authLogin.cgi {
       default_type text/xml;
@@ -203,7 +198,28 @@ export const QTS_WEB_SERVER = `
       proxy_pass http://127.0.0.1:15510/dozo//$1$is_args$args;
       proxy_http_version 1.1; proxy_set_header Host $http_host; proxy_set_header Upgrade ""; proxy_set_header Connection "";
       proxy_buffering off;
-    }
+    }`;
+
+/**
+ * The web server of QTS with its proxy: keeps the prefix, doubles the slash behind it, adds a policy of its own, tells
+ * nothing of the browser. \`authLogin.cgi\` knows one session of an administrator and one of somebody else.
+ */
+export const QTS_WEB_SERVER = `
+  server {
+    listen 127.0.0.1:8080; server_name _;
+    ${QTS_LOCATIONS}
+  }`;
+
+/** As in the settings of the imitated NAS. */
+export const QTS_TLS_PORT = 4443;
+
+/** The same with "Force secure connection (HTTPS) only". */
+export const QTS_WEB_SERVER_FORCED = `
+  server { listen 127.0.0.1:8080; server_name _; return 302 https://$host:${QTS_TLS_PORT}$request_uri; }
+  server {
+    listen 127.0.0.1:${QTS_TLS_PORT} ssl; server_name _;
+    ssl_certificate @FOLDER@/certificate.pem; ssl_certificate_key @FOLDER@/key.pem;
+    ${QTS_LOCATIONS}
   }`;
 
 export const QTS_DESKTOP = `<!doctype html><html><head><title>QTS</title></head><body>

@@ -1,3 +1,4 @@
+import { QTS_TLS_PORT } from './desktop.ts';
 import { NasRoot } from './nas-root.ts';
 
 /** QTS's tools for its configuration files, as far as a package uses them. */
@@ -64,6 +65,9 @@ export function makeQnapRoot(shell: 'dash' | 'busybox', options: { isArm?: boole
     root.makeFolder(folder);
   }
   root.write('etc/rcS.d/QS190MyDozo', '');
-  root.write('etc/config/uLinux.conf', '[System]\nVersion = 5.2.6\n');
+  root.write(
+    'etc/config/uLinux.conf',
+    `[System]\nVersion = 5.2.6\nWeb Access Port = 8080\n[Stunnel]\nEnable = 1\nPort = ${QTS_TLS_PORT}\n`,
+  );
   return root;
 }

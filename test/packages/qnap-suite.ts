@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict';
 import { existsSync, lstatSync, readFileSync, renameSync } from 'node:fs';
 import { after, before, beforeEach, describe, it } from 'node:test';
+import type { Response } from 'playwright-core';
 import { ARCHITECTURES } from '../../scripts/package/pins.ts';
 import { writeQpkg } from '../../scripts/package/qpkg.ts';
 import { readQpkg } from './archives.ts';
 import type { BuiltPackages } from './built-packages.ts';
-import { Desktop, headingOf, QTS_DESKTOP, QTS_WEB_SERVER } from './desktop.ts';
-import { PRINT_MAPPED, readValues, WAIT_UNTIL_LET_GO, type NasRoot } from './nas-root.ts';
+import { Desktop, headingOf, QTS_DESKTOP, QTS_TLS_PORT, QTS_WEB_SERVER, QTS_WEB_SERVER_FORCED } from './desktop.ts';
+import { PRINT_MAPPED, readValues, type NasRoot, type NasSession } from './nas-root.ts';
 import { makeQnapRoot, ON_QNAP } from './qnap-root.ts';
 import { inspectQpkg } from './qpkg-reader.ts';
 
@@ -96,7 +97,9 @@ export function testQnap(shell: 'dash' | 'busybox', built: () => BuiltPackages):
         PRINT_MAPPED,
         `P=$(cat /${STATE}/run/supervisor.pid); [ -d /proc/$P/cwd/bin ]; echo cwd=$?`,
         'sh /etc/init.d/dozo.sh stop; echo stopped=$?; sh /etc/init.d/dozo.sh status; echo status=$?',
+        'nc -l -p 5510 >/dev/null & until grep -q ":1586 .* 0A " /proc/net/tcp /proc/net/tcp6 2>/dev/null; do sleep 1; done',
         'sh /etc/init.d/dozo.sh start; echo started=$?',
+        `echo port=$(cat /${STATE}/port); rm /${STATE}/port`,
         HEALTH.replace('health', 'second'),
       );
       const values = readValues(output);
@@ -105,6 +108,8 @@ export function testQnap(shell: 'dash' | 'busybox', built: () => BuiltPackages):
       assert.equal(values['window'], '/dozo/index.html', output);
       assert.deepEqual([values['stopped'], values['status'], values['started']], ['0', '3', '0'], output);
       assert.equal(values['second'], values['health']);
+      assert.equal(values['port'], '5511');
+      assert.match(readFileSync(root.path('etc/config/events'), 'utf8'), /port 5510 is used .* answers on 5511/);
       for (const path of (values['mapped'] ?? '/').trim().split(' ')) assert.match(path, new RegExp(`^/${INSTALLED}/`));
       assert.match(conf(), new RegExp(`\\[Dozo\\][^[]*Version = ${version}\n`));
       assert.match(conf(), /Enable = TRUE/);
@@ -115,39 +120,83 @@ export function testQnap(shell: 'dash' | 'busybox', built: () => BuiltPackages):
     });
 
     if (shell === 'busybox') {
-      it("opens its window on the desktop, behind QTS's proxy and signed in by its session", async () => {
-        const running = root.start(
-          [
-            `${ON_QNAP}; rm -f /tmp/up`,
-            'sh /etc/init.d/dozo.sh start && : > /tmp/up',
-            WAIT_UNTIL_LET_GO,
-            'sh /etc/init.d/dozo.sh stop; echo stopped=$?',
-          ].join('\n'),
-        );
-        const desktop = new Desktop(running.pid);
-        try {
-          await root.until('tmp/up');
+      describe("its window on the desktop, behind QTS's proxy", () => {
+        let session: NasSession;
+        let desktop: Desktop;
+        let signedIn = '';
+        before(async () => {
+          session = root.open(0);
+          await session.run(ON_QNAP);
+          await restart();
+          desktop = new Desktop(session.pid);
           await desktop.serve(QTS_WEB_SERVER, { 'index.html': QTS_DESKTOP });
-          const url = 'http://127.0.0.1:8080/';
-          const open = async (sid: string): Promise<string> => {
-            let heading = '';
-            const values = { NAS_SID: sid, NAS_USER: 'alice' };
-            const complaints = await desktop.browse({ url, values }, async (page) => {
-              await page.goto(url);
-              heading = await headingOf(page.frameLocator('iframe'));
-              await desktop.picture(page, `qts-${sid}`);
-            });
-            assert.deepEqual(complaints, [], sid);
-            return heading;
-          };
-          const signedIn = await open('admin1');
-          for (const sid of ['plain1', 'gone1']) assert.notEqual(await open(sid), signedIn, sid);
-        } finally {
+        });
+        after(async () => {
           await desktop.close();
-          running.letGo();
-          const output = await running.ended;
-          assert.equal(readValues(output)['stopped'], '0', output);
+          await session.cut();
+        });
+
+        async function restart(): Promise<void> {
+          const output = await session.run('sh /etc/init.d/dozo.sh restart; echo started=$?');
+          assert.equal(readValues(output)['started'], '0', output);
         }
+
+        /** The heading that somebody with this session of QTS sees, at once where nothing comes of the window. */
+        async function open(sid: string, url = 'http://127.0.0.1:8080/'): Promise<string> {
+          let heading = '';
+          const values = { NAS_SID: sid, NAS_USER: 'alice' };
+          const complaints = await desktop.browse({ url, values }, async (page) => {
+            const refused = (answer: Response): boolean =>
+              answer.status() >= 400 && !(answer.status() === 401 && answer.url().includes('/api/v1/session'));
+            const nothing = Promise.race([
+              page.waitForEvent('response', { predicate: refused, timeout: 0 }),
+              page.waitForEvent('requestfailed', { timeout: 0 }),
+            ]).then(
+              () => 'nothing',
+              () => 'closed',
+            );
+            await page.goto(url);
+            heading = await Promise.race([headingOf(page.frameLocator('iframe')), nothing]);
+            await desktop.picture(page, `qts-${sid}`);
+          });
+          assert.deepEqual(complaints, [], sid);
+          return heading;
+        }
+
+        /** With a line of the installed package changed. */
+        async function spoilt(name: string, change: [string, string], check: () => Promise<void>): Promise<void> {
+          const path = `${INSTALLED}/${name}`;
+          const { mode } = lstatSync(root.path(path));
+          const good = readFileSync(root.path(path), 'utf8');
+          assert.ok(good.includes(change[0]), 'there is nothing to be changed');
+          root.write(path, good.replace(...change), mode & 0o777);
+          await restart();
+          await assert.rejects(check(), assert.AssertionError, 'the harness does not see it');
+          root.write(path, good, mode & 0o777);
+        }
+
+        it('opens, signed in by the session of an administrator and of nobody else', async () => {
+          signedIn = await open('admin1');
+          for (const sid of ['plain1', 'gone1']) assert.notEqual(await open(sid), signedIn, sid);
+        });
+
+        it('would notice a window that stays blank behind the proxy', async () => {
+          const check = async (): Promise<void> => assert.equal(await open('admin1'), signedIn);
+          await spoilt('dozo.sh', ['DOZO_LOOPBACK_PREFIX=/dozo', 'DOZO_LOOPBACK_PREFIX='], check);
+        });
+
+        it('opens where QTS forces HTTPS, and would notice a login that this breaks', async () => {
+          await desktop.close();
+          desktop = new Desktop(session.pid);
+          await desktop.serve(QTS_WEB_SERVER_FORCED, { 'index.html': QTS_DESKTOP });
+          const check = async (): Promise<void> =>
+            assert.equal(await open('admin1', `https://127.0.0.1:${QTS_TLS_PORT}/`), signedIn);
+          await spoilt('server/server-main.js', ['plain.status < 300 || plain.status >= 400', 'true'], check);
+          await restart();
+          await check();
+          const output = await session.run('sh /etc/init.d/dozo.sh stop; echo stopped=$?');
+          assert.equal(readValues(output)['stopped'], '0', output);
+        });
       });
     }
 
