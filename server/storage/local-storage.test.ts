@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import fsModule, * as fs from 'node:fs/promises';
 import { syncBuiltinESMExports } from 'node:module';
 import { tmpdir } from 'node:os';
@@ -109,6 +110,42 @@ describe('local storage', () => {
     const names = [];
     for await (const name of storage.listNames('packs')) names.push(name);
     assert.deepEqual(names, ['packs/a.pack']);
+  });
+
+  it('answers at once what only a writer of the share can have put there', { timeout: 90_000 }, async () => {
+    const storage = await openLocalStorage({ folder });
+    await storage.publish('packs/ab/one', Buffer.from('x'));
+    const elsewhere = await fs.mkdtemp(path.join(tmpdir(), 'dozo-elsewhere-'));
+    try {
+      // A pipe that nobody writes to, whole and by range: opened without care it never answers.
+      for (const name of ['pipe', 'packs/ab/pipe']) execFileSync('mkfifo', [path.join(folder, name)]);
+      await assert.rejects(storage.read('pipe'), { code: 'STORAGE_FAILED' });
+      await assert.rejects(storage.read('packs/ab/pipe', { offsetBytes: 64, lengthBytes: 8 }), {
+        code: 'STORAGE_FAILED',
+      });
+      // A file of holes that no memory holds.
+      for (const sizeBytes of [3 * 2 ** 30, 2 ** 42]) {
+        await fs.writeFile(path.join(folder, 'huge'), '');
+        await fs.truncate(path.join(folder, 'huge'), sizeBytes);
+        await assert.rejects(storage.read('huge'), { code: 'STORAGE_FAILED', message: /bytes long/ });
+        const end = await storage.read('huge', { offsetBytes: sizeBytes - 8, lengthBytes: 8 });
+        assert.ok(end.equals(Buffer.alloc(8)));
+      }
+      // Links, to a file and to a folder: nothing is read or written where they lead.
+      await fs.symlink('/etc/passwd', path.join(folder, 'packs/ab/link'));
+      await assert.rejects(storage.read('packs/ab/link'), { code: 'STORAGE_FAILED' });
+      await fs.symlink(elsewhere, path.join(folder, 'packs/cd'));
+      await assert.rejects(storage.publish('packs/cd/two', Buffer.from('y')), { code: 'STORAGE_FAILED' });
+      assert.deepEqual(await fs.readdir(elsewhere), []);
+      // Folders within folders, until no name is long enough.
+      await fs.mkdir(path.join(folder, 'marks', ...Array.from({ length: 300 }, () => 'aa')), { recursive: true });
+      const names: string[] = [];
+      for await (const name of storage.listNames('.')) names.push(name);
+      assert.deepEqual(names.sort(), ['huge', 'packs/ab/one']);
+      assert.deepEqual((await fs.readdir(path.join(folder, 'tmp'))).length, 0);
+    } finally {
+      await fs.rm(elsewhere, { recursive: true });
+    }
   });
 
   it('reports a full volume as STORAGE_FULL', async () => {

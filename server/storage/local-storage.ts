@@ -5,7 +5,7 @@ import path from 'node:path';
 import { AppError } from '../errors/index.ts';
 import { randomHex, silentLogger, systemClock, type Clock, type Logger } from '../runtime/index.ts';
 import { errnoOf, storageError, storageMissing } from './storage-error.ts';
-import { assertStorageName } from './storage-name.ts';
+import { assertStorageName, isStorageName } from './storage-name.ts';
 import type { Storage, StorageWriter } from './storage.ts';
 
 /** Holds files that are not published yet. No listing of the store's own folders ever sees it. */
@@ -14,6 +14,13 @@ const TEMPORARY_FOLDER = 'tmp';
 const TEMPORARY_AGE_MS = 24 * 3600 * 1000;
 /** What a file system answers that cannot make hard links (exFAT, some network and FUSE mounts). */
 const NO_LINK = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK']);
+/**
+ * A link is no file of a repository, and whoever can put one there could lead elsewhere. Nor is a pipe: without
+ * O_NONBLOCK, opening one that nobody writes to would never end.
+ */
+const READ_FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+/** No file that is read whole is longer (docs/repository-format.md, section 16: the body of a sealed file). */
+const WHOLE_BYTES_MAX = 1024 * 1024 * 1024 + 4096;
 /** What a file system answers that cannot sync a folder; it then has no such thing to lose. */
 const NO_FOLDER_SYNC = new Set(['EINVAL', 'ENOTSUP', 'EOPNOTSUPP', 'EBADF', 'EISDIR']);
 
@@ -107,10 +114,10 @@ class LocalStorage implements Storage {
   async read(name: string, range?: { offsetBytes: number; lengthBytes: number }): Promise<Buffer> {
     assertStorageName(name);
     try {
-      const handle = await fs.open(this.path(name), 'r');
+      const handle = await fs.open(this.path(name), READ_FLAGS);
       try {
         const offsetBytes = range?.offsetBytes ?? 0;
-        const lengthBytes = range?.lengthBytes ?? (await handle.stat()).size;
+        const lengthBytes = range?.lengthBytes ?? this.#wholeBytes(name, await handle.stat());
         const buffer = Buffer.allocUnsafeSlow(lengthBytes);
         let filled = 0;
         while (filled < lengthBytes) {
@@ -125,6 +132,20 @@ class LocalStorage implements Storage {
     } catch (error) {
       throw await this.#readError(error, 'read', name);
     }
+  }
+
+  #wholeBytes(name: string, stats: Stats): number {
+    if (!stats.isFile()) throw this.#notOurs(name, 'it is no file');
+    if (stats.size > WHOLE_BYTES_MAX) throw this.#notOurs(name, `no such file is ${stats.size} bytes long`);
+    return stats.size;
+  }
+
+  /** What only somebody who can write to the folder can have put there. */
+  #notOurs(name: string, why: string): AppError {
+    return new AppError('STORAGE_FAILED', `Cannot use ${name} in ${this.location}: ${why}.`, {
+      hint: 'Something else has taken the place of a file of the repository. Remove it, or put the file back from a copy.',
+      details: { name, location: this.location },
+    });
   }
 
   async sizeBytes(name: string): Promise<number> {
@@ -248,6 +269,8 @@ class LocalStorage implements Storage {
       await fs.mkdir(this.path(folder), 0o750);
     } catch (error) {
       if (errnoOf(error) !== 'EEXIST') throw error;
+      // Not what a link leads to: that may be anywhere.
+      if (!(await fs.lstat(this.path(folder))).isDirectory()) throw this.#notOurs(folder, 'it is no folder');
     }
     // Also for a folder that was there: its maker may have been killed before the sync.
     await this.syncFolder(parent);
@@ -325,7 +348,7 @@ class LocalStorage implements Storage {
     for (const entry of entries) {
       const name = folder === '.' ? entry.name : `${folder}/${entry.name}`;
       // Systems leave things of their own in every folder (@eaDir, .DS_Store): not names of ours.
-      if (!/^[a-z0-9_-][a-z0-9._-]*$/.test(entry.name) || name === TEMPORARY_FOLDER) continue;
+      if (!isStorageName(name) || name === TEMPORARY_FOLDER) continue;
       if (entry.isDirectory()) folders.push(name);
       else if (entry.isFile()) files.push(name);
     }
@@ -358,12 +381,14 @@ class LocalStorage implements Storage {
   }
 
   async #readError(error: unknown, doing: string, name: string): Promise<AppError> {
-    if (errnoOf(error) === 'ENOENT') {
+    const errno = errnoOf(error);
+    if (errno === 'ENOENT' || errno === 'ENXIO') {
       try {
         await this.assertPresent();
       } catch (missing) {
         return storageError(missing, doing, name, this.location);
       }
+      if (errno === 'ENXIO') return this.#notOurs(name, 'it is no file');
     }
     return storageError(error, doing, name, this.location);
   }

@@ -131,6 +131,7 @@ export class PowerCutFileSystem {
       Object.assign(fsModule, { [name]: chosen });
     };
     replace('stat', (name: string) => this.#stat(name));
+    replace('lstat', (name: string) => this.#stat(name));
     replace('statfs', async () => ({ bavail: 2 ** 30, bsize: 4096 }));
     replace('open', (name: string, flags: string | number) => this.#open(name, flags));
     replace('mkdir', (name: string) => this.#mkdir(name));
