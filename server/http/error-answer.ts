@@ -29,7 +29,7 @@ function toKnownError(error: unknown): AppError {
   // Express's own: a body that is no JSON, too long, in an unknown encoding; a path that does not decode.
   if (error instanceof Error && 'status' in error && typeof error.status === 'number' && error.status < 500) {
     return new AppError('INPUT_INVALID', `The request cannot be read: ${error.message}`, {
-      hint: 'Send JSON in UTF-8, at most 1 MiB.',
+      hint: 'Send JSON in UTF-8, at most 1 MiB; 32 KiB where no login is needed.',
       cause: error,
     });
   }

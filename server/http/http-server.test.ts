@@ -77,6 +77,17 @@ describe('behind the web server of a NAS', () => {
     return statuses;
   }
 
+  it('reads little of what a stranger sends', async () => {
+    const { port } = await start(true);
+    const sent = await fetch(`http://127.0.0.1:${port}/api/v1/session`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', 'x-dozo-request': '1' },
+      body: JSON.stringify({ user: 'admin', password: 'x'.repeat(40_000) }),
+    });
+    assert.equal(sent.status, 400);
+    assert.match(((await sent.json()) as { message: string }).message, /entity too large/);
+  });
+
   it('slows guessing down where a browser may claim ever new addresses', async () => {
     assert.deepEqual(await guess(await start(false)), new Set([401, 429]));
   });

@@ -40,6 +40,8 @@ export interface HttpServer {
 }
 
 const BODY_LIMIT = '1mb';
+/** Of those whom nobody knows yet: a login, or a call that names a thousand machines. They may be many at once. */
+const STRANGERS_BODY_LIMIT = '32kb';
 const CLOSE_GRACE_MS = 2_000;
 
 /** Listens. @throws CONFLICT when the port is taken */
@@ -91,17 +93,19 @@ function createApp(options: HttpServerOptions): Express {
 
   const api = express.Router();
   const parseJson = express.json({ limit: BODY_LIMIT, strict: true, verify: keepRawBody });
+  const parseStrangers = express.json({ limit: STRANGERS_BODY_LIMIT, strict: true, verify: keepRawBody });
   api.use((request, response, next) => {
     response.setHeader('Cache-Control', 'no-store');
     assertNoSecretInUrl(request);
     next();
   });
   for (const route of routes) {
+    const parse = route.permission === 'open' ? parseStrangers : parseJson;
     api[route.method](route.path, (request, response, next) => {
       // Nothing of a stranger's body is read before it is known that they may send one.
       admit(route, services, request)
         .then((caller) => {
-          parseJson(request, response, (error?: unknown) => {
+          parse(request, response, (error?: unknown) => {
             if (error !== undefined) next(error);
             else answer(route, { services, caller, request, response, openApi }).catch(next);
           });
