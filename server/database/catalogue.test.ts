@@ -359,6 +359,45 @@ describe('catalogue', () => {
     assert.equal(await catalogue.points.load('v1'), null);
   });
 
+  it('tells what the versions of each machine added to a repository, most first', async () => {
+    const disks = (...stored: number[]): (typeof POINT)['disks'] =>
+      stored.map((storedBytes, index) => ({ key: `scsi0:${index}`, label: 'l', sizeBytes: 10, storedBytes }));
+    const inTrash = { deletedAtMs: 5, keepUntilMs: 6, reason: 'test' };
+    const points = [
+      { ...POINT, id: 'v1', disks: disks(4, 1) },
+      { ...POINT, id: 'v2', createdAtMs: 3, machineName: 'web, renamed', sizeBytes: 30, disks: disks(2) },
+      { ...POINT, id: 'v3', createdAtMs: 2, trash: inTrash, disks: disks(1) },
+      { ...POINT, id: 'v4', machineId: 'other', machineName: 'mail', disks: disks(9) },
+      { ...POINT, id: 'unreadable', machineId: '', machineName: '', disks: [] },
+    ];
+    await catalogue.transaction((tables) => tables.points.replaceAll(REPOSITORY.id, points));
+
+    const usage = await catalogue.points.useByMachine(REPOSITORY.id, 10);
+
+    const web = {
+      machineId: MACHINE.id,
+      name: 'web, renamed',
+      versions: 2,
+      trashed: 1,
+      sizeBytes: 30,
+      addedBytes: 8,
+      lastAtMs: 3,
+    };
+    const mail = {
+      machineId: 'other',
+      name: 'mail',
+      versions: 1,
+      trashed: 0,
+      sizeBytes: 10,
+      addedBytes: 9,
+      lastAtMs: 1,
+    };
+    assert.deepEqual(usage, { machines: [mail, web], total: 2 });
+    assert.deepEqual(await catalogue.points.useByMachine(REPOSITORY.id, 1), { machines: [mail], total: 2 });
+    await catalogue.transaction((tables) => tables.points.replaceAll(REPOSITORY.id, []));
+    assert.deepEqual(await catalogue.points.useByMachine(REPOSITORY.id, 1), { machines: [], total: 0 });
+  });
+
   it('keeps values of settings', async () => {
     assert.equal(await catalogue.settings.load('x'), null);
     await catalogue.settings.save('x', { a: [1] });

@@ -1,4 +1,5 @@
 import type { PointView } from '../contract/api/point.schema.ts';
+import type { RepositoryUsage } from '../contract/api/repository.schema.ts';
 import { Filter } from './filter.ts';
 import { encodeJson, integer, integerOrNull, json, jsonOrNull, text, textOrNull } from './row.ts';
 import type { Row, SqlExecutor } from './sqlite.ts';
@@ -75,6 +76,32 @@ export class Points {
       [JSON.stringify(ids)],
     );
     return rows.map(toPoint);
+  }
+
+  /** What the versions of each machine added to a repository, most first; those that cannot be read are of nobody. */
+  async useByMachine(repositoryId: string, limit: number): Promise<RepositoryUsage> {
+    const rows = await this.#sql.all(
+      // SQLite takes the bare columns from the row of the only max(): name and size are those of the newest version.
+      `SELECT machine_id, machine_name, size_bytes, max(created_at_ms) AS last, sum(trash IS NULL) AS versions,
+              sum(trash IS NOT NULL) AS trashed,
+              sum((SELECT coalesce(sum(value ->> '$.storedBytes'), 0) FROM json_each(points.disks))) AS added,
+              count() OVER () AS total
+       FROM points WHERE repository_id = ? AND machine_id != '' GROUP BY machine_id
+       ORDER BY added DESC, machine_name, machine_id LIMIT ?`,
+      [repositoryId, limit],
+    );
+    return {
+      machines: rows.map((row) => ({
+        machineId: text(row, 'machine_id'),
+        name: text(row, 'machine_name'),
+        versions: integer(row, 'versions'),
+        trashed: integer(row, 'trashed'),
+        sizeBytes: integer(row, 'size_bytes'),
+        addedBytes: integer(row, 'added'),
+        lastAtMs: integer(row, 'last'),
+      })),
+      total: rows[0] === undefined ? 0 : integer(rows[0], 'total'),
+    };
   }
 
   async countByMachine(): Promise<Map<string, { count: number; lastAtMs: number }>> {

@@ -191,6 +191,31 @@ test('a disk is written to a file, byte for byte', async () => {
   assert.equal(await firstDifference(path, original), null);
 });
 
+test('a storage says what saves its room, and whose versions take it', async () => {
+  const { page } = scene;
+  const { stats } = await scene.api.get<{ stats: { nominalBytes: number; reduction: Record<string, number> } }>(
+    `/repositories/${repositoryId}`,
+  );
+  const { unreadBytes = 0, zeroBytes = 0, duplicateBytes = 0, compressedBytes = 0 } = stats.reduction;
+  const { points } = await scene.api.get<{ points: { disks: { storedBytes: number }[] }[] }>('/points');
+  const addedBytes = points.flatMap(({ disks }) => disks).reduce((sum, { storedBytes }) => sum + storedBytes, 0);
+  // Of what was read in full once, nothing is lost between the parts.
+  assert.equal(unreadBytes + zeroBytes + duplicateBytes + compressedBytes + addedBytes, stats.nominalBytes);
+  assert.ok(unreadBytes + zeroBytes > 0 && compressedBytes > 0, JSON.stringify(stats));
+  await scene.open('/storage');
+  for (const part of ['Used', 'Saved by compression', 'Known already', 'Zeros', 'Not read (unchanged or unused)']) {
+    await page.locator('li', { hasText: part }).locator('strong').first().waitFor();
+  }
+  const row = page.getByRole('row', { name: MACHINE });
+  assert.match(await row.innerText(), new RegExp(`${MACHINE}\\s+${points.length}\\s+16\\sMB\\s+[0-9.]+\\s[KM]B`));
+  await scene.window.picture('storage-usage');
+  await row.getByRole('link').click();
+  await page.getByText(`Versions in`).first().waitFor();
+  await page.getByRole('checkbox').first().waitFor();
+  assert.equal(await page.getByRole('checkbox').count(), points.length);
+  assert.deepEqual(scene.window.complaints, []);
+});
+
 test('a storage is checked, forgotten and taken up again with its versions', async () => {
   const { page } = scene;
   await scene.open('/storage');

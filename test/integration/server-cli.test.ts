@@ -167,6 +167,11 @@ describe('the command line', { timeout: 900_000 }, () => {
     assert.equal((await dozo(['restores', 'replace', pointId, 'one', '--wait'])).status, 0);
     assert.equal((await dozo(['restores', 'export', pointId, 'scsi0:0', '/volume1/one.img', '--wait'])).status, 0);
     assert.equal((await dozo(['repositories', 'check', 'store', '--wait'])).status, 0);
+    const usage = await json(['repositories', 'usage', 'store']);
+    const named = usage.document.machines.map(({ name }: { name: string }) => name) as string[];
+    assert.ok(named.includes('one'));
+    assert.equal(usage.document.total, named.length);
+    assert.match((await dozo(['repositories', 'usage', 'store'])).out, /^MACHINE .*ADDED[^]* one /);
     // Its folder is not there: the worker is played.
     assert.match((await dozo(['repositories', 'space', 'store'])).out, /free +-\nof +-/);
     const log = await json(['runs', 'log', last.run.id]);

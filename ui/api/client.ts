@@ -28,6 +28,7 @@ import type {
   RepositoryKeyView,
   RepositoryMaintenanceView,
   RepositorySpace,
+  RepositoryUsage,
   Role,
   SecondFactorSecret,
   SettingsChange,
@@ -359,6 +360,8 @@ export const api = {
   refreshRepository: (repositoryId: string) =>
     call<RepositoryView>('POST', `/repositories/${id(repositoryId)}/refresh`, {}),
   repositorySpace: (repositoryId: string) => call<RepositorySpace>('GET', `/repositories/${id(repositoryId)}/space`),
+  repositoryUsage: (repositoryId: string, limit: number) =>
+    call<RepositoryUsage>('GET', `/repositories/${id(repositoryId)}/usage${query({ limit })}`),
   maintenance: (repositoryId: string) =>
     call<RepositoryMaintenanceView>('GET', `/repositories/${id(repositoryId)}/maintenance`),
   maintain: (repositoryId: string) => call<RunView>('POST', `/repositories/${id(repositoryId)}/maintenance`, {}),

@@ -61,6 +61,7 @@ export type { RepositoryKeyView } from '../../server/contract/api/repository-key
 export type {
   RepositoryMaintenanceView,
   RepositorySpace,
+  RepositoryUsage,
   RepositoryView,
 } from '../../server/contract/api/repository.schema.ts';
 export type { Permission, Role } from '../../server/contract/api/permission.schema.ts';

@@ -5,13 +5,28 @@ import type { KeptRepository, PointFate, PointListing, PointManifest } from '../
 /** What a repository holds, as the catalogue remembers it. */
 export async function listPoints(repository: KeptRepository): Promise<PointsResult> {
   const fates = await repository.listFates();
-  const listings = [...(await repository.listPoints()), ...(await repository.listTrash())];
+  const shown = await repository.listPoints();
+  const listings = [...shown, ...(await repository.listTrash())];
   return {
     formatId: repository.id,
     chunkSizeBytes: repository.chunkSizeBytes,
-    stats: await repository.stats(),
+    stats: { ...(await repository.stats()), reduction: sumReduction(shown) },
     points: listings.map((listing) => ({ ...describePoint(listing), ...describeFate(fates.get(listing.pointId)) })),
   };
+}
+
+/** What the versions that are there did without, by what their manifests say. */
+function sumReduction(listings: readonly PointListing[]): NonNullable<PointsResult['stats']['reduction']> {
+  const sum = { unreadBytes: 0, zeroBytes: 0, duplicateBytes: 0, compressedBytes: 0 };
+  for (const { stats } of listings.flatMap(({ manifest }) => manifest?.disks ?? [])) {
+    const { nominalBytes, zeroBytes, duplicateBytes, newBytes, storedBytes } = stats;
+    // Chunks that were delivered more than once count each time.
+    sum.unreadBytes += Math.max(0, nominalBytes - zeroBytes - duplicateBytes - newBytes);
+    sum.zeroBytes += zeroBytes;
+    sum.duplicateBytes += duplicateBytes;
+    sum.compressedBytes += Math.max(0, newBytes - storedBytes);
+  }
+  return sum;
 }
 
 type PointFacts = Omit<PointsResult['points'][number], 'lockedUntilMs' | 'trash'>;

@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import type {
   RepositoryMaintenanceView,
   RepositorySpace,
+  RepositoryUsage,
   RepositoryView,
 } from '../../contract/api/repository.schema.ts';
 import type { RunView } from '../../contract/api/run.schema.ts';
@@ -9,7 +10,7 @@ import { formatBytes } from '../../runtime/index.ts';
 import { doneOutput, listOutput, showOutput, type CommandContext, type Output } from '../command-context.ts';
 import { findNamed } from '../find-named.ts';
 import { formatTime } from '../format.ts';
-import { oneOf, parseSize } from '../parse-options.ts';
+import { oneOf, parseInteger, parseSize } from '../parse-options.ts';
 import { addWaitOptions, followRun, type WaitOptions } from '../run-output.ts';
 import { cleanText } from '../table.ts';
 import {
@@ -54,6 +55,14 @@ export function addRepositoryCommands(program: Command, context: CommandContext)
       return describeSpace(await api.get(`/repositories/${repository.id}/space`));
     },
   );
+
+  const usage = context
+    .leaf(repositories, 'usage <repository>', 'what the versions of each machine have added to it, most first')
+    .option('--limit <number>', 'at most so many', parseInteger(1, 1000), 100);
+  context.handle<{ limit: number }>(usage, async ({ api, args, options }) => {
+    const repository = await findNamed<RepositoryView>(api, 'repositories', args[0] ?? '');
+    return describeUsage(await api.get(`/repositories/${repository.id}/usage`, { limit: options.limit }));
+  });
 
   const create = addKeyInput(
     context
@@ -169,8 +178,26 @@ function describeSpace(space: RepositorySpace): Output {
   ]);
 }
 
+function describeUsage(usage: RepositoryUsage): Output {
+  const { text } = listOutput(
+    usage.machines,
+    ['MACHINE', 'NAME', 'VERSIONS', 'IN THE TRASH', 'DISKS', 'ADDED', 'LAST'],
+    (machine) => [
+      machine.machineId,
+      machine.name,
+      String(machine.versions),
+      String(machine.trashed),
+      formatBytes(machine.sizeBytes),
+      formatBytes(machine.addedBytes),
+      formatTime(machine.lastAtMs),
+    ],
+  );
+  return { document: usage, text };
+}
+
 function describe(repository: RepositoryView): Output {
   const { stats } = repository;
+  const size = (bytes: number | undefined): string => (bytes === undefined ? '-' : formatBytes(bytes));
   return showOutput(repository, [
     ['id', repository.id],
     ['name', repository.name],
@@ -179,6 +206,10 @@ function describe(repository: RepositoryView): Output {
     ['versions', String(stats?.points ?? '-')],
     ['disks of all versions', stats === null ? '-' : formatBytes(stats.nominalBytes)],
     ['stored', stats === null ? '-' : formatBytes(stats.storedBytes)],
+    ['not read', size(stats?.reduction?.unreadBytes)],
+    ['zeros', size(stats?.reduction?.zeroBytes)],
+    ['known already', size(stats?.reduction?.duplicateBytes)],
+    ['saved by compression', size(stats?.reduction?.compressedBytes)],
     ['last check', repository.lastCheck === null ? '-' : repository.lastCheck.state],
     ['seen', formatTime(repository.seenAtMs)],
     ['state', repository.error === null ? 'ok' : `${repository.error.code}: ${repository.error.message}`],

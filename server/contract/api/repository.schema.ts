@@ -78,6 +78,37 @@ export const repositorySpaceSchema = z
   .meta({ id: 'RepositorySpace' });
 export type RepositorySpace = z.infer<typeof repositorySpaceSchema>;
 
+export const repositoryUsageQuerySchema = z.strictObject({
+  limit: z.coerce.number().int().min(1).max(1000).default(100),
+});
+
+/** What the versions of each machine have added to a repository; whoever added most stands first. */
+export const repositoryUsageSchema = z
+  .object({
+    machines: z.array(
+      z.object({
+        machineId: z.string(),
+        /** As its newest version has it. */
+        name: z.string(),
+        /** Those in the trash are not among them. */
+        versions: z.number(),
+        trashed: z.number(),
+        /** Of the disks of the newest version. */
+        sizeBytes: z.number(),
+        /**
+         * New data of all its versions, the trash included, each counted when it was made. What other machines share
+         * with it counts for the one that brought it first.
+         */
+        addedBytes: z.number(),
+        lastAtMs: timeSchema,
+      }),
+    ),
+    /** How many machines there are. */
+    total: z.number(),
+  })
+  .meta({ id: 'RepositoryUsage' });
+export type RepositoryUsage = z.infer<typeof repositoryUsageSchema>;
+
 export const repositoryStatsSchema = z
   .object({
     points: z.number(),
@@ -85,6 +116,20 @@ export const repositoryStatsSchema = z
     chunks: z.number(),
     storedBytes: z.number(),
     nominalBytes: z.number(),
+    /**
+     * Bytes of the disks of all versions that take no room, by what saved them when the version was made. Absent until
+     * the repository was looked at by a Dozo that counts them.
+     */
+    reduction: z
+      .object({
+        /** Unchanged since the version before, or never used by the disk: not even read. */
+        unreadBytes: z.number(),
+        zeroBytes: z.number(),
+        /** Read, and in the repository already. */
+        duplicateBytes: z.number(),
+        compressedBytes: z.number(),
+      })
+      .exactOptional(),
   })
   .meta({ id: 'RepositoryStats' });
 export type RepositoryStatsView = z.infer<typeof repositoryStatsSchema>;

@@ -10,6 +10,8 @@ import {
   repositoryMaintenanceSchema,
   repositorySchema,
   repositorySpaceSchema,
+  repositoryUsageQuerySchema,
+  repositoryUsageSchema,
   type RepositoryView,
 } from '../../contract/api/repository.schema.ts';
 import { runSchema } from '../../contract/api/run.schema.ts';
@@ -115,6 +117,21 @@ export const repositoryRoutes = [
     handle: async ({ services, params: { id } }) => {
       const { catalogue } = services.orchestration.context;
       return measureSpace(found(await catalogue.repositories.load(id), 'repository', id).path);
+    },
+  }),
+  defineRoute({
+    method: 'get',
+    path: '/repositories/:id/usage',
+    permission: 'view',
+    tag,
+    summary: 'What the versions of each machine have added to the repository',
+    params,
+    query: repositoryUsageQuerySchema,
+    answer: repositoryUsageSchema,
+    handle: async ({ services, params: { id }, query }) => {
+      const { catalogue } = services.orchestration.context;
+      found(await catalogue.repositories.load(id), 'repository', id);
+      return catalogue.points.useByMachine(id, query.limit);
     },
   }),
   defineRoute({

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { growthOf } from './growth.ts';
+import { daysUntilFull, growthOf } from './growth.ts';
 
 test('says nothing of the future from three days', () => {
   const growth = growthOf(
@@ -34,4 +34,17 @@ test('never falls below nothing', () => {
   const points = [1, 2, 3, 4].map((day) => ({ date: `2027-03-0${day}`, storedBytes: 50 - day * 10 }));
 
   assert.deepEqual(growthOf(points, 3).ahead, [null, null, null, 10, 0, 0, 0]);
+});
+
+test('says when the room that is left is used up, and nothing where it is not', () => {
+  assert.equal(daysUntilFull(5, 100), 20);
+  assert.equal(daysUntilFull(5, 0), 0);
+  for (const [perDay, free] of [
+    [0, 100],
+    [-5, 100],
+    [null, 100],
+    [5, null],
+  ] as const) {
+    assert.equal(daysUntilFull(perDay, free), null);
+  }
 });

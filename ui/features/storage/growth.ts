@@ -42,6 +42,11 @@ export function growthOf(points: History['sizes'][number]['points'], daysAhead: 
   };
 }
 
+/** How many days the room that is left lasts at that pace; null where it does not shrink or is not known. */
+export function daysUntilFull(bytesPerDay: number | null, freeBytes: number | null): number | null {
+  return bytesPerDay === null || bytesPerDay <= 0 || freeBytes === null ? null : freeBytes / bytesPerDay;
+}
+
 function slopeOf(values: readonly number[]): number {
   const middle = (values.length - 1) / 2;
   const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
