@@ -18,6 +18,8 @@ const REFUSALS_WINDOW_MS = 10 * 60_000;
 /** Who comes back to the files of a version after so long without looking visits them anew. */
 const VISIT_PAUSE_MS = 60 * 60_000;
 const VISITS_MAX = 10_000;
+/** Messages may hold names of strangers. */
+const MESSAGE_LENGTH_MAX = 300;
 
 type Head = Pick<AuditEntry, 'number' | 'hash'>;
 
@@ -165,8 +167,15 @@ export class AuditTrail {
   }
 }
 
-/** How an error ends up in the log: by its code. */
+/** How an error ends up in the log: by its code, and what it said to whom it happened. */
 export function outcomeOf(error: unknown): Pick<Deed, 'outcome' | 'details'> {
-  const code = error instanceof Error && error.name === 'ZodError' ? 'INPUT_INVALID' : toAppError(error).code;
-  return { outcome: code === 'FORBIDDEN' ? 'refused' : 'failed', details: { code } };
+  if (error instanceof Error && error.name === 'ZodError') {
+    return { outcome: 'failed', details: { code: 'INPUT_INVALID' } };
+  }
+  const { code, message } = toAppError(error);
+  return {
+    outcome: code === 'FORBIDDEN' ? 'refused' : 'failed',
+    // What is not known is told by the server's own log alone.
+    details: code === 'INTERNAL' ? { code } : { code, message: message.slice(0, MESSAGE_LENGTH_MAX) },
+  };
 }
