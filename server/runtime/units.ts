@@ -10,9 +10,9 @@ const STEPS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'] as const;
 export function formatBytes(bytes: number): string {
   let value = bytes;
   let step = 0;
-  while (value >= 1000 && step < STEPS.length - 1) {
+  while (value >= 999.5 && step < STEPS.length - 1) {
     value /= 1024;
     step += 1;
   }
-  return step === 0 ? `${bytes} B` : `${value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0)} ${STEPS[step] ?? ''}`;
+  return step === 0 ? `${bytes} B` : `${value.toFixed(value < 9.995 ? 2 : value < 99.95 ? 1 : 0)} ${STEPS[step] ?? ''}`;
 }
