@@ -286,6 +286,39 @@ describe('a collection', () => {
     });
   }
 
+  it('says what to do when the clock is right and ran ahead before, and goes on then', async () => {
+    const storage = new MemoryStorage();
+    const clock = new HandClock();
+    const repository = await createRepository({ storage, clock, chunkSizeBytes: CHUNK, threads: 0 });
+    const { pointId: kept } = await commitDisk(repository, 'one', ownContent(1));
+    const { pointId: going } = await commitDisk(repository, 'two', ownContent(2));
+    clock.atMs += 4000 * DAY_MS;
+    await repository.collect(NOW);
+    await repository.deletePoint(going, { keepUntilMs: clock.atMs + DAY_MS, reason: 'rule' });
+    clock.atMs -= 3999 * DAY_MS;
+
+    const inTheWay = async (): Promise<string> => {
+      const error: unknown = await repository.collect(NOW).catch((caught: unknown) => caught);
+      assert.ok(isAppError(error) && error.code === 'REPOSITORY_CLOCK_BACK', String(error));
+      return String(error.details['name']);
+    };
+    assert.equal(await inTheWay(), `marks/${going}`);
+    await repository.restorePoint(going);
+    const evidence = await inTheWay();
+    assert.match(evidence, /^evidence\//);
+    storage.disk.files.delete(evidence);
+    assert.equal((await repository.collect(NOW)).state, 'done');
+
+    await repository.deletePoint(going, AT_ONCE);
+    assert.deepEqual((await repository.collect(NOW)).purgedPoints, [going]);
+    assert.deepEqual(
+      (await repository.listPoints()).map(({ pointId }) => pointId),
+      [kept],
+    );
+    assert.deepEqual((await repository.check({ depth: 'hashes' })).damages, []);
+    await repository.close();
+  });
+
   it('goes on once a version that cannot be read was deleted', async () => {
     await withScene(async ({ storage, repository, open }) => {
       const { pointId } = await commitDisk(repository, 'one', ownContent(1));

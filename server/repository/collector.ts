@@ -10,7 +10,9 @@ import { encodeSegment, parseSegment, SEGMENT_TARGET_BYTES } from './index-segme
 import { publishJson } from './json-file.ts';
 import {
   CONDEMNED_FOLDER,
+  EVIDENCE_FOLDER,
   indexName,
+  MARKS_FOLDER,
   PACK_TARGET_BYTES,
   packName,
   pointIdOfName,
@@ -150,9 +152,9 @@ class Collector {
     const evidence = await readEvidence(storage, keys);
     const fates = await marks.loadAll();
     this.#assertClock([
-      ...[...fates.values()].map(({ deleted }) => deleted?.atMs ?? 0),
-      ...this.#catalog.condemnedLists.map((list) => list.atMs),
-      evidence.newest?.atMs ?? 0,
+      ...[...fates].map(([pointId, { deleted }]) => ({ atMs: deleted?.atMs ?? 0, name: `${MARKS_FOLDER}/${pointId}` })),
+      ...this.#catalog.condemnedLists.map(({ id, atMs }) => ({ atMs, name: listName(id) })),
+      { atMs: evidence.newest?.atMs ?? 0, name: evidence.names.at(-1) ?? EVIDENCE_FOLDER },
     ]);
     const listed = await this.#listPoints();
     // All that stays must be there and readable before anything goes.
@@ -180,14 +182,22 @@ class Collector {
     for (const pointId of gone) await marks.forget(pointId);
   }
 
-  #assertClock(timesMs: readonly number[]): void {
+  #assertClock(done: readonly { atMs: number; name: string }[]): void {
     const nowMs = this.#context.clock.nowMs();
-    const latest = Math.max(0, ...timesMs);
-    if (latest <= nowMs + CLOCK_TOLERANCE_MS) return;
+    const latest = done.reduce((last, one) => (one.atMs > last.atMs ? one : last), { atMs: 0, name: '' });
+    if (latest.atMs <= nowMs + CLOCK_TOLERANCE_MS) return;
+    const { atMs: latestMs, name } = latest;
+    // No program can tell a clock that was set back from one that is right and ran ahead before.
+    const wayOut = name.startsWith(MARKS_FOLDER)
+      ? 'bring that version back from the trash, and delete it again'
+      : `remove ${name} from the repository`;
     throw new AppError(
       'REPOSITORY_CLOCK_BACK',
-      `The clock shows ${new Date(nowMs).toISOString()}, but something was done here at ${new Date(latest).toISOString()}.`,
-      { hint: 'Set the clock of the NAS right. Nothing is removed until then.', details: { nowMs, latestMs: latest } },
+      `The clock shows ${new Date(nowMs).toISOString()}, but something was done here at ${new Date(latestMs).toISOString()} (${name}).`,
+      {
+        hint: `Set the clock of the NAS right. Nothing is removed until then. If it is right now and ran ahead then, ${wayOut}.`,
+        details: { nowMs, latestMs, name },
+      },
     );
   }
 
