@@ -20,11 +20,11 @@ const ARROWS = {
   repository: ['storage', 'disk', 'contract', 'errors', 'runtime'],
   source: ['vsphere', 'ssh', 'iscsi', 'disk', 'contract', 'errors', 'runtime'],
   iscsi: ['disk', 'contract', 'errors', 'runtime'],
-  backup: ['source', 'disk', 'filesystem', 'repository', 'policy', 'contract', 'errors', 'runtime'],
-  restore: ['source', 'disk', 'filesystem', 'repository', 'policy', 'contract', 'errors', 'runtime'],
+  backup: ['source', 'disk', 'filesystem', 'repository', 'contract', 'errors', 'runtime'],
+  restore: ['source', 'disk', 'filesystem', 'repository', 'contract', 'errors', 'runtime'],
   'restore-tool': ['storage', 'repository', 'restore', 'disk', 'filesystem', 'contract', 'errors', 'runtime'],
   orchestration: ['contract', 'errors', 'runtime', 'policy', 'database', 'queue', 'notification'],
-  http: ['contract', 'errors', 'runtime', 'policy', 'database', 'queue', 'orchestration', 'nas'],
+  http: ['contract', 'errors', 'runtime', 'database', 'queue', 'orchestration', 'nas'],
   cli: ['contract', 'errors', 'runtime'],
 };
 
