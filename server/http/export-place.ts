@@ -38,11 +38,12 @@ export async function placeExport(
     const steps = stepsBelow(await realpath(share.path).catch(() => share.path), place);
     if (steps !== null && !steps.some((name) => HIDDEN.test(name)) && IMAGE_NAME.test(place)) return place;
   }
-  throw new AppError('FORBIDDEN', `An account of the role "${role}" may not write a disk to ${path}.`, {
+  const only = `An account of the role "${role}" writes disks as .img, .raw, .dd or .vmdk into shared folders of the NAS only`;
+  throw new AppError('FORBIDDEN', `${only}, not to ${path}.`, {
     hint:
       shares.length === 0
         ? 'Download the disk, or ask an administrator of Dozo to write it.'
-        : `Choose a file ending in .img, .raw, .dd or .vmdk in a shared folder: ${shares.map((share) => share.path).join(', ')}.`,
+        : `Its shared folders are: ${shares.map((share) => share.path).join(', ')}.`,
     details: { path },
   });
 }
