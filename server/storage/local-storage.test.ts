@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import fsModule, * as fs from 'node:fs/promises';
 import { syncBuiltinESMExports } from 'node:module';
 import { tmpdir } from 'node:os';
@@ -97,6 +99,61 @@ describe('local storage', () => {
     assert.equal((await storage.read('a/b')).toString(), 'first');
     assert.equal(settled.filter((one) => one.status === 'fulfilled').length, 1);
     assert.deepEqual(await fs.readdir(path.join(folder, 'tmp')), []);
+  });
+
+  it('takes away the claim of a publisher that was killed where there are no hard links, and of no other', async (t) => {
+    const noLink = (): Promise<never> => Promise.reject(Object.assign(new Error('no links here'), { code: 'EPERM' }));
+    const link = t.mock.method(fsModule, 'link', noLink);
+    syncBuiltinESMExports();
+    t.after(() => {
+      link.mock.restore();
+      syncBuiltinESMExports();
+    });
+    const storage = await openLocalStorage({ folder });
+    const publish = (text: string): Promise<string> =>
+      storage.publish('marks/1', Buffer.from(text)).then(
+        () => 'published',
+        (error: unknown) => (isAppError(error) ? error.code : String(error)),
+      );
+    // A process that stands still between its look at the name and giving it.
+    const script = `
+      import fs from 'node:fs/promises';
+      import { syncBuiltinESMExports } from 'node:module';
+      fs.link = () => Promise.reject(Object.assign(new Error('no links here'), { code: 'EPERM' }));
+      fs.rename = () => { console.log('ready'); return new Promise(() => setInterval(() => undefined, 1000)); };
+      syncBuiltinESMExports();
+      const { openLocalStorage } = await import(${JSON.stringify(path.join(import.meta.dirname, 'index.ts'))});
+      await (await openLocalStorage({ folder: ${JSON.stringify(folder)} })).publish('marks/1', Buffer.from('never'));`;
+    const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    const gone = once(child, 'exit');
+    try {
+      await once(child.stdout, 'data');
+      assert.equal(await publish('beside it'), 'STORAGE_EXISTS');
+      assert.equal(await storage.exists('marks/1'), false);
+    } finally {
+      child.kill('SIGKILL');
+      await gone;
+    }
+    const tries = await Promise.all(['a', 'b', 'c', 'd'].map(publish));
+    assert.deepEqual(tries.sort(), ['STORAGE_EXISTS', 'STORAGE_EXISTS', 'STORAGE_EXISTS', 'published']);
+
+    // From before a power cut; and one of which nobody can tell whose it is.
+    const claim = path.join(folder, 'tmp', `${createHash('sha256').update('marks/2').digest('hex')}.claim`);
+    for (const owner of ['', '0', 'a b c d', '01234567-89ab-cdef-0123-456789abcdef pid:[1] 5 x']) {
+      await fs.writeFile(claim, owner);
+      await assert.rejects(storage.publish('marks/2', Buffer.from('x')), { code: 'STORAGE_EXISTS' });
+    }
+    await fs.writeFile(claim, '01234567-89ab-cdef-0123-456789abcdef pid:[4026531836] 5 77');
+    // Where other machines write too, it may be the boot of one of them.
+    if ((storage.namesLagMs ?? 0) > 0) return;
+    await storage.publish('marks/2', Buffer.from('y'));
+    assert.equal((await storage.read('marks/2')).toString(), 'y');
+    assert.deepEqual(
+      (await fs.readdir(path.join(folder, 'tmp'))).filter((name) => name.endsWith('.claim')),
+      [],
+    );
   });
 
   it('does not list what is not ours', async () => {

@@ -4,6 +4,7 @@ import * as fs from 'node:fs/promises';
 import path from 'node:path';
 import { AppError } from '../errors/index.ts';
 import { randomHex, silentLogger, systemClock, type Clock, type Logger } from '../runtime/index.ts';
+import { describeProcess, isGone } from './claim-owner.ts';
 import { errnoOf, storageError, storageMissing } from './storage-error.ts';
 import { assertStorageName, isStorageName } from './storage-name.ts';
 import type { Storage, StorageWriter } from './storage.ts';
@@ -42,7 +43,7 @@ export interface LocalStorageOptions {
  * A store in a folder of a local (or mounted) file system. A file is written under a temporary name,
  * synced, linked to its name (link(2) fails on an existing name, unlike rename(2)), and the folder is
  * synced. Node has no renameat2, so where there are no hard links an exclusively created claim file
- * guards check and rename.
+ * guards check and rename; one of a process that is gone is taken away by the next that needs it.
  *
  * @throws STORAGE_MISSING when the folder is not there
  */
@@ -321,14 +322,63 @@ class LocalStorage implements Storage {
   }
 
   async #placeByRename(temporary: string, name: string): Promise<void> {
-    const claim = `${TEMPORARY_FOLDER}/${createHash('sha256').update(name).digest('hex')}.claim`;
-    const handle = await fs.open(this.path(claim), 'wx', 0o640);
+    const claim = claimOf(name);
+    await this.#takeClaim(claim);
     try {
-      await handle.close();
-      if (await this.exists(name)) throw Object.assign(new Error('file exists'), { code: 'EEXIST' });
+      if (await this.exists(name)) throw fileExists();
       await fs.rename(this.path(temporary), this.path(name));
     } finally {
       await fs.unlink(this.path(claim)).catch(() => undefined);
+    }
+  }
+
+  /**
+   * At most one process has a claim; that of one that is gone is taken away. Who does that has a claim on doing so, and
+   * looks again then: meanwhile another may have done it, and hold the new one.
+   */
+  async #takeClaim(claim: string): Promise<void> {
+    for (;;) {
+      try {
+        await this.#makeClaim(claim);
+        return;
+      } catch (error) {
+        if (errnoOf(error) !== 'EEXIST') throw error;
+      }
+      const owner = await this.#ownerOf(claim);
+      if (owner === null) continue;
+      if (!(await isGone(owner, this.namesLagMs > 0))) throw fileExists();
+      const removal = claimOf(`${claim} ${owner}`);
+      await this.#takeClaim(removal);
+      try {
+        if ((await this.#ownerOf(claim)) === owner) await fs.unlink(this.path(claim));
+      } finally {
+        await fs.unlink(this.path(removal)).catch(() => undefined);
+      }
+      this.#logger.info({ claim }, 'took away what a process had left that is gone');
+    }
+  }
+
+  async #makeClaim(claim: string): Promise<void> {
+    const owner = await describeProcess();
+    const handle = await fs.open(this.path(claim), 'wx', 0o640);
+    try {
+      await handle.writeFile(owner);
+      await handle.sync();
+      await handle.close();
+    } catch (error) {
+      await handle.close().catch(() => undefined);
+      await fs.unlink(this.path(claim)).catch(() => undefined);
+      throw error;
+    }
+  }
+
+  /** Null: it is not there any more. */
+  async #ownerOf(claim: string): Promise<string | null> {
+    try {
+      return await fs.readFile(this.path(claim), 'utf8');
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') return null;
+      throw error;
     }
   }
 
@@ -450,6 +500,14 @@ class LocalWriter implements StorageWriter {
     if (this.#handle !== null) return this.#handle;
     throw new AppError('INVARIANT_BROKEN', `Broken invariant: ${this.#name} is already published or discarded`);
   }
+}
+
+function claimOf(name: string): string {
+  return `${TEMPORARY_FOLDER}/${createHash('sha256').update(name).digest('hex')}.claim`;
+}
+
+function fileExists(): Error {
+  return Object.assign(new Error('file exists'), { code: 'EEXIST' });
 }
 
 /** What writev did not take: it may write less than asked, on a nearly full volume for one. */
