@@ -32,6 +32,7 @@ describe('advice on a folder', () => {
         { fileSystem: 'ext', hasReflink: false, hasChecksums: false },
         ['info FOLDER_NO_REFLINK', 'info FOLDER_NO_CHECKSUMS'],
       ],
+      [{ fileSystem: 'zfs', hasReflink: false }, ['info FOLDER_NO_REFLINK']],
       [{ hasReflink: null, hasChecksums: null, freeBytes: null, fileSystem: 'other' }, []],
     ];
     for (const [change, expected] of cases) {

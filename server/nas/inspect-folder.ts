@@ -39,9 +39,7 @@ export async function inspectFolder(path: string): Promise<FolderFacts> {
   if (!isFolder) return nothing;
   const room = await statfs(path).catch(() => null);
   const space = spaceOf(room);
-  // The kernel's type is signed on some machines.
-  const fileSystem =
-    room === null ? 'other' : (FILE_SYSTEMS.get(Number(BigInt.asUintN(32, BigInt(room.type)))) ?? 'other');
+  const fileSystem = room === null ? 'other' : fileSystemOf(room.type);
   const { isWritable, hasReflink } = await tryOut(path);
   return {
     path,
@@ -54,6 +52,11 @@ export async function inspectFolder(path: string): Promise<FolderFacts> {
     // The name is QTS's own for an encrypted volume.
     isEncrypted: fileSystem === 'ecryptfs' || /^\/share\/CE_/.test(path) ? true : null,
   };
+}
+
+/** By the type that statfs(2) gives, which is signed on some machines. Exported for its tests. */
+export function fileSystemOf(type: number): string {
+  return FILE_SYSTEMS.get(Number(BigInt.asUintN(32, BigInt(type)))) ?? 'other';
 }
 
 /** How much room there is where a folder lies, without touching it. Never rejects. */
