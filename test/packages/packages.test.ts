@@ -24,5 +24,7 @@ testQnap('dash', built);
 testQnap('busybox', built);
 testSynologyBackup(built);
 testQnapBackup(built);
+// By zfs-fuse, which is installed for this alone.
+if (process.env['DOZO_ZFS'] !== undefined) testQnapBackup(built, 'QuTS hero');
 // Emulated, and cross-compiled before: many minutes.
 if (process.env['DOZO_ARM'] !== undefined) testArm();

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { existsSync, globSync, readFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { BackupScene } from './backup-scene.ts';
 import type { BuiltPackages } from './built-packages.ts';
@@ -8,8 +9,13 @@ import { LoopVolume } from './loop-volume.ts';
 import { readValues, type NasRoot, type NasSession } from './nas-root.ts';
 import { makeQnapRoot, ON_QNAP } from './qnap-root.ts';
 import { WindowApi } from './window-api.ts';
+import { ZfsPool } from './zfs-pool.ts';
 
-const VOLUME = 'share/CACHEDEV1_DATA';
+/** QTS: everything on one volume. QuTS hero: a dataset for the packages, and one for each shared folder. */
+const PROFILES = {
+  QTS: { volume: 'share/CACHEDEV1_DATA', shared: 'share/CACHEDEV1_DATA/VMs' },
+  'QuTS hero': { volume: 'share/ZFS530_DATA', shared: 'share/ZFS21_DATA/VMs' },
+} as const;
 /** Shell: QuFirewall as a NAS has it that is closed to all but its own programs; with the kernel's own filter. */
 const CLOSE_PORTS = [
   '/usr/sbin/iptables -N QUFIREWALL && /usr/sbin/iptables -A INPUT -j QUFIREWALL',
@@ -17,13 +23,14 @@ const CLOSE_PORTS = [
 ].join(' && ');
 const RUNNING = 'grep -l -e bin/[n]ode -e bin/[v]alkey -e bin/[s]ervice /proc/[0-9]*/cmdline 2>/dev/null';
 
-/** Work with an installed package for QTS through its window, on a volume as QTS makes them. */
-export function testQnapBackup(built: () => BuiltPackages): void {
-  describe('a backup by the package for QTS', () => {
+/** Work with an installed package for QTS through its window, on a volume as the system makes them: ext4, or ZFS. */
+export function testQnapBackup(built: () => BuiltPackages, system: keyof typeof PROFILES = 'QTS'): void {
+  const { volume: VOLUME, shared } = PROFILES[system];
+  describe(`a backup by the package for ${system}`, () => {
     let scene: BackupScene;
     let root: NasRoot;
     let session: NasSession;
-    let volume: LoopVolume;
+    let disks: { close(): void | Promise<void> };
     let desktop: Desktop;
     before(async () => {
       scene = await BackupScene.open();
@@ -31,9 +38,13 @@ export function testQnapBackup(built: () => BuiltPackages): void {
       for (const file of ['/usr/sbin/iptables', ...globSync('/usr/lib/*/xtables/libxt_standard.so')]) {
         root.bring(file, file);
       }
-      volume = new LoopVolume('ext4', root.path(VOLUME));
+      disks =
+        system === 'QTS'
+          ? new LoopVolume('ext4', root.path(VOLUME))
+          : await ZfsPool.open([root.path(VOLUME), root.path(dirname(shared))]);
       root.makeFolder(`${VOLUME}/Public`);
-      root.makeFolder(`${VOLUME}/VMs`);
+      root.makeFolder(shared);
+      root.write('etc/config/smb.conf', `[Public]\npath = /${VOLUME}/Public\n[VMs]\npath = /${shared}\n`);
       // Of an earlier build, where there is one.
       const earlier = process.env['DOZO_EARLIER_QPKG'];
       root.write(`${VOLUME}/package.qpkg`, earlier === undefined ? built().qpkg : readFileSync(earlier));
@@ -49,7 +60,7 @@ export function testQnapBackup(built: () => BuiltPackages): void {
       await desktop.close();
       await session.cut();
       await scene.close();
-      volume.close();
+      await disks.close();
       root.remove();
     });
 
@@ -69,13 +80,18 @@ export function testQnapBackup(built: () => BuiltPackages): void {
         const frame = await (await page.locator('iframe').elementHandle())?.contentFrame();
         assert.ok(frame);
         const api = new WindowApi(frame);
+        const { shares } = await api.get<{ shares: { name: string; advice: { code: string }[] }[] }>('/nas');
+        assert.deepEqual(
+          shares.find(({ name }) => name === 'VMs')?.advice.map(({ code }) => code),
+          ['FOLDER_LOW_SPACE', 'FOLDER_NO_REFLINK', ...(system === 'QTS' ? ['FOLDER_NO_CHECKSUMS'] : [])],
+        );
         const advice = async (): Promise<string[]> =>
           (await api.get<{ advice: { code: string }[] }>('/nas')).advice.map(({ code }) => code);
         assert.ok(!(await advice()).includes('NAS_FIREWALL_ON'));
         assert.equal(await session.run(CLOSE_PORTS), '');
         assert.ok((await advice()).includes('NAS_FIREWALL_ON'));
         await scene.assertSurvives(api, {
-          repositoryPath: `/${VOLUME}/VMs/main`,
+          repositoryPath: `/${shared}/main`,
           logPath: root.path(`${VOLUME}/.dozo_data/log/server.log`),
           upgrade: install,
           remove: async () => {
