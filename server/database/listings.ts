@@ -19,6 +19,14 @@ export interface ListedMachine {
   sizeBytes: number;
 }
 
+interface LeastProvenMachine {
+  machineId: string;
+  name: string;
+  provenAtMs: number | null;
+  firstVersionAtMs: number;
+  neverCount: number;
+}
+
 /** Quarters of an hour: every time zone's days begin on one. */
 export const HISTORY_SLOT_MS = 15 * 60_000;
 
@@ -96,6 +104,35 @@ export class Listings {
     const counts: Record<Protection, number> = { protected: 0, failing: 0, pending: 0, unprotected: 0 };
     for (const row of rows) counts[text(row, 'protection') as Protection] = integer(row, 'count');
     return counts;
+  }
+
+  /** The machine with versions that was restored the longest time ago: one that never was comes first. */
+  async leastProvenMachine(ids: readonly string[] | null = null): Promise<LeastProvenMachine | null> {
+    const among = ids === null ? null : JSON.stringify(ids);
+    const row = await this.#sql.get(
+      `WITH kept AS (
+         SELECT machine_id, min(created_at_ms) AS first_ms FROM points WHERE trash IS NULL GROUP BY machine_id
+       ), proofs AS (
+         SELECT points.machine_id, max(run_parts.finished_at_ms) AS at_ms
+         FROM runs JOIN run_parts ON run_parts.run_id = runs.id
+           JOIN points ON points.id = run_parts.task ->> '$.pointId'
+         WHERE runs.kind = 'restore' AND run_parts.state IN ('success', 'warning') GROUP BY points.machine_id
+       )
+       SELECT machines.id, machines.name, kept.first_ms, proofs.at_ms,
+         sum(proofs.at_ms IS NULL) OVER () AS never_count
+       FROM kept JOIN machines ON machines.id = kept.machine_id LEFT JOIN proofs ON proofs.machine_id = kept.machine_id
+       WHERE ? IS NULL OR machines.id IN (SELECT value FROM json_each(?))
+       ORDER BY proofs.at_ms IS NOT NULL, coalesce(proofs.at_ms, kept.first_ms), machines.name, machines.id LIMIT 1`,
+      [among, among],
+    );
+    if (row === null) return null;
+    return {
+      machineId: text(row, 'id'),
+      name: text(row, 'name'),
+      provenAtMs: integerOrNull(row, 'at_ms'),
+      firstVersionAtMs: integer(row, 'first_ms'),
+      neverCount: integer(row, 'never_count'),
+    };
   }
 
   /** Jobs whose name or one of whose machines' names holds the search. */

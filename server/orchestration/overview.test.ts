@@ -6,7 +6,7 @@ import { after, before, test } from 'node:test';
 import { jobOptionsSchema } from '../contract/api/job.schema.ts';
 import { machineListQuerySchema } from '../contract/api/list.schema.ts';
 import { scheduleSchema } from '../contract/api/schedule.schema.ts';
-import { openCatalogue, type Catalogue, type RunPartRecord } from '../database/index.ts';
+import { openCatalogue, type Catalogue, type PointRecord, type RunPartRecord } from '../database/index.ts';
 import { listJobRows, listMachineRows, loadHistory, loadOverview } from './overview.ts';
 
 const NOW_MS = Date.parse('2027-03-10T12:00:00Z');
@@ -133,6 +133,19 @@ test('counts machines by how well they are off', async () => {
   assert.equal(overview.lastRestore, null);
 });
 
+test('names the jobs whose schedule is paused', async () => {
+  assert.deepEqual((await loadOverview(catalogue, everything)).pausedJobs, []);
+  const record = await catalogue.schedules.load(id(3));
+  assert.ok(record !== null);
+  await catalogue.schedules.save({ ...record, schedule: { ...record.schedule, enabled: false } });
+  const overview = await loadOverview(catalogue, everything);
+  await catalogue.schedules.save(record);
+
+  assert.deepEqual(overview.pausedJobs, [{ jobId: id(3), name: 'nightly' }]);
+  assert.deepEqual(overview.nextRuns, []);
+  assert.deepEqual((await loadOverview(catalogue, { ids: [id(13)], nowMs: NOW_MS })).pausedJobs, []);
+});
+
 test('tells nothing of machines outside the reach', async () => {
   const overview = await loadOverview(catalogue, { ids: [id(13)], nowMs: NOW_MS });
 
@@ -184,4 +197,61 @@ test('sums by the days of the time zone asked for', async () => {
     [730, 0],
   );
   assert.ok(NOW_MS % DAY_MS > 0);
+});
+
+test('names the machine whose restore was not proven for the longest time', async () => {
+  const versionOf = (machine: number, version: string, createdAtMs: number): PointRecord => ({
+    id: version,
+    repositoryId: id(2),
+    machineId: id(machine),
+    machineName: 'as it was',
+    createdAtMs,
+    state: 'complete',
+    stateReasons: [],
+    consistency: null,
+    sizeBytes: 1,
+    rootHash: '',
+    previousPointId: null,
+    disks: [],
+    lockedUntilMs: null,
+    trash: null,
+  });
+  const versions = [versionOf(10, 'a', 3_000), versionOf(11, 'b1', 1_000), versionOf(11, 'b2', 5_000)];
+  await catalogue.transaction((tables) => tables.points.replaceAll(id(2), versions));
+  const leastProven = async (ids: string[] | null = null): Promise<unknown> =>
+    (await loadOverview(catalogue, { ids, nowMs: NOW_MS })).leastProven;
+  const restore = async (number: number, pointId: string, state: 'success' | 'failed'): Promise<void> => {
+    const runId = id(number);
+    await catalogue.runs.add({
+      id: runId,
+      kind: 'restore',
+      jobId: null,
+      repositoryId: id(2),
+      title: 'back',
+      state: 'waiting',
+      cancelRequested: false,
+      createdAtMs: number,
+      startedAtMs: null,
+      finishedAtMs: null,
+      error: null,
+    });
+    const task = { kind: 'restore', pointId } as RunPartRecord['task'];
+    await catalogue.parts.add({ id: id(number * 100), runId, machineId: null, hostId: id(1), name: 'back', task }, 0);
+    await catalogue.parts.finish(id(number * 100), { state, error: null, atMs: number * 1_000, result: null });
+    await catalogue.runs.finish(runId, { state, error: null, atMs: number * 1_000 });
+  };
+  const beta = { machineId: id(11), name: 'beta', firstVersionAtMs: 1_000 };
+  const alpha = { machineId: id(10), name: 'Alpha 100%', firstVersionAtMs: 3_000 };
+
+  assert.deepEqual(await leastProven(), { ...beta, provenAtMs: null, neverCount: 2 });
+  await restore(30, 'b1', 'failed');
+  assert.deepEqual(await leastProven(), { ...beta, provenAtMs: null, neverCount: 2 }, 'one that failed proves nothing');
+  await restore(31, 'b1', 'success');
+  assert.deepEqual(await leastProven(), { ...alpha, provenAtMs: null, neverCount: 1 });
+  await restore(32, 'a', 'success');
+  assert.deepEqual(await leastProven(), { ...beta, provenAtMs: 31_000, neverCount: 0 });
+  await restore(33, 'b2', 'success');
+  assert.deepEqual(await leastProven(), { ...alpha, provenAtMs: 32_000, neverCount: 0 });
+  assert.deepEqual(await leastProven([id(11)]), { ...beta, provenAtMs: 33_000, neverCount: 0 });
+  assert.equal(await leastProven([id(13)]), null);
 });

@@ -8,6 +8,7 @@ import { viewJob } from './views.ts';
 const NAMES_SHOWN = 5;
 const FAILING_SHOWN = 5;
 const NEXT_SHOWN = 5;
+const PAUSED_SHOWN = 5;
 const DAY_MS = 86_400_000;
 
 /** One page of the machines. @param ids only of these; null: of all */
@@ -53,18 +54,22 @@ export async function loadOverview(
     { sort: 'name', descending: false, offset: 0, limit: FAILING_SHOWN, protection: 'failing', present: true },
     known.ids,
   );
-  const nextRuns = known.ids === null ? await listNextRuns(tables, known.nowMs) : [];
-  const names = await listings.jobNames(nextRuns.map(({ jobId }) => jobId));
+  const schedules = known.ids === null ? await tables.schedules.list() : [];
+  const nextRuns = listNextRuns(schedules, known.nowMs);
+  const paused = schedules.filter(({ schedule }) => !schedule.enabled).slice(0, PAUSED_SHOWN);
+  const names = await listings.jobNames([...nextRuns, ...paused].map(({ jobId }) => jobId));
   const [restore] = known.ids === null ? await tables.runs.list({ kind: 'restore', state: 'success', limit: 1 }) : [];
   return {
     machines: await listings.countMachines(known.ids),
     failing: await completeRows(tables, failing.rows, known.nowMs),
     jobs: await listings.countJobs(),
     nextRuns: nextRuns.map((next) => ({ ...next, name: names.get(next.jobId) ?? '' })),
+    pausedJobs: paused.map(({ jobId }) => ({ jobId, name: names.get(jobId) ?? '' })),
     lastRestore:
       restore === undefined || restore.finishedAtMs === null
         ? null
         : { runId: restore.id, title: restore.title, finishedAtMs: restore.finishedAtMs },
+    leastProven: await listings.leastProvenMachine(known.ids),
   };
 }
 
@@ -133,10 +138,13 @@ async function completeRows(tables: Tables, rows: readonly ListedMachine[], nowM
   });
 }
 
-async function listNextRuns(tables: Tables, nowMs: number): Promise<{ jobId: string; atMs: number }[]> {
+function listNextRuns(
+  schedules: readonly { jobId: string; schedule: Schedule }[],
+  nowMs: number,
+): { jobId: string; atMs: number }[] {
   const start = startReader(nowMs);
   const due: { jobId: string; atMs: number }[] = [];
-  for (const { jobId, schedule } of await tables.schedules.list()) {
+  for (const { jobId, schedule } of schedules) {
     const atMs = start(schedule);
     if (atMs !== null) due.push({ jobId, atMs });
   }

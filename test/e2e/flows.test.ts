@@ -99,7 +99,17 @@ test('on a phone each step of a wizard begins in sight, and so are the buttons o
     const bar = await page.getByRole('banner').boundingBox();
     assert.ok(bar !== null);
     await page.getByRole('checkbox').first().click();
-    for (const step of ['name', 'destination', 'options', 'check', 'schedule', 'retention', 'people', 'summary']) {
+    for (const step of [
+      'name',
+      'destination',
+      'storing',
+      'options',
+      'check',
+      'schedule',
+      'retention',
+      'people',
+      'summary',
+    ]) {
       await scene.next();
       const head = page.locator('.q-stepper__tab--active', { hasText: scene.say(`task.step.${step}`) });
       await head.waitFor();

@@ -59,7 +59,7 @@ test('a task that leaves out free space and swap says so before, during and afte
   const { page, api } = scene;
   await scene.open('/tasks/new');
   await page.getByRole('checkbox', { name: MACHINE, exact: true }).click();
-  for (let step = 0; step < 3; step += 1) await scene.next();
+  for (let step = 0; step < 4; step += 1) await scene.next();
   await page.getByText('deleted files cannot be recovered').waitFor();
   await page.getByRole('switch', { name: 'Leave out free space', exact: true }).click();
   await page.getByRole('switch', { name: 'Leave out swap and page files', exact: true }).click();

@@ -55,7 +55,7 @@ test('a task chooses its machines by rules, and says which fit before it is save
   assert.deepEqual(await scene.window.barriers(), []);
   await scene.next();
   await scene.fill('Task name', 'All of the web');
-  for (let step = 0; step < 7; step += 1) await scene.next();
+  for (let step = 0; step < 8; step += 1) await scene.next();
   await page.getByRole('checkbox', { name: 'Back up now', exact: true }).click();
   await scene.button('Save').click();
   await page.waitForURL(/#\/tasks$/);

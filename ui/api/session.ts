@@ -1,4 +1,4 @@
-import { ref } from 'vue';
+import { ref, shallowRef } from 'vue';
 import { closeCatalogue, openCatalogue } from './catalogue.ts';
 import { api, ApiError, renewLoginBy } from './client.ts';
 import type { Permission, SessionView } from './types.ts';
@@ -35,8 +35,13 @@ async function askForSession(): Promise<boolean> {
 /** Who logged out here wants the form, not to be let in again at once. */
 let hasLoggedOut = false;
 
+/** Who was signed in and is asked to sign in again, over the page where they are; `answer` says whether they did. */
+export const askedAgain = shallowRef<{ user: string; answer(isIn: boolean): void } | null>(null);
+
+renewLoginBy(async () => (await renewByNas()) || (await renewByPerson()));
+
 /** In the window on the desktop of a NAS its session is enough, as long as it lives. */
-renewLoginBy(async () => {
+async function renewByNas(): Promise<boolean> {
   // Only a NAS serves the window below a path.
   if (hasLoggedOut || new URL('.', document.baseURI).pathname === '/') return false;
   try {
@@ -46,7 +51,27 @@ renewLoginBy(async () => {
     if (error instanceof ApiError) return false;
     throw error;
   }
-});
+}
+
+/** What waits for the answer goes on where it was: nothing that was typed is lost. */
+function renewByPerson(): Promise<boolean> {
+  const user = session.value?.user;
+  if (user === undefined) return Promise.resolve(false);
+  return new Promise((resolve) => {
+    askedAgain.value = {
+      user,
+      answer: (isIn) => {
+        askedAgain.value = null;
+        resolve(isIn);
+      },
+    };
+  });
+}
+
+export async function logInAgain(user: string, password: string, code?: string): Promise<void> {
+  session.value = await api.login(user, password, code);
+  askedAgain.value?.answer(true);
+}
 
 /** DSM's own token against requests of other sites, which it wants to see again; empty on another NAS. */
 async function readSynoToken(): Promise<string> {

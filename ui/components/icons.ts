@@ -6,6 +6,7 @@ export {
   matArrowUpward as iconUp,
   matBackup as iconBackUp,
   matBlock as iconCancelled,
+  matEvent as iconCalendar,
   matCheckCircle as iconOk,
   matClose as iconClose,
   matComputer as iconMachine,
@@ -40,5 +41,7 @@ export {
   matStorage as iconStorage,
   matUndo as iconUndo,
   matVerified as iconVerify,
+  matVisibility as iconShow,
+  matVisibilityOff as iconHide,
   matWarning as iconWarning,
 } from '@quasar/extras/material-icons';

@@ -53,6 +53,10 @@ export function formatTime(atMs: number): string {
   return dates({ dateStyle: 'medium', timeStyle: 'short' }).format(atMs);
 }
 
+export function formatExactTime(atMs: number): string {
+  return dates({ dateStyle: 'medium', timeStyle: 'medium' }).format(atMs);
+}
+
 /** With the day of the week: for what is yet to come. */
 export function formatDayTime(atMs: number): string {
   return dates({
@@ -77,13 +81,30 @@ export function formatClock(atMs: number): string {
   return dates({ timeStyle: 'medium' }).format(atMs);
 }
 
+/** A time of day like `22:00` as the reader writes it. */
+export function formatTimeOfDay(time: string): string {
+  return dates({ timeStyle: 'short', timeZone: 'UTC' }).format(Date.parse(`2000-01-01T${time}Z`));
+}
+
 export function formatDay(atMs: number): string {
-  return dates({ dateStyle: 'full' }).format(atMs);
+  // Where the day of the week follows the date, its whole name is too much.
+  return currentLanguage() === 'ja'
+    ? dates({ year: 'numeric', month: 'long', day: 'numeric', weekday: 'short' }).format(atMs)
+    : dates({ dateStyle: 'full' }).format(atMs);
 }
 
 /** Day and month, as on a chart. */
 export function formatShortDay(atMs: number): string {
   return dates({ day: 'numeric', month: 'numeric' }).format(atMs);
+}
+
+/** `2027-01-31 22-00` in the reader's time, as it may stand in a name. */
+export function stampOf(atMs: number): string {
+  const at = new Date(atMs);
+  const [month, day, hour, minute] = [at.getMonth() + 1, at.getDate(), at.getHours(), at.getMinutes()].map((value) =>
+    String(value).padStart(2, '0'),
+  );
+  return `${at.getFullYear()}-${month ?? ''}-${day ?? ''} ${hour ?? ''}-${minute ?? ''}`;
 }
 
 /** Midnight, local time, of a date like `2027-01-31`. */

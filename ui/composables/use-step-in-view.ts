@@ -1,4 +1,4 @@
-import { onUnmounted, watch, type Ref } from 'vue';
+import { nextTick, onUnmounted, watch, type Ref } from 'vue';
 
 /** Steps have slid open and shut by then, and what they show has come. */
 const SETTLE_MS = 1_500;
@@ -6,8 +6,8 @@ const SETTLE_MS = 1_500;
 const OWN_HAND = ['wheel', 'touchmove', 'pointerdown', 'keydown'] as const;
 
 /**
- * Brings the head of a wizard's new step into sight: while the step before it shuts, what is below moves up, under the
- * bar at the top of a small window.
+ * Brings the head of a wizard's new step into sight, and the focus to it: while the step before it shuts, what is below
+ * moves up, under the bar at the top of a small window, and the button that was pressed is gone.
  */
 export function useStepInView(step: Ref<string>): void {
   const resizes = new ResizeObserver(show);
@@ -20,6 +20,14 @@ export function useStepInView(step: Ref<string>): void {
     const { top } = head.getBoundingClientRect();
     if (top < bar.getBoundingClientRect().bottom || top > innerHeight / 2) head.scrollIntoView({ block: 'start' });
   }
+  /** Who goes on by keyboard goes on from the head; who has it read hears which step this is. */
+  function focus(wizard: Element): void {
+    const { activeElement } = document;
+    const head = wizard.querySelector<HTMLElement>('.q-stepper__tab--active');
+    if (head === null || (activeElement !== document.body && !wizard.contains(activeElement))) return;
+    if (!head.hasAttribute('tabindex')) head.tabIndex = -1;
+    head.focus({ preventScroll: true });
+  }
   function stop(): void {
     clearTimeout(timer);
     resizes.disconnect();
@@ -30,6 +38,7 @@ export function useStepInView(step: Ref<string>): void {
     stop();
     const wizard = document.querySelector('.q-stepper');
     if (wizard === null) return;
+    void nextTick(() => focus(wizard));
     resizes.observe(wizard);
     for (const kind of OWN_HAND) addEventListener(kind, stop, { passive: true });
     timer = setTimeout(stop, SETTLE_MS);

@@ -18,8 +18,22 @@ export const overviewSchema = z
     jobs: z.number(),
     /** The jobs that are due next, soonest first. */
     nextRuns: z.array(z.object({ jobId: idSchema, name: z.string(), atMs: timeSchema })),
+    /** The first few jobs whose schedule is paused. */
+    pausedJobs: z.array(z.object({ jobId: idSchema, name: z.string() })),
     /** The newest restore that ended well; null: none ever did. */
     lastRestore: z.object({ runId: idSchema, title: z.string(), finishedAtMs: timeSchema }).nullable(),
+    /** Of the machines with versions the one whose restore was not proven for the longest time; null: there is none. */
+    leastProven: z
+      .object({
+        machineId: idSchema,
+        name: z.string(),
+        /** When one of its versions was last restored well; null: none ever was. */
+        provenAtMs: timeSchema.nullable(),
+        firstVersionAtMs: timeSchema,
+        /** How many machines were never restored. */
+        neverCount: z.number(),
+      })
+      .nullable(),
   })
   .meta({ id: 'Overview' });
 export type Overview = z.infer<typeof overviewSchema>;

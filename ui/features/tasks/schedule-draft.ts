@@ -48,7 +48,9 @@ export function newRule(kind: ScheduleRule['kind'], time = '22:00'): ScheduleRul
   }
 }
 
+/** Undefined: a rule of this kind has none; empty while none is filled in. */
 export function timeOf(rule: ScheduleRule): string | undefined {
+  if (rule.kind === 'once') return rule.at.split('T')[1] ?? '';
   return 'time' in rule ? rule.time : undefined;
 }
 

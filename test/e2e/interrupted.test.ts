@@ -1,0 +1,240 @@
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import type { Locator } from 'playwright-core';
+import { oneDisk, Scene, type Named } from './scene.ts';
+
+const MACHINES = ['web', 'mail'];
+/** More than there are before the last thing of a step. */
+const TABS_MAX = 60;
+
+interface Job extends Named {
+  machineIds: string[];
+  options: { quiesce: string; retention: unknown };
+  schedule: unknown;
+}
+
+let scene: Scene;
+let repositoryId: string;
+let machineId: string;
+let jobId: string;
+let runId: string;
+
+before(async () => {
+  scene = await Scene.start({
+    machines: MACHINES.map((name, seed) => oneDisk(name, { mebibytes: 1, percent: 50, seed })),
+  });
+  const { api, folder } = scene;
+  ({ id: repositoryId } = await api.post<Named>('/repositories', { name: 'main', path: join(folder, 'main') }));
+  machineId = (await scene.addHost()).get('web') ?? '';
+  ({ id: jobId } = await api.post<Named>('/jobs', { name: 'First', machineIds: [machineId], repositoryId }));
+  ({ id: runId } = await api.post<Named>(`/jobs/${jobId}/run`, {}));
+  assert.equal(await scene.ended(runId), 'success');
+  await scene.begin();
+});
+
+after(async () => {
+  await scene?.close();
+});
+
+test('a session that ends in the middle of a wizard takes nothing along that was typed', async () => {
+  const { page } = scene;
+  await scene.open('/tasks/new');
+  await box('mail').click();
+  await scene.next();
+  await scene.fill('Task name', 'Typed before');
+  await toStep('summary');
+  await page.getByRole('checkbox', { name: 'Back up now', exact: true }).click();
+  await scene.window.context.clearCookies();
+  // Whatever asks the server first is told that nobody is signed in: this, or news of something else.
+  await scene.button('Save').dispatchEvent('click');
+  const dialog = page.getByRole('dialog', { name: 'Please sign in again', exact: true });
+  await dialog.waitFor();
+  await scene.window.picture('session-ended');
+  assert.deepEqual(await scene.window.barriers(), []);
+  assert.equal(await dialog.getByLabel('User name', { exact: true }).inputValue(), 'admin');
+  const password = dialog.getByLabel('Password', { exact: true });
+  await password.fill('not the password');
+  await scene.button('Sign in', dialog).click();
+  await dialog.getByRole('alert').waitFor();
+  await password.fill(scene.product.password);
+  await scene.button('Sign in', dialog).click();
+  await page.waitForURL(/#\/tasks$/);
+  await dialog.waitFor({ state: 'detached' });
+  const made = (await jobs()).filter(({ name }) => name === 'Typed before');
+  assert.equal(made.length, 1, 'what was being saved is saved, once');
+  // News come again.
+  await scene.api.post('/jobs', { name: 'Made elsewhere', machineIds: [machineId], repositoryId });
+  await page.getByRole('heading', { name: 'Made elsewhere', exact: true }).waitFor();
+  scene.window.complaints.length = 0;
+});
+
+test('a task that is being made is there after a load of the page at any step, and back goes one step back', async () => {
+  const { page } = scene;
+  await scene.open('/tasks/new');
+  await box('web').click();
+  await page.reload();
+  await scene.window.settle();
+  assert.equal(await box('web').isChecked(), true);
+  await scene.next();
+  await scene.fill('Task name', 'Typed once');
+  await scene.next();
+  await atStep('destination');
+  await page.goBack();
+  await atStep('name');
+  assert.equal(await page.getByLabel('Task name', { exact: true }).inputValue(), 'Typed once');
+  await page.goForward();
+  await atStep('destination');
+  await toStep('options');
+  await page.getByRole('radio', { name: 'Do not touch the guest', exact: true }).click();
+  for (const step of ['options', 'check', 'schedule', 'retention', 'people', 'summary']) {
+    await toStep(step);
+    await page.reload();
+    await scene.window.settle();
+    await atStep(step);
+  }
+  await scene.button('Back').last().click();
+  await atStep('people');
+  await page.goForward();
+  await atStep('summary');
+  await page.getByText('Typed once', { exact: true }).waitFor();
+  await page.getByRole('checkbox', { name: 'Back up now', exact: true }).click();
+  await scene.button('Save').dblclick();
+  await page.waitForURL(/#\/tasks$/);
+  const [made, ...others] = (await jobs()).filter(({ name }) => name === 'Typed once');
+  assert.equal(others.length, 0);
+  assert.deepEqual(made?.machineIds, [machineId]);
+  assert.equal(made.options.quiesce, 'off');
+  assert.notEqual(made.schedule, null);
+
+  await scene.open('/tasks/new');
+  await atStep('machines');
+  assert.equal(await box('web').isChecked(), false, 'a new beginning is one');
+  await scene.open('/tasks/new?step=summary');
+  await atStep('machines');
+  assert.deepEqual(scene.window.complaints, []);
+});
+
+test('a restore that is being set up is there after a load of the page, also in another language', async () => {
+  const { page } = scene;
+  await scene.open(`/restore?machine=${machineId}`);
+  await scene.next();
+  await scene.next();
+  const name = page.getByLabel('Name of the new virtual machine', { exact: true });
+  await name.fill('typed name');
+  await page.reload();
+  await scene.window.settle();
+  assert.equal(await name.inputValue(), 'typed name');
+  await page.goBack();
+  await page.getByRole('radio', { name: 'As a new virtual machine', exact: true }).waitFor();
+  await page.goForward();
+  await scene.next();
+  await page.getByRole('checkbox').last().click();
+  await scene.next();
+  await scene.next();
+  const useLanguage = (language: string): Promise<void> =>
+    page.evaluate((chosen) => {
+      const known = JSON.parse(localStorage.getItem('dozo-preferences') ?? '{}') as object;
+      localStorage.setItem('dozo-preferences', JSON.stringify({ ...known, language: chosen }));
+    }, language);
+  await useLanguage('de');
+  await page.reload();
+  await scene.window.settle();
+  await page.getByText('typed name', { exact: true }).waitFor();
+  assert.equal(await page.getByRole('checkbox').first().isChecked(), true, 'to be switched on, as it was said');
+  await scene.button('Jetzt wiederherstellen').waitFor();
+  await useLanguage('en');
+  await page.reload();
+  await scene.button('Restore now').dblclick();
+  assert.match(await scene.runEnded(), /Success/);
+  const { runs } = await scene.api.get<{ runs: unknown[] }>('/runs?kind=restore');
+  assert.equal(runs.length, 1, 'a double click restores once');
+  await page.goBack();
+  await page.getByText('Complete', { exact: true }).waitFor();
+  assert.equal(await scene.button('Restore now').count(), 0, 'back from a run begins anew');
+  assert.deepEqual(scene.window.complaints, []);
+});
+
+test('an address leads there after signing in', async () => {
+  const { page } = scene;
+  const { points } = await scene.api.get<{ points: Named[] }>('/points');
+  for (const path of [
+    `/tasks/${jobId}?step=retention`,
+    `/restore?machine=${machineId}`,
+    `/activities/${runId}`,
+    `/storage/${repositoryId}?machine=${machineId}`,
+    `/versions/${points[0]?.id ?? ''}/files`,
+    '/settings?tab=audit',
+  ]) {
+    await scene.window.context.clearCookies();
+    await scene.open(path);
+    await scene.logIn(scene.product.password);
+    await page.waitForURL((url) => url.hash.startsWith(`#${path}`));
+  }
+  scene.window.complaints.length = 0;
+});
+
+test('a task is made by the keyboard alone', async () => {
+  const { page } = scene;
+  await scene.open('/tasks/new');
+  await tabTo(box('mail'));
+  await page.keyboard.press('Space');
+  await pressNext();
+  await atStep('name');
+  await tabTo(page.getByLabel('Task name', { exact: true }));
+  await page.keyboard.press('Control+A');
+  await page.keyboard.type('By keys');
+  await page.keyboard.press('Enter');
+  await atStep('destination');
+  await toStep('schedule', pressNext);
+  await tabTo(page.getByLabel('Time', { exact: true }));
+  await page.keyboard.press('Control+A');
+  await page.keyboard.type('23:15');
+  await toStep('summary', pressNext);
+  await tabTo(page.getByRole('checkbox', { name: 'Back up now', exact: true }));
+  await page.keyboard.press('Space');
+  await tabTo(scene.button('Save'));
+  await page.keyboard.press('Enter');
+  await page.waitForURL(/#\/tasks$/);
+  const made = (await jobs()).find(({ name }) => name === 'By keys');
+  assert.match(JSON.stringify(made?.schedule), /"time":"23:15"/);
+  assert.deepEqual(scene.window.complaints, []);
+});
+
+function jobs(): Promise<Job[]> {
+  return scene.api.get<Job[]>('/jobs');
+}
+
+function box(name: string): Locator {
+  return scene.page.getByRole('checkbox', { name, exact: true });
+}
+
+async function atStep(step: string): Promise<void> {
+  await scene.page.locator('.q-stepper__tab--active', { hasText: scene.say(`task.step.${step}`) }).waitFor();
+}
+
+/** From where the wizard is, which may be there already. */
+async function toStep(step: string, next = (): Promise<void> => scene.next()): Promise<void> {
+  for (let count = 0; count < 10; count += 1) {
+    const head = await scene.page.locator('.q-stepper__tab--active').innerText();
+    if (head.includes(scene.say(`task.step.${step}`))) return;
+    await next();
+    await scene.page.locator('.q-stepper__tab--active').filter({ hasNotText: head }).waitFor();
+  }
+  assert.fail(`${step} is not reached`);
+}
+
+async function pressNext(): Promise<void> {
+  await tabTo(scene.button('Next'));
+  await scene.page.keyboard.press('Enter');
+}
+
+/** Goes on by Tab until it is there. */
+async function tabTo(wanted: Locator): Promise<void> {
+  await wanted.waitFor();
+  for (let count = 0; count < TABS_MAX; count += 1) {
+    if (await wanted.evaluate((element) => element === element.ownerDocument.activeElement)) return;
+    await scene.page.keyboard.press('Tab');
+  }
+  assert.fail(`${String(wanted)} is not reached by Tab`);
+}
