@@ -136,7 +136,7 @@ test('on a phone each step of a wizard begins in sight, and so are the buttons o
 test('from the restore of a machine to its versions in the storage, and from there to all', async () => {
   const { page } = scene;
   await scene.open(`/restore?machine=${machineId}`);
-  await scene.link('Delete or lock versions in “\u2068main\u2069”').click();
+  await scene.link(scene.say('restore.manage', { name: 'main' })).click();
   await page.waitForURL(new RegExp(`/storage/${repositoryId}\\?machine=${machineId}`));
   const chip = page.locator('.q-chip', { hasText: MACHINE });
   await chip.waitFor();
