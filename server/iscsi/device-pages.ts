@@ -12,6 +12,8 @@ const REVISION = '0001';
 export const TRANSFER_BLOCKS_MAX = (4 * MIB) / SECTOR_BYTES;
 export const COMPARE_BLOCKS_MAX = 128;
 export const UNMAP_DESCRIPTORS_MAX = 256;
+/** Of one UNMAP, which has to be answered before the initiator loses its patience: 512 MiB. */
+export const UNMAP_BLOCKS_MAX = 2 ** 20;
 const OPTIMAL_BLOCKS = (256 * KIB) / SECTOR_BYTES;
 const UNMAP_GRANULARITY_BLOCKS = (64 * KIB) / SECTOR_BYTES;
 
@@ -98,7 +100,7 @@ function blockLimits(writable: boolean): Buffer {
   limits.writeUInt32BE(TRANSFER_BLOCKS_MAX, 4);
   limits.writeUInt32BE(OPTIMAL_BLOCKS, 8);
   if (!writable) return limits;
-  limits.writeUInt32BE(0xffffffff, 16);
+  limits.writeUInt32BE(UNMAP_BLOCKS_MAX, 16);
   limits.writeUInt32BE(UNMAP_DESCRIPTORS_MAX, 20);
   limits.writeUInt32BE(UNMAP_GRANULARITY_BLOCKS, 24);
   limits.writeBigUInt64BE(BigInt(TRANSFER_BLOCKS_MAX), 32);

@@ -71,6 +71,8 @@ export class LogicalUnit implements CommandUnit {
       }
       if (command === undefined)
         throw new ScsiCheck(isKnownOpcode(request.cdb.readUInt8(0)) ? SENSE.invalidFieldInCdb : SENSE.invalidOpcode);
+      // NACA: no automatic contingent allegiance, as the INQUIRY data say.
+      if (((request.cdb[command.usage.length - 1] ?? 0) & 0x04) !== 0) throw new ScsiCheck(SENSE.invalidFieldInCdb);
       if (command.access === 'read' || command.access === 'write')
         this.reservations.assertAccess(request.nexus, command.access);
       else if (command.access === 'reserve') this.reservations.assertNotReserved(request.nexus);

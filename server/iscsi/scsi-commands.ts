@@ -4,6 +4,7 @@ import {
   modeSense,
   standardInquiry,
   TRANSFER_BLOCKS_MAX,
+  UNMAP_BLOCKS_MAX,
   UNMAP_DESCRIPTORS_MAX,
   vitalProductData,
 } from './device-pages.ts';
@@ -207,7 +208,9 @@ async function unmap(unit: CommandUnit, { cdb, dataOut }: ScsiRequest): Promise<
   const ranges: { lba: number; blocks: number }[] = [];
   for (let at = 8; at + 16 <= 8 + listBytes; at += 16)
     ranges.push({ lba: Number(dataOut.readBigUInt64BE(at)), blocks: dataOut.readUInt32BE(at + 8) });
-  if (ranges.length > UNMAP_DESCRIPTORS_MAX) throw new ScsiCheck(SENSE.invalidFieldInParameters);
+  const totalBlocks = ranges.reduce((sum, { blocks }) => sum + blocks, 0);
+  if (ranges.length > UNMAP_DESCRIPTORS_MAX || totalBlocks > UNMAP_BLOCKS_MAX)
+    throw new ScsiCheck(SENSE.invalidFieldInParameters);
   for (const { lba, blocks } of ranges)
     if (lba > unit.blocks || blocks > unit.blocks - lba) throw new ScsiCheck(SENSE.lbaOutOfRange);
   assertWritable(unit);
@@ -511,12 +514,15 @@ const COMMANDS: readonly ScsiCommand[] = [
   { opcode: 0xaf, usage: usage12(0xaf, 0xf6), ...VERIFY },
 ];
 
-/** START STOP UNIT: the disk is always ready; stopping it is taken as a wish to have everything stored. */
+/**
+ * START STOP UNIT: the disk is always ready, since there may be other initiators; stopping it is taken as a wish to have
+ * everything stored. It has no medium to load or eject, and no power conditions.
+ */
 async function startStop(unit: CommandUnit, { cdb }: ScsiRequest): Promise<null> {
-  const powerCondition = cdb.readUInt8(4) >> 4;
-  const ejects = (cdb.readUInt8(4) & 0x02) !== 0;
-  if (ejects) throw new ScsiCheck(SENSE.invalidFieldInCdb);
-  if (powerCondition === 0 && (cdb.readUInt8(4) & 0x05) === 0) await unit.disk.flush();
+  const flags = cdb.readUInt8(4);
+  const [powerCondition, isWithoutFlush, movesMedium, starts] = [flags >> 4, flags & 0x04, flags & 0x02, flags & 0x01];
+  if (powerCondition !== 0 || movesMedium !== 0) throw new ScsiCheck(SENSE.invalidFieldInCdb);
+  if (starts === 0 && isWithoutFlush === 0) await unit.disk.flush();
   return null;
 }
 

@@ -39,6 +39,9 @@ export function executeScsi(
   const opcode = cdb.readUInt8(0);
   if (opcode === 0xa0) return reportLuns(target, cdb);
   if (unit !== undefined) return unit.execute(request);
+  // Of what is not there no vital product data can be told.
+  if (opcode === 0x12 && (cdb.readUInt8(1) & 0x01) !== 0)
+    return { status: STATUS.checkCondition, dataIn: null, sense: encodeSense(SENSE.invalidFieldInCdb) };
   if (opcode === 0x12) {
     const data = standardInquiry();
     // No device can be there.
