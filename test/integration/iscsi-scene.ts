@@ -146,6 +146,8 @@ export interface ChildOrder {
   repositoryPath: string;
   identity: MachineIdentity;
   hold: string;
+  /** Of its portal; any by default. */
+  port?: number;
 }
 
 /** Backs up once in a process that is going to be killed. */
@@ -154,11 +156,13 @@ export async function backUpInChild(order: ChildOrder): Promise<void> {
     storage: await openLocalStorage({ folder: order.repositoryPath }),
     threads: 1,
   });
-  const iscsi = { portal: new SharedPortal({ bind: '127.0.0.1' }), address: null };
+  const iscsi = { portal: new SharedPortal({ bind: '127.0.0.1', port: order.port ?? null }), address: null };
   const host = await connectEsxi(order.address, { limits: QUICK_LIMITS, iscsi });
   const result = await backUpOnce(host, repository, order.identity, order.hold, {
     log: (line) => console.log(line.code),
     signal: new AbortController().signal,
   });
   console.log(result.state);
+  await host.close();
+  await repository.close();
 }

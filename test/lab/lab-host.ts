@@ -70,6 +70,8 @@ export interface LabHost {
   boot(options?: { autostart: boolean }): Promise<void>;
   /** Resolves when a clone stands still, as the switch `cloneWaitsAtPercent` has it. */
   cloneWaits(): Promise<void>;
+  /** Changes of iSCSI and firewall settings since the start, and how many of them stand still (`iscsiChangeWaitsAt`). */
+  iscsiChanges(): Promise<{ begun: number; waiting: number }>;
   /** What software iSCSI and the firewall have in force. */
   iscsi(): Promise<IscsiState>;
   /** Loses the connections of all iSCSI sessions once; gives how many there were. */
@@ -185,6 +187,7 @@ function labHost(
         await delay(50);
       }
     },
+    iscsiChanges: () => call<{ begun: number; waiting: number }>('GET', '/lab/iscsi/changes'),
     iscsi: () => call<IscsiState>('GET', '/lab/iscsi'),
     async cutIscsi() {
       return (await call<{ cut: number }>('POST', '/lab/iscsi/cut')).cut;

@@ -31,6 +31,9 @@ export async function cloneToDevice(
   }
   const kinds = { virtual: 'virtual compatibility', physical: 'physical compatibility' };
   call.out(`Destination disk format: raw device mapping, ${kinds[kind]}\nCloning disk '${source.target}'...\n`);
+  if (!['both', kind].includes(host.switches.rdmClone)) {
+    throw new StorageToolError('Failed to clone disk: The specified feature is not supported by this version (24).');
+  }
   const volume = host.datastores.locate(target.target, call.folder)?.volume;
   if (device === undefined || device.isDetached || volume === undefined || !existsSync(dirname(target.local))) {
     throw new StorageToolError('Failed to clone disk: The system cannot find the file specified (25).');

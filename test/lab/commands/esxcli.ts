@@ -1,8 +1,12 @@
-import type { Command } from './command.ts';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Host } from '../hostd/host.ts';
+import type { Command, Invocation } from './command.ts';
 import { FIREWALL } from './esxcli-firewall.ts';
 import { ISCSI } from './esxcli-iscsi.ts';
 import { EsxcliError, type Handler, type Result, type Row } from './esxcli-result.ts';
 import { addNfs, removeDatastore } from './nfs-mounts.ts';
+
+const IS_CHANGE = /^(iscsi|network firewall|storage core) .*(set|add|remove|rescan)$/;
 
 export const esxcli: Command = async (host, call) => {
   const words: string[] = [];
@@ -18,6 +22,8 @@ export const esxcli: Command = async (host, call) => {
     call.out(`Error: Unknown command or namespace ${path}\n`);
     return 1;
   }
+  if (IS_CHANGE.test(path)) await standStill(host, call);
+  if (call.signal.aborted) return 255;
   try {
     const result = await handler(host, flags(flagsAt < 0 ? [] : words.slice(flagsAt)), call);
     if (result !== null) call.out(render(result, formatter));
@@ -28,6 +34,15 @@ export const esxcli: Command = async (host, call) => {
     return 1;
   }
 };
+
+/** Waits where a switch says so, unless it is killed. The end of its SSH connection does not kill it. */
+async function standStill(host: Host, call: Invocation): Promise<void> {
+  host.iscsiChanges.begun += 1;
+  if (host.iscsiChanges.begun !== host.switches.iscsiChangeWaitsAt) return;
+  host.iscsiChanges.waiting += 1;
+  while (host.switches.iscsiChangeWaitsAt !== null && !call.signal.aborted) await delay(20);
+  host.iscsiChanges.waiting -= 1;
+}
 
 /** `-H x`, `--host=x`, `--host x`, `--readonly`. */
 function flags(words: readonly string[]): Map<string, string> {

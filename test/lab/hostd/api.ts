@@ -120,6 +120,7 @@ const ROUTES: Route[] = [
     },
   ],
   ['GET', /^\/lab\/clones$/, ({ host }) => ({ waiting: host.waitingClones })],
+  ['GET', /^\/lab\/iscsi\/changes$/, ({ host }) => host.iscsiChanges],
   ['GET', /^\/lab\/iscsi$/, ({ host }) => host.iscsi.state()],
   ['POST', /^\/lab\/iscsi\/cut$/, async ({ host }) => ({ cut: await host.iscsi.cut() })],
   [

@@ -69,6 +69,8 @@ export class Host {
   bootTimeMs = Date.now();
   /** Clones that stand still since a switch says so. */
   waitingClones = 0;
+  /** Changes of iSCSI and firewall settings: how many were begun since the start, and how many of them stand still. */
+  readonly iscsiChanges = { begun: 0, waiting: 0 };
   readonly programs: NativePrograms;
   readonly networks: string[] = ['VM Network', 'Management Network'];
   readonly #vms = new Map<number, VirtualMachine>();

@@ -423,6 +423,12 @@ export interface Switches {
   iscsiSecret: 'right' | 'wrong';
   /** unknown: the command that sets CHAP for one target is not there. */
   iscsiTargetChap: 'works' | 'unknown';
+  /** The so manyth change of its iSCSI and firewall settings since the start stands still before it is made. */
+  iscsiChangeWaitsAt: number | null;
+  /** other: devices appear under a name that is not made of their NAA identifier. */
+  iscsiDeviceName: 'naa' | 'other';
+  /** What vmkfstools -i takes as a mapping to write to; its usage names both, nobody has published a try. */
+  rdmClone: 'both' | 'virtual' | 'physical' | 'none';
   /** How vmkfstools -i brings unallocated areas to a mapped device; nobody has published it. */
   rdmHoles: 'write-same' | 'zeros' | 'skip';
   // --- change tracking

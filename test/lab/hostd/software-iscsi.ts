@@ -276,7 +276,8 @@ export class IscsiDevice {
     this.session = session;
     this.facts = facts;
     this.#around = around;
-    this.name = `naa.${facts.naa}`;
+    const isOther = around.switches().iscsiDeviceName === 'other';
+    this.name = isOther ? `t10.${facts.vendor.trim()}____${facts.serial}` : `naa.${facts.naa}`;
   }
 
   get isOpen(): boolean {
