@@ -35,6 +35,15 @@ before(async () => {
         running: true,
         disks: [{ sizeBytes: 2 * MIB, fill: { percent: 60, seed: 2 } }],
       },
+      {
+        name: 'mail',
+        datastore: 'six',
+        running: true,
+        disks: [
+          { sizeBytes: 4 * MIB, fill: { percent: 95, seed: 3 } },
+          { sizeBytes: 16 * MIB, datastore: 'seven', fill: { percent: 95, seed: 4 } },
+        ],
+      },
     ],
   });
 });
@@ -122,4 +131,38 @@ test('a run ends well by itself, and leaves nothing, when the host loses its pow
     await scene.assertEqualsFrozen(result.pointId ?? '', 'web', hold);
     await host.close();
   }
+});
+
+test('a retry takes back what the first attempt changed, also when it has other datastores to write on', async () => {
+  const { identity } = await findMachine(scene.host, 'mail');
+  const hold = `dozo-${randomHex(8)}`;
+  const order = {
+    address: scene.address,
+    repositoryPath: scene.repositoryPath,
+    identity,
+    hold,
+    port: await freePort(),
+  };
+  const child = prepareChild();
+  const ended = once(child, 'exit');
+  // The first disk is over, and its copy stands in a checkpoint once the second one has come that far.
+  await haltAt(3 + 1 + 8 + 1);
+  child.stdin?.end(`${JSON.stringify(order satisfies ChildOrder)}\n`);
+  assert.ok(await stoodStill(ended));
+  await scene.lab.set({ cloneWaitsAtPercent: 90 });
+  await letGo();
+  await scene.lab.cloneWaits();
+  child.kill('SIGKILL');
+  await ended;
+  await scene.lab.set({ cloneWaitsAtPercent: null });
+
+  const { result, lines } = await scene.back('mail', { hold });
+
+  assert.equal(result.state, 'success', JSON.stringify([result.error, lines], null, 1));
+  assert.ok(
+    lines.some(({ code }) => code === 'RUN_RESUMED'),
+    'begun anew: the test proves nothing',
+  );
+  await scene.assertUntouched();
+  await scene.assertEqualsFrozen(result.pointId ?? '', 'mail', hold);
 });

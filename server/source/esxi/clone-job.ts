@@ -200,6 +200,16 @@ async function endClone(host: HostShell, job: string): Promise<boolean> {
   return true;
 }
 
+/** A datastore has two paths, of which the one by its name is a link. */
+const LIST_HOLD_FOLDERS =
+  'for v in /vmfs/volumes/*; do [ ! -h "$v" ] && [ -d "$v/$1" ] && printf "%s\\n" "$v/$1"; done; true';
+
+/** A hold's folders, on whatever datastore of the host. */
+export async function findHoldFolders(host: HostShell, hold: string): Promise<string[]> {
+  const text = await host.run(shell`sh -c ${LIST_HOLD_FOLDERS} dozo ${`.${hold}`}`, 'look for temporary folders');
+  return text.split('\n').filter((line) => line !== '');
+}
+
 /** Ends every clone in a hold's folder. @returns whether one ran */
 export async function endClones(host: HostShell, folder: string): Promise<boolean> {
   let ended = false;

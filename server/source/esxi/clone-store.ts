@@ -3,11 +3,13 @@ import type { DiskSink, Extent } from '../../disk/index.ts';
 import { formatBytes, KIB } from '../../runtime/index.ts';
 import { shell } from '../../ssh/index.ts';
 import type { Note } from '../source.ts';
-import { cloneDisk, removeCloneFolder, removeDisk } from './clone-job.ts';
+import { cloneDisk, endClones, findHoldFolders, removeCloneFolder, removeDisk } from './clone-job.ts';
 import { holdFolder, type EsxiContext } from './context.ts';
 import type { DatastoreMap } from './datastore-path.ts';
 import { readFilesystems } from './filesystems.ts';
 import { IscsiClones } from './iscsi-clone.ts';
+import { readHostUuid, takeBackChanges } from './iscsi-journal.ts';
+import { removeHoldTargets } from './iscsi-targets.ts';
 import { mountStaging, unmountStaging, type NfsStaging } from './nfs-staging.ts';
 import { parseBlockMap } from './vmkfstools.ts';
 
@@ -49,6 +51,7 @@ export class CloneStore {
   readonly #folders = new Set<string>();
   #line: Promise<unknown> = Promise.resolve();
   readonly #overIscsi: IscsiClones | null;
+  readonly #isResumed: boolean;
   #mount: Promise<string> | null = null;
 
   constructor(parts: {
@@ -57,7 +60,10 @@ export class CloneStore {
     hold: string;
     staging: NfsStaging | null;
     note: (note: Note) => void;
+    /** An earlier attempt of the hold may have left something. */
+    isResumed: boolean;
   }) {
+    this.#isResumed = parts.isResumed;
     this.#context = parts.context;
     this.#datastores = parts.datastores;
     this.#hold = parts.hold;
@@ -110,7 +116,10 @@ export class CloneStore {
     });
   }
 
-  /** Removes every copy, the mount and what iSCSI changed on the host. Idempotent. */
+  /**
+   * Removes every copy, the mount and what iSCSI changed on the host; also what an earlier attempt of the hold left,
+   * whose VM snapshot this one took up. Idempotent.
+   */
   async dispose(): Promise<void> {
     await this.#line.catch(() => undefined);
     const host = this.#context.shell;
@@ -129,6 +138,20 @@ export class CloneStore {
         await unmountStaging(host, root, this.#hold);
       }
     }
+    if (this.#isResumed) await this.#removeEarlier();
+  }
+
+  /** What an earlier attempt left and this one had no need of, in the order in which a sweep does it. */
+  async #removeEarlier(): Promise<void> {
+    const { shell: host, clock } = this.#context;
+    for (const folder of await findHoldFolders(host, this.#hold)) {
+      await endClones(host, folder);
+      await removeHoldTargets(host, this.#hold);
+      await takeBackChanges(host, clock, { folder, hostUuid: await readHostUuid(host) });
+      await removeCloneFolder(host, folder);
+    }
+    const mount = `/vmfs/volumes/${this.#hold}`;
+    if (await host.exists(mount)) await unmountStaging(host, mount, this.#hold);
   }
 
   async #use(

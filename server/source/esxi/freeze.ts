@@ -69,7 +69,7 @@ export async function resumeMachine(context: EsxiContext, request: FreezeRequest
   const taken = await findTaken(context, datastores, { machine: machine.reference, hold, nodes, signal });
   if (taken === null) return null;
   const consistency = judge(taken, machine, request, '');
-  return await openFrozen(context, datastores, { machine, files, taken, consistency, request });
+  return await openFrozen(context, datastores, { machine, files, taken, consistency, request, isResumed: true });
 }
 
 function assertProtectable(machine: InventoryMachine): void {
@@ -287,9 +287,10 @@ async function openFrozen(
     taken: TakenSnapshot;
     consistency: Consistency;
     request: FreezeRequest;
+    isResumed?: boolean;
   },
 ): Promise<FrozenMachine> {
-  const { machine, files, taken, consistency, request } = parts;
+  const { machine, files, taken, consistency, request, isResumed = false } = parts;
   const frozen = await context.vsphere.retrieveOne(taken.snapshot.reference, ['config.hardware']);
   const atFreeze = toDisks(frozen.properties['config.hardware'], datastores);
   const disks = await openDisks(context, datastores, machine, request.signal, (disk) => {
@@ -306,6 +307,7 @@ async function openFrozen(
     consistency,
     configuration,
     disks,
+    isResumed,
     frozenAtMs: taken.snapshot.createdAtMs ?? (await hostTimeMs(context, signal)),
   });
 }
@@ -395,6 +397,8 @@ interface FrozenParts {
   configuration: MachineConfiguration;
   disks: OpenDisk[];
   frozenAtMs: number;
+  /** The VM snapshot is one of an earlier attempt, which may have left more. */
+  isResumed?: boolean;
 }
 
 class EsxiFrozenMachine implements FrozenMachine {
@@ -427,7 +431,8 @@ class EsxiFrozenMachine implements FrozenMachine {
     );
     const staging = request.nfsStaging;
     const note = (entry: Parameters<FreezeRequest['note']>[0]): void => request.note(entry);
-    this.#clones = new CloneStore({ context, datastores, hold: request.hold, staging, note });
+    const { isResumed = false } = parts;
+    this.#clones = new CloneStore({ context, datastores, hold: request.hold, staging, note, isResumed });
     this.disks = parts.disks.map(
       ({ disk, layers }) =>
         new EsxiFrozenDisk(
