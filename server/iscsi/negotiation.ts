@@ -1,3 +1,4 @@
+import { ProtocolError } from './pdu.ts';
 import { parseNumber } from './text-keys.ts';
 
 /** Operational keys of a session: RFC 7143 section 13. */
@@ -38,6 +39,7 @@ export function defaultParameters(): SessionParameters {
 /**
  * Settles one key of the initiator and notes the result.
  * @returns the answer; null where the key only declares something
+ * @throws ProtocolError for a declaration that cannot be
  */
 export function negotiateKey(parameters: SessionParameters, key: string, value: string): string | null {
   switch (key) {
@@ -50,7 +52,8 @@ export function negotiateKey(parameters: SessionParameters, key: string, value: 
     }
     case 'MaxRecvDataSegmentLength': {
       const bytes = numberBetween(value, 512, SEGMENT_LIMIT_BYTES);
-      if (bytes === null) return 'Reject';
+      // A declaration has no answer that could refuse it.
+      if (bytes === null) throw new ProtocolError(`${key} of ${value}`);
       parameters.peerDataSegmentBytesMax = bytes;
       return null;
     }

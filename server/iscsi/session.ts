@@ -540,6 +540,7 @@ export class Session {
 
   #answerText(pdu: Pdu): void {
     const isContinuation = pdu.header.readUInt32BE(20) !== NO_TAG;
+    if (!isContinuation) this.#textParts = [];
     if (!isContinuation || this.#textRest === null) {
       this.#textParts.push(Buffer.from(pdu.data));
       const request = Buffer.concat(this.#textParts);
