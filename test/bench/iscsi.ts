@@ -1,20 +1,38 @@
 /**
  * The iSCSI target against Debian's tgt on the same raw file, and the ingest disk against the chunker alone, in turns:
- * `node test/bench/iscsi.ts IMAGE [ROUNDS]`. IMAGE is read and written over; what it holds stays. The initiators are
+ * `node test/bench/iscsi.ts [IMAGE] [--rounds 3] [--write-docs]`. IMAGE is read, a copy beside it written over; without
+ * one an image of 512 MiB of files is made. `--write-docs` puts the result into docs/performance.md. The initiators are
  * libiscsi's `iscsi-perf` (reads) and QEMU's (`qemu-img bench -w`, `qemu-img convert`). Prints medians and the medians
  * of the rounds' ratios as Markdown. Dozo's processes get the settings of its workers. Needs root for tgt, and the packages of `scripts/setup test`.
  */
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
-import { existsSync, readFileSync, rmSync, statSync } from 'node:fs';
-import { loadavg } from 'node:os';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { loadavg, tmpdir } from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
+import { parseArgs } from 'node:util';
+import { format } from 'prettier';
 import { SMALL_PROCESS } from '../../server/app/small-process.ts';
+import { makeDiskImage } from './disk-image.ts';
 import type { TargetOrder } from './iscsi-target.ts';
+import { replaceSection } from './report.ts';
 
-const [image, roundsText = '3'] = process.argv.slice(2);
-if (image === undefined) throw new Error('usage: node test/bench/iscsi.ts IMAGE [ROUNDS]');
-const IMAGE = path.resolve(image);
+const { values: options, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { rounds: { type: 'string', default: '3' }, 'write-docs': { type: 'boolean', default: false } },
+});
+const DOCUMENT = path.join(import.meta.dirname, '../../docs/performance.md');
+const MARKS = {
+  begin: '<!-- iscsi: begin (written by node test/bench/iscsi.ts --write-docs) -->',
+  end: '<!-- iscsi: end -->',
+};
+const OWN_IMAGE_BYTES = 512 * 2 ** 20;
+const madeFolder = positionals[0] === undefined ? mkdtempSync(path.join(tmpdir(), 'dozo-iscsi-bench-')) : null;
+if (madeFolder !== null) {
+  process.once('exit', () => rmSync(madeFolder, { recursive: true, force: true }));
+  await makeDiskImage(path.join(madeFolder, 'image'), OWN_IMAGE_BYTES, madeFolder);
+}
+const IMAGE = path.resolve(positionals[0] ?? path.join(madeFolder ?? '', 'image'));
 const FOLDER = path.join(path.dirname(IMAGE), 'iscsi-bench');
 const SIZE_BYTES = statSync(IMAGE).size;
 const TARGET = 'iqn.2020-01.test.dozo:bench';
@@ -150,7 +168,7 @@ function compare(dozo: Served, tgt: Served): void {
 
 const load = (loadavg()[0] ?? 0).toFixed(1);
 const written = path.join(path.dirname(IMAGE), 'iscsi-bench.img');
-for (let round = 0; round < Number(roundsText); round += 1) {
+for (let round = 0; round < Number(options.rounds); round += 1) {
   run('cp', [IMAGE, written]);
   const dozo = await serveByDozo('file', written);
   const tgt = await serveByTgt(written);
@@ -183,16 +201,26 @@ rmSync(FOLDER, { recursive: true, force: true });
 rmSync(written, { force: true });
 
 const median = (values: number[]): number => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
-console.log(
-  `Load average before the start ${load}; ${roundsText} rounds; image of ${String(SIZE_BYTES / 2 ** 20)} MiB.\n`,
-);
-console.log('| | Dozo, MB/s | tgt or chunker alone, MB/s | ratio |\n|---|---:|---:|---:|');
-for (const [name, { dozo, other }] of rates) {
-  const ratio = median(dozo.map((value, index) => value / (other[index] ?? Number.NaN)));
-  console.log(`| ${name} | ${median(dozo).toFixed(1)} | ${median(other).toFixed(1)} | ${ratio.toFixed(2)} |`);
-}
+const aims = new Map([...rates.keys()].map((name) => [name, name.startsWith('random') ? 0.5 : 0.8]));
 const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(0);
-console.log(
-  `\nPeak memory: Dozo's target ${megabytes(peaks.dozo)} MB (${megabytes(peaks.idle)} MB before the first login, ${megabytes(peaks.four)} MB with four sessions more), ` +
-    `tgt ${megabytes(peaks.tgt)} MB, the ingest process ${megabytes(peaks.ingest)} MB (${megabytes(peaks.ingestIdle)} MB before).`,
-);
+const lines = [
+  `Taken on ${new Date().toISOString().slice(0, 10)}, load average before the start ${load}; ${options.rounds} rounds, an image of ${String(SIZE_BYTES / 2 ** 20)} MiB of files:`,
+  '',
+  '| | Dozo, MB/s | tgt or chunker alone, MB/s | ratio | aim |',
+  '|---|---:|---:|---:|---:|',
+  ...[...rates].map(([name, { dozo, other }]) => {
+    const ratio = median(dozo.map((value, index) => value / (other[index] ?? Number.NaN)));
+    const cells = [name, median(dozo).toFixed(1), median(other).toFixed(1), ratio.toFixed(2), String(aims.get(name))];
+    return `| ${cells.join(' | ')} |`;
+  }),
+  '',
+  `Memory of the target's process: ${megabytes(peaks.idle)} MB before the first login, ${megabytes(peaks.dozo)} MB at most with one disk under all of the above, ` +
+    `${megabytes(peaks.four)} MB with four more initiators writing at full speed; tgt took ${megabytes(peaks.tgt)} MB. ` +
+    `The ingest process took ${megabytes(peaks.ingest)} MB, of which ${megabytes(peaks.ingestIdle)} MB before the first login; its codec threads are in it.`,
+];
+const report = lines.join('\n');
+console.log(report);
+if (options['write-docs']) {
+  const section = await format(report, { parser: 'markdown', printWidth: 120, proseWrap: 'always' });
+  writeFileSync(DOCUMENT, replaceSection(readFileSync(DOCUMENT, 'utf8'), section.trim(), MARKS));
+}

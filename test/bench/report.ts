@@ -104,9 +104,9 @@ const BEGIN = '<!-- bench: begin (written by npm run bench -- --write-docs) -->'
 const END = '<!-- bench: end -->';
 
 /** Replaces what lies between the two marks. @throws when a mark is missing */
-export function replaceSection(document: string, section: string): string {
-  const begin = document.indexOf(BEGIN);
-  const end = document.indexOf(END);
-  if (begin < 0 || end < begin) throw new Error(`the document lacks its marks:\n${BEGIN}\n${END}`);
-  return `${document.slice(0, begin)}${BEGIN}\n\n${section}\n\n${document.slice(end)}`;
+export function replaceSection(document: string, section: string, marks = { begin: BEGIN, end: END }): string {
+  const begin = document.indexOf(marks.begin);
+  const end = document.indexOf(marks.end);
+  if (begin < 0 || end < begin) throw new Error(`the document lacks its marks:\n${marks.begin}\n${marks.end}`);
+  return `${document.slice(0, begin)}${marks.begin}\n\n${section}\n\n${document.slice(end)}`;
 }
