@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { createServer } from 'node:net';
+import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, test } from 'node:test';
 import { SharedPortal } from '../../server/iscsi/index.ts';
 import { randomHex } from '../../server/runtime/index.ts';
 import type { SourceHost } from '../../server/source/index.ts';
+import { freePort } from '../lab/free-port.ts';
 import type { Switches } from '../lab/lab-host.ts';
 import { startIscsiScene, type ChildOrder, type IscsiScene } from './iscsi-scene.ts';
 import { findMachine, MIB } from './source-scene.ts';
@@ -138,6 +140,14 @@ test('leaves software iSCSI on where it was on', async () => {
   }
 });
 
+test('maps the device physically where the host takes no virtual mapping for a copy, and virtually where it does', async () => {
+  for (const rdmClone of ['physical', 'virtual'] as const) {
+    await scene.lab.set({ rdmClone });
+    await assertBacksUp('web');
+    await scene.assertUntouched();
+  }
+});
+
 test('waits for a slow rescan', async () => {
   await scene.lab.set({ iscsiRescanMs: 4000 });
   await assertBacksUp('mail');
@@ -159,6 +169,8 @@ for (const [fault, switches] of [
   ['there is no path', { iscsiPath: 'dead' }],
   ['the initiator cannot be enabled', { iscsiEnable: 'refuse' }],
   ['the host knows no secret for one target', { iscsiTargetChap: 'unknown' }],
+  ['the host gives the device another name', { iscsiDeviceName: 'other' }],
+  ['the host copies onto no device', { rdmClone: 'none' }],
 ] as const) {
   test(`takes another route when ${fault}, and remembers it`, async () => {
     await scene.lab.set(switches);
@@ -241,15 +253,23 @@ test('is taken up by a retry, or swept, after kill -9 in the middle of a clone',
   }
 });
 
-test('serves at the address and port that it is told', async () => {
-  const iscsi = { portal: new SharedPortal({ bind: '0.0.0.0', port: 23_260 }), address: '127.0.0.2' };
-  const host = await scene.connect({ iscsi });
+const HAS_IPV6 = Object.values(networkInterfaces()).some((list) => list?.some(({ address }) => address === '::1'));
+for (const [bind, address] of [
+  ['0.0.0.0', '127.0.0.2'],
+  ['::', '::1'],
+] as const) {
+  const skip = address === '::1' && !HAS_IPV6 ? 'this machine has no IPv6' : false;
+  test(`serves at the address and port that it is told, ${address}`, { skip }, async () => {
+    const iscsi = { portal: new SharedPortal({ bind, port: await freePort() }), address };
+    const host = await scene.connect({ iscsi });
 
-  const { result, lines } = await scene.back('mail', { host });
+    const { result, lines } = await scene.back('mail', { host });
 
-  assert.equal(result.disks[0]?.route, 'iscsi-clone', JSON.stringify(lines));
-  await host.close();
-});
+    assert.equal(result.disks[0]?.route, 'iscsi-clone', JSON.stringify(lines));
+    await scene.assertUntouched();
+    await host.close();
+  });
+}
 
 async function loginToHost() {
   const { loginToLab } = await import('../lab/ssh-login.ts');
