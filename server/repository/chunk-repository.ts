@@ -179,6 +179,31 @@ class ChunkRepository implements KeptRepository {
     return mine.chunkSizeBytes === theirs.chunkSizeBytes && mine.identity === theirs.identity;
   }
 
+  async hasNotedDamage(): Promise<boolean> {
+    const { catalog } = this.#parts;
+    await catalog.refreshToRead();
+    return catalog.damagedRecords.size > 0;
+  }
+
+  async isWhole(pointId: string): Promise<boolean> {
+    const { catalog } = this.#parts;
+    await catalog.refreshToRead();
+    const { manifest, files } = await this.#content(pointId);
+    const isThere = async (id: Buffer): Promise<boolean> => isZeroId(id) || catalog.hasGoodCopy(id);
+    for (const { chunks } of files) for (const id of chunks) if (!(await isThere(Buffer.from(id, 'hex')))) return false;
+    const point = await this.openPoint(pointId);
+    try {
+      for (const { key } of manifest.disks) {
+        const disk = (await point.openDisk(key)) as StoredDisk;
+        for await (const { id } of disk.parts()) if (!(await isThere(id))) return false;
+      }
+    } catch (error) {
+      if (isAppError(error) && error.code.startsWith('REPOSITORY_CHUNK')) return false;
+      throw error;
+    }
+    return true;
+  }
+
   async listPoints(): Promise<PointListing[]> {
     const { fates, unreadable } = await this.#marks.loadReadable();
     const listings = await this.#listWhere((pointId) => isShown(fates.get(pointId)));

@@ -95,7 +95,7 @@ for (const [what, options] of Object.entries({
 
       const writes = storage.log.filter(({ operation }) => operation === 'create').length;
       const again = await copy(source, target);
-      assert.deepEqual(again, { copied: [], present: 4, failed: [] });
+      assert.deepEqual(again, { copied: [], present: 4, repaired: [], failed: [] });
       assert.equal(storage.log.filter(({ operation }) => operation === 'create').length, writes, 'nothing is written');
       await source.close();
       await target.close();
@@ -205,6 +205,59 @@ describe('a copy', () => {
     await source.close();
     await target.close();
   });
+
+  for (const [what, other] of Object.entries({
+    'of the same kind': { chunkSizeBytes: CHUNK },
+    'encrypted, of other chunks': { chunkSizeBytes: 2 * CHUNK, passphrase: PASSPHRASE },
+  })) {
+    it(`comes back to make whole what was damaged, without a twin of any version (${what})`, async () => {
+      const { source, sourceStorage, contents } = await makeSource();
+      const second = await createRepository({ storage: new MemoryStorage(), threads: 0, ...other });
+      await copy(source, second);
+      await source.close();
+      const ids = async (repository: KeptRepository): Promise<string[]> =>
+        (await repository.listPoints()).map(({ pointId }) => pointId);
+      const [copiesBefore, idsBefore] = [await ids(second), [...contents.keys()].sort()];
+      // Of data and of pages; and a pack that is gone.
+      const packs = [...sourceStorage.disk.files].filter(([name]) => name.startsWith('packs/'));
+      for (const [, { data }] of packs) data[3000] = (data[3000] ?? 0) ^ 4;
+      sourceStorage.disk.files.delete(packs[0]?.[0] ?? '');
+      const damaged = await openRepository({ storage: new MemoryStorage(sourceStorage.disk), threads: 0 });
+      assert.ok((await damaged.check({ depth: 'hashes', noteDamage: true })).damages.length > 0);
+
+      const back = await copy(second, damaged);
+      assert.deepEqual([back.copied, back.failed], [[], []]);
+      assert.ok(back.repaired.length > 0);
+      assert.equal(back.repaired.length + back.present, contents.size);
+      assert.deepEqual((await ids(damaged)).sort(), idsBefore);
+      assert.equal((await damaged.listTrash()).length, back.repaired.length);
+      for (const [pointId, content] of contents) {
+        const point = await damaged.openPoint(pointId);
+        assert.ok((await readByStream(await point.openDisk('d0'))).equals(content));
+        if (point.listFiles().length > 0) assert.match((await point.readFile('web.vmx')).toString(), /^version \d$/);
+      }
+      assert.equal((await damaged.collect({ patienceMs: 0 })).state, 'done');
+      assert.deepEqual((await damaged.check({ depth: 'hashes' })).damages, []);
+      assert.equal((await damaged.listTrash()).length, 0);
+
+      // There and back again: nothing multiplies, also by way of a third.
+      const third = await createRepository({ storage: new MemoryStorage(), chunkSizeBytes: CHUNK, threads: 0 });
+      await copy(second, third);
+      for (const [from, to] of [
+        [second, damaged],
+        [damaged, second],
+        [damaged, third],
+        [third, damaged],
+        [third, second],
+        [second, third],
+      ] as const) {
+        assert.deepEqual(await copy(from, to), { copied: [], present: contents.size, repaired: [], failed: [] });
+      }
+      assert.deepEqual((await ids(damaged)).sort(), idsBefore);
+      assert.deepEqual(await ids(second), copiesBefore);
+      for (const repository of [second, third, damaged]) await repository.close();
+    });
+  }
 
   it('refuses to copy a repository into itself, and takes only the versions that were named', async () => {
     const { source } = await makeSource();

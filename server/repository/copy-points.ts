@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto';
+import { z } from 'zod';
 import { normalizeExtents, totalBytes, type Extent } from '../disk/index.ts';
 import { AppError, isAppError } from '../errors/index.ts';
+import { systemClock } from '../runtime/index.ts';
 import type { DiskWriter, KeptRepository, Point, PointDisk, PointManifest, WriteSession } from './repository.ts';
 
 /** Copied between two checkpoints: what an interruption costs, and what a comparison holds hashes of. */
@@ -26,22 +28,26 @@ export interface CopyReport {
   copied: { pointId: string; targetPointId: string; readBytes: number; storedBytes: number }[];
   /** There already, perhaps in the trash. */
   present: number;
+  /** There already, but damaged: whole again by what was sent. */
+  repaired: { pointId: string; targetPointId: string }[];
   /** Versions that cannot be read; the others are copied all the same. */
   failed: { pointId: string; code: string; text: string }[];
 }
 
-/** In the evidence of a copied point: where it is from. */
-interface CopyOrigin {
-  repositoryId: string;
-  pointId: string;
-  rootHash: string;
-}
+/** One version, wherever copies of it lie. */
+const placeSchema = z.object({ repositoryId: z.string(), pointId: z.string() });
+type PointPlace = z.infer<typeof placeSchema>;
+
+/** In the evidence of a copied point: where it is from, and where that was made if it was a copy itself. */
+const originSchema = placeSchema.extend({ rootHash: z.string(), original: placeSchema.exactOptional() });
+type CopyOrigin = z.infer<typeof originSchema>;
 
 /**
  * Sends versions to another repository, of any chunk size, plain or encrypted. Only what differs from the version
  * before is read, only what the target has not is stored, and what an earlier attempt delivered is not read again.
  * A version appears there once it is whole and compared. The source is only read; what is deleted there later stays
- * at the target, which keeps and deletes by its own rules.
+ * at the target, which keeps and deletes by its own rules. A version that the target has is not sent again, also when
+ * it was made there and comes back; where damage was noted there, and in what comes back, it is made whole.
  *
  * @throws CONFLICT when both are one repository, CANCELLED, errors of the target's storage; an error of one
  *   version's data is in the report
@@ -54,14 +60,27 @@ export async function copyPoints(options: CopyOptions): Promise<CopyReport> {
       details: { repositoryId: source.id },
     });
   }
-  const copies = await findCopies(source, target);
-  const report: CopyReport = { copied: [], present: 0, failed: [] };
+  const there = await findThere(target);
+  const copies = new Map<string, string>();
+  const report: CopyReport = { copied: [], present: 0, repaired: [], failed: [] };
   const wanted: PointManifest[] = [];
+  /** Damaged at the target, by id at the source. */
+  const broken = new Map<string, string>();
+  const hasNotedDamage = await target.hasNotedDamage();
   for (const { pointId, manifest, damage } of await source.listPoints()) {
+    const found = there(placesOf({ repositoryId: source.id, pointId }, manifest?.evidence));
+    if (found !== null) copies.set(pointId, found.pointId);
     if (options.pointIds !== null && !options.pointIds.includes(pointId)) continue;
-    if (copies.has(pointId)) report.present += 1;
-    else if (manifest !== null) wanted.push(manifest);
-    else report.failed.push({ pointId, code: 'REPOSITORY_MANIFEST_DAMAGED', text: damage ?? 'It cannot be read.' });
+    if (found === null) {
+      if (manifest !== null) wanted.push(manifest);
+      else report.failed.push({ pointId, code: 'REPOSITORY_MANIFEST_DAMAGED', text: damage ?? 'It cannot be read.' });
+      continue;
+    }
+    const isSuspect = !found.isInTrash && (hasNotedDamage || isOf(manifest?.evidence, target.id));
+    if (manifest !== null && isSuspect && !(await target.isWhole(found.pointId))) {
+      broken.set(pointId, found.pointId);
+      wanted.push(manifest);
+    } else report.present += 1;
   }
   for (const [index, manifest] of wanted.entries()) {
     signal.throwIfAborted();
@@ -69,6 +88,14 @@ export async function copyPoints(options: CopyOptions): Promise<CopyReport> {
     const { pointId } = manifest;
     try {
       const copied = await copyPoint(options, manifest, copies);
+      const damaged = broken.get(pointId);
+      if (damaged !== undefined && (await target.isWhole(damaged))) {
+        // Chunks are shared by their names, so it has all of them again and needs no twin.
+        const reason = `It was sent to make version ${damaged} whole again, which it is.`;
+        await target.deletePoint(copied.targetPointId, { keepUntilMs: systemClock.nowMs(), reason });
+        report.repaired.push({ pointId, targetPointId: damaged });
+        continue;
+      }
       copies.set(pointId, copied.targetPointId);
       report.copied.push({ pointId, ...copied });
     } catch (error) {
@@ -80,21 +107,62 @@ export async function copyPoints(options: CopyOptions): Promise<CopyReport> {
   return report;
 }
 
-/** Which versions of the source the target has, by id there; in its trash as well: somebody let go of them on purpose. */
-async function findCopies(source: KeptRepository, target: KeptRepository): Promise<Map<string, string>> {
-  const copies = new Map<string, string>();
-  for (const { pointId, manifest } of [...(await target.listTrash()), ...(await target.listPoints())]) {
-    const origin = originOf(manifest?.evidence);
-    if (origin?.repositoryId === source.id) copies.set(origin.pointId, pointId);
+/**
+ * Tells which version of the target is one of the source's, by where either is from; in its trash as well: somebody let
+ * go of it on purpose. One that cannot be read is not there.
+ */
+async function findThere(
+  target: KeptRepository,
+): Promise<(places: readonly PointPlace[]) => { pointId: string; isInTrash: boolean } | null> {
+  const listed = new Map<string, string>();
+  const trashed = new Map<string, string>();
+  for (const [into, listings] of [
+    [trashed, await target.listTrash()],
+    [listed, await target.listPoints()],
+  ] as const) {
+    for (const { pointId, manifest } of listings) {
+      if (manifest === null) continue;
+      const places = placesOf({ repositoryId: target.id, pointId }, manifest.evidence);
+      // The version itself before any copy of it.
+      for (const place of places.slice(1)) if (!into.has(keyOf(place))) into.set(keyOf(place), pointId);
+      into.set(keyOf({ repositoryId: target.id, pointId }), pointId);
+    }
   }
-  return copies;
+  return (places) => {
+    for (const [among, isInTrash] of [
+      [listed, false],
+      [trashed, true],
+    ] as const) {
+      for (const place of places) {
+        const pointId = among.get(keyOf(place));
+        if (pointId !== undefined) return { pointId, isInTrash };
+      }
+    }
+    return null;
+  };
+}
+
+function keyOf({ repositoryId, pointId }: PointPlace): string {
+  return `${repositoryId} ${pointId}`;
+}
+
+/** Where a version is, where it was copied from, and where it was made. */
+function placesOf(own: PointPlace, evidence: unknown): PointPlace[] {
+  const origin = originOf(evidence);
+  if (origin === null) return [own];
+  return origin.original === undefined ? [own, origin] : [own, origin, origin.original];
+}
+
+/** Whether a copy was made, perhaps by way of others, of a version of that repository. */
+function isOf(evidence: unknown, repositoryId: string): boolean {
+  const origin = originOf(evidence);
+  return origin !== null && (origin.repositoryId === repositoryId || origin.original?.repositoryId === repositoryId);
 }
 
 function originOf(evidence: unknown): CopyOrigin | null {
   if (typeof evidence !== 'object' || evidence === null || !('copiedFrom' in evidence)) return null;
-  const { repositoryId, pointId, rootHash } = evidence.copiedFrom as Partial<CopyOrigin>;
-  if (typeof repositoryId !== 'string' || typeof pointId !== 'string' || typeof rootHash !== 'string') return null;
-  return { repositoryId, pointId, rootHash };
+  const parsed = originSchema.safeParse(evidence.copiedFrom);
+  return parsed.success ? parsed.data : null;
 }
 
 /** A disk on its way, with what it is built on. */
@@ -287,6 +355,11 @@ async function commit(
   for (const { name, kind } of point.listFiles()) files.push({ name, kind, content: await point.readFile(name) });
   const { machineId, machineName, createdAtMs, state, stateReasons, machine, evidence } = manifest;
   const copiedFrom: CopyOrigin = { repositoryId: sourceId, pointId: manifest.pointId, rootHash: manifest.rootHash };
+  const origin = originOf(evidence);
+  if (origin !== null) {
+    const { repositoryId, pointId } = origin.original ?? origin;
+    copiedFrom.original = { repositoryId, pointId };
+  }
   return session.commit({
     machineId,
     machineName,

@@ -370,6 +370,15 @@ export class PackCatalog {
     return null;
   }
 
+  /** Whether a copy is there, and stays, that no check has found damaged. */
+  async hasGoodCopy(id: Buffer): Promise<boolean> {
+    for await (const { pack, row } of this.places(id, 'read')) {
+      const { condemned, gone, badRows } = this.pack(pack);
+      if (!condemned && !gone && badRows?.has(row) !== true) return true;
+    }
+    return false;
+  }
+
   #isSound(number: number, row: number): boolean {
     const { condemned, suspect, gone, badRows } = this.pack(number);
     return !condemned && !suspect && !gone && badRows?.has(row) !== true;

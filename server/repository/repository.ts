@@ -29,6 +29,13 @@ export interface Repository {
 export interface KeptRepository extends Repository {
   /** Whether equal root hashes of disks here and there mean equal content: same chunk size, same hash, no keys. */
   namesChunksAs(other: KeptRepository): boolean;
+  /** Whether a check noted damage that no collection has brought to its end. */
+  hasNotedDamage(): Promise<boolean>;
+  /**
+   * Whether each page of the point can be read and a copy of each chunk is there that is not known to be damaged. Reads
+   * no chunk. @throws POINT_NOT_FOUND, storage errors
+   */
+  isWhole(pointId: string): Promise<boolean>;
   /**
    * Moves a point to the trash: hidden from `listPoints` and `openPoint` at once, its data stays until a
    * collection after `keepUntilMs`.

@@ -17,7 +17,7 @@ export async function copyVersions(
   const say = (level: LogLine['level'], code: string, text: string, details: NonNullable<LogLine['details']>): void =>
     context.report({ kind: 'log', line: { atMs: clock.nowMs(), level, code, text, details } });
   let seenBytes = 0;
-  const { copied, present, failed } = await copyPoints({
+  const { copied, present, repaired, failed } = await copyPoints({
     ...repositories,
     pointIds: task.pointIds,
     signal: context.signal,
@@ -42,6 +42,11 @@ export async function copyVersions(
     },
   });
   for (const { pointId, text } of failed) say('error', 'COPY_POINT_FAILED', `${pointId}: ${text}`, { pointId, text });
+  for (const { targetPointId } of repaired) {
+    say('info', 'COPY_REPAIRED', `Version ${targetPointId} was damaged here and is whole again.`, {
+      pointId: targetPointId,
+    });
+  }
   say('info', 'COPY_DONE', `${copied.length} versions copied and compared; ${present} were there already.`, {
     copied: copied.length,
     present,
