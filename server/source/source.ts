@@ -113,6 +113,9 @@ export interface MachineSummary {
   consolidationNeeded: boolean;
   annotation: string;
   networks: string[];
+  macAddresses?: string[] | undefined;
+  /** The guest's first, while VMware Tools tell it. */
+  ipAddress?: string | null | undefined;
   disks: MachineDisk[];
 }
 

@@ -40,6 +40,10 @@ export const machineSummarySchema = z
     consolidationNeeded: z.boolean(),
     annotation: z.string(),
     networks: z.array(z.string()),
+    /** Absent where an earlier version wrote it down. */
+    macAddresses: z.array(z.string()).optional(),
+    /** The guest's first, while VMware Tools tell it. */
+    ipAddress: z.string().nullable().optional(),
     disks: z.array(machineDiskSchema),
   })
   .meta({ id: 'MachineSummary' });

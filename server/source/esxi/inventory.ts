@@ -67,6 +67,7 @@ const MACHINE_PROPERTIES = [
   'runtime.question',
   'snapshot',
   'guest.toolsRunningStatus',
+  'guest.ipAddress',
 ] as const;
 
 /** All machines that the host can describe; invalid and orphaned ones have no configuration and are left out. */
@@ -164,6 +165,7 @@ function toMachine(content: ObjectContent, datastores: DatastoreMap): InventoryM
     consolidationNeeded: asBoolean(properties['runtime.consolidationNeeded']),
     annotation: asText(properties['config.annotation']) ?? '',
     networks: [...new Set(networkCards.map((card) => card.network))],
+    ipAddress: asText(properties['guest.ipAddress']),
     disks,
     snapshots,
     isEncrypted,

@@ -16,6 +16,8 @@ export function toSummary(machine: InventoryMachine): MachineSummary {
     consolidationNeeded: machine.consolidationNeeded,
     annotation: machine.annotation,
     networks: machine.networks,
+    macAddresses: machine.networkCards.flatMap(({ mac }) => (mac === null ? [] : [mac])),
+    ipAddress: machine.ipAddress ?? null,
     disks: machine.disks.map(toMachineDisk),
   };
 }

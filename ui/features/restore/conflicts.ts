@@ -13,6 +13,8 @@ interface Plan {
   /** Machines of the host that the restore goes to. */
   there: MachineView[];
   replaced: MachineView | undefined;
+  /** The one that the version is of, as its host describes it; undefined: not known any more. */
+  original: MachineView | undefined;
   datastore: Datastore | undefined;
   networks: { from: string; to: string }[];
   known: string[];
@@ -33,7 +35,8 @@ export function findConflicts(plan: Plan): Conflict[] {
       key: isTaken ? 'nameTaken' : 'nameFree',
       values: { name: plan.name },
     });
-    if (plan.identity === 'keep') found.push({ level: 'warning', key: 'sameIdentity', values: {} });
+    if (plan.identity === 'keep') found.push(...findSameIdentity(plan));
+    found.push(...findSameAddress(plan));
   } else if (plan.replaced?.summary?.powerState === 'on') {
     found.push({ level: 'error', key: 'running', values: { name: plan.replaced.name } });
   } else if (plan.replaced !== undefined) {
@@ -56,4 +59,23 @@ export function findConflicts(plan: Plan): Conflict[] {
       found.push({ level: 'warning', key: 'networkMissing', values: { name: to } });
   }
   return found;
+}
+
+function findSameIdentity(plan: Plan): Conflict[] {
+  const wanted = new Set(plan.original?.summary?.macAddresses ?? []);
+  const taken = plan.there.flatMap(({ name, present, summary }) =>
+    present ? (summary?.macAddresses ?? []).filter((mac) => wanted.has(mac)).map((mac) => ({ name, mac })) : [],
+  );
+  const told = taken.map(({ name, mac }): Conflict => ({ level: 'warning', key: 'macTaken', values: { name, mac } }));
+  return [{ level: 'warning', key: 'sameIdentity', values: {} }, ...told];
+}
+
+/** A guest with a fixed address brings it along. */
+function findSameAddress({ original }: Plan): Conflict[] {
+  if (original?.present !== true || original.summary?.powerState !== 'on') return [];
+  const { name } = original;
+  const ip = original.summary.ipAddress ?? null;
+  return ip === null
+    ? [{ level: 'warning', key: 'originalRuns', values: { name } }]
+    : [{ level: 'warning', key: 'addressTaken', values: { name, ip } }];
 }
