@@ -39,7 +39,10 @@ const JUDGED = `
   ), ends AS (
     SELECT run_parts.machine_id, run_parts.run_id, run_parts.state, run_parts.finished_at_ms, max(runs.number)
     FROM run_parts JOIN runs ON runs.id = run_parts.run_id
-    WHERE run_parts.machine_id IS NOT NULL AND runs.kind = 'backup' GROUP BY run_parts.machine_id
+    WHERE run_parts.machine_id IS NOT NULL AND runs.kind = 'backup'
+      -- What is at work, or was cancelled, says nothing of how well a machine is off.
+      AND run_parts.state IN ('success', 'warning', 'failed', 'incomplete')
+    GROUP BY run_parts.machine_id
   ), judged AS (
     SELECT machines.id, machines.name, machines.host_id, hosts.name AS host_name, machines.present, machines.summary,
       coalesce(versions.count, 0) AS point_count, versions.last AS last_point_at_ms,

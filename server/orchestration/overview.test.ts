@@ -255,3 +255,23 @@ test('names the machine whose restore was not proven for the longest time', asyn
   assert.deepEqual(await leastProven([id(11)]), { ...beta, provenAtMs: 33_000, neverCount: 0 });
   assert.equal(await leastProven([id(13)]), null);
 });
+
+test('a failure is told until a run comes to an end by itself', async () => {
+  const failing = async (): Promise<string[]> =>
+    (await loadOverview(catalogue, everything)).failing.map(({ name }) => name);
+  const run = { kind: 'backup' as const, jobId: id(3), repositoryId: id(2), title: 'nightly' };
+  const open = {
+    state: 'waiting' as const,
+    cancelRequested: false,
+    startedAtMs: null,
+    finishedAtMs: null,
+    error: null,
+  };
+  const task = {} as RunPartRecord['task'];
+  await catalogue.runs.add({ ...run, ...open, id: id(21), createdAtMs: NOW_MS });
+  await catalogue.parts.add({ id: id(2100), runId: id(21), machineId: id(11), hostId: id(1), name: 'part', task }, 0);
+  assert.deepEqual(await failing(), ['beta'], 'one that waits has not brought anything yet');
+  await catalogue.parts.finish(id(2100), { state: 'cancelled', error: null, atMs: NOW_MS, result: null });
+  await catalogue.runs.finish(id(21), { state: 'cancelled', error: null, atMs: NOW_MS });
+  assert.deepEqual(await failing(), ['beta'], 'one that was cancelled neither');
+});
