@@ -4,7 +4,8 @@
  * runs with the Node that Dozo ships and needs no node_modules.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, globSync } from 'node:fs';
+import { existsSync, globSync, readFileSync, writeFileSync } from 'node:fs';
+import { npmLicences } from '../package/npm-licences.ts';
 import { bundleRestoreTool } from './bundle-restore-tool.ts';
 import { bundleServer } from './bundle-server.ts';
 
@@ -25,6 +26,8 @@ if (existsSync('ui/vite.config.ts')) {
     stdio: 'inherit',
   });
   if (result.status !== 0) process.exit(1);
+  // Shown by the window: what is in the bundles, and under which terms.
+  writeFileSync('dist/ui/licences.txt', `Dozo\n\n${readFileSync('LICENSE', 'utf8')}\n\n${npmLicences()}`);
 }
 
 console.log(`built ${names.length} entries in ${OUT}`);

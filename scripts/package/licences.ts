@@ -1,6 +1,6 @@
-import { existsSync, globSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { listComponents } from './components.ts';
+import { npmLicences } from './npm-licences.ts';
 import type { PayloadFile } from './payload-file.ts';
 import { LIBRARIES, type Architecture } from './pins.ts';
 import { fetchDebianPackage, fetchNode, fetchValkeySource } from './sources.ts';
@@ -19,18 +19,6 @@ export function writeLicences(architecture: Architecture): PayloadFile[] {
     ]),
   ];
   return files.map(([name, text]) => ({ path: `licences/${name}`, mode: 0o644, data: Buffer.from(text) }));
-}
-
-function npmLicences(): string {
-  return listComponents()
-    .filter(({ folder }) => existsSync(folder))
-    .map(({ name, version, folder, licence }) => {
-      const [file] = globSync('{LICEN[SC]E,licen[sc]e,COPYING}*', { cwd: folder }).sort();
-      const text =
-        file === undefined ? 'No text of the licence comes with it.' : readFileSync(join(folder, file), 'utf8');
-      return `${'='.repeat(78)}\n${name} ${version} (${licence ?? 'see below'})\n${'='.repeat(78)}\n\n${text.trim()}\n`;
-    })
-    .join('\n');
 }
 
 /** libgcc and libstdc++ link to the folder of gcc's base package; the text is the same. */

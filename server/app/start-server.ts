@@ -2,7 +2,13 @@ import { chmod, mkdir } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { lockFolder, openCatalogue } from '../database/index.ts';
-import { createPeople, loadCertificate, readCertificate, startHttpServer } from '../http/index.ts';
+import {
+  createPeople,
+  loadCertificate,
+  readCertificate,
+  startHttpServer,
+  type ServerCertificate,
+} from '../http/index.ts';
 import { EventHub, Orchestration } from '../orchestration/index.ts';
 import { detectNas } from '../nas/index.ts';
 import { createSealer, loadKeyFile, startEmbeddedRedis, TaskQueue, type RedisAddress } from '../queue/index.ts';
@@ -117,7 +123,21 @@ async function start(
   const certificate = await loadTls(configuration, clock);
   const port = { wanted: configuration.port, actual: configuration.port };
   const faces = {
-    services: { orchestration, nas, port, ...people, downloads: createDiskDownloads({ sealer, clock, logger }) },
+    services: {
+      orchestration,
+      nas,
+      port,
+      certificate:
+        certificate === null
+          ? null
+          : {
+              fingerprint: certificate.fingerprint,
+              validUntilMs: certificate.validUntilMs,
+              isOwn: configuration.tls.kind === 'own',
+            },
+      ...people,
+      downloads: createDiskDownloads({ sealer, clock, logger }),
+    },
     logger,
     version: readVersion(),
     uiFolder: configuration.uiFolder,
@@ -203,10 +223,7 @@ function startWorkers(
   );
 }
 
-async function loadTls(
-  configuration: ServerConfiguration,
-  clock: Clock,
-): Promise<{ key: string; certificate: string; fingerprint: string } | null> {
+async function loadTls(configuration: ServerConfiguration, clock: Clock): Promise<ServerCertificate | null> {
   switch (configuration.tls.kind) {
     case 'off':
       return null;

@@ -11,6 +11,7 @@ export interface ServerCertificate {
   certificate: string;
   /** SHA-256 of the certificate, lower-case hex: what clients pin. */
   fingerprint: string;
+  validUntilMs: number;
 }
 
 const VALID_DAYS = 3650;
@@ -59,8 +60,9 @@ export async function readCertificate(keyPath: string, certificatePath: string):
 }
 
 function describe(key: string, certificate: string): ServerCertificate {
-  const fingerprint = new X509Certificate(certificate).fingerprint256.replaceAll(':', '').toLowerCase();
-  return { key, certificate, fingerprint };
+  const { fingerprint256, validTo } = new X509Certificate(certificate);
+  const fingerprint = fingerprint256.replaceAll(':', '').toLowerCase();
+  return { key, certificate, fingerprint, validUntilMs: Date.parse(validTo) };
 }
 
 async function readPair(keyPath: string, certificatePath: string): Promise<ServerCertificate | null> {

@@ -4,6 +4,7 @@ import type { ErrorBody } from '../contract/error-codes.ts';
 import type { RepositoryAddress } from '../contract/task.ts';
 import type { GuestFolderPage, GuestVolumeView } from '../contract/api/guest-file.schema.ts';
 import type { Permission } from '../contract/api/permission.schema.ts';
+import type { SystemView } from '../contract/api/system.schema.ts';
 import { assert } from '../errors/index.ts';
 import type { Nas } from '../nas/index.ts';
 import type { Orchestration } from '../orchestration/index.ts';
@@ -16,6 +17,8 @@ export interface HttpServices extends People {
   nas: Nas;
   /** Of the API with TLS: the one that was wanted first, and the one that it answers on. */
   port: { wanted: number; actual: number };
+  /** Of that port. */
+  certificate: SystemView['certificate'];
   downloads: DiskDownloads;
 }
 

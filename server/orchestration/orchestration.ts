@@ -178,7 +178,7 @@ export class Orchestration {
     return settings;
   }
 
-  async describeSystem(): Promise<SystemView> {
+  async describeSystem(): Promise<Omit<SystemView, 'certificate'>> {
     const { catalogue, queue, clock, logger } = this.context;
     const workers = queue.isUp()
       ? await queue.listWorkers().catch((error: unknown) => {
@@ -190,6 +190,7 @@ export class Orchestration {
       version: this.#version,
       startedAtMs: this.#startedAtMs,
       nowMs: clock.nowMs(),
+      firstUsedAtMs: Math.min(clock.nowMs(), ...(await catalogue.users.list()).map(({ createdAtMs }) => createdAtMs)),
       queue: queue.isUp() ? 'up' : 'down',
       workers,
       openHolds: (await catalogue.holds.listOpen()).length,

@@ -36,6 +36,8 @@ export function addSystemCommands(program: Command, context: CommandContext): vo
       ['workers', String(view.workers.length)],
       ['runs', String(view.activeRuns)],
       ['open holds', String(view.openHolds)],
+      ['certificate', view.certificate?.fingerprint ?? '-'],
+      ['it holds until', formatTime(view.certificate?.validUntilMs ?? null)],
     ]);
   });
   context.handle(context.leaf(system, 'metrics', 'numbers for a monitor, as OpenMetrics text'), async (call) => {

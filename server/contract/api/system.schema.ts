@@ -9,6 +9,8 @@ export const systemSchema = z
     version: z.string(),
     startedAtMs: timeSchema,
     nowMs: timeSchema,
+    /** When the oldest account was made: nothing is known of any time before. */
+    firstUsedAtMs: timeSchema,
     queue: z.enum(['up', 'down']),
     workers: z.array(
       z.object({
@@ -25,6 +27,16 @@ export const systemSchema = z
         seenAtMs: timeSchema,
       }),
     ),
+    /** Of the port with TLS: what clients pin. Null: a web server before Dozo has one of its own. */
+    certificate: z
+      .object({
+        /** SHA-256 of the certificate, lower-case hex. */
+        fingerprint: z.string(),
+        validUntilMs: timeSchema,
+        /** Made by Dozo, not provided by the administrator. */
+        isOwn: z.boolean(),
+      })
+      .nullable(),
     openHolds: z.number(),
     activeRuns: z.number(),
   })

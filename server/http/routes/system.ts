@@ -36,7 +36,10 @@ export const systemRoutes = [
     tag,
     summary: 'Version, queue, workers',
     answer: systemSchema,
-    handle: ({ services }) => services.orchestration.describeSystem(),
+    handle: async ({ services }) => ({
+      ...(await services.orchestration.describeSystem()),
+      certificate: services.certificate,
+    }),
   }),
   defineRoute({
     method: 'get',
