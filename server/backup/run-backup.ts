@@ -358,7 +358,14 @@ class BackupRun {
       const missingBytes = totalBytes(run.arrived.missingFrom(run.extents));
       const plannedBytes = totalBytes(run.extents);
       const doneBytes = plannedBytes - missingBytes;
-      this.#progress.addDisk({ key, label, totalBytes: plannedBytes, doneBytes, route: run.plan.route });
+      this.#progress.addDisk({
+        key,
+        label,
+        totalBytes: plannedBytes,
+        doneBytes,
+        route: run.plan.route,
+        waitsFor: () => run.bottleneck.now(),
+      });
     }
     this.#checkpointer = new Checkpointer({
       session,

@@ -66,3 +66,34 @@ test('counts the time in which at least one write waits, not each write', () => 
   assert.equal(meter.seconds, 1);
   assert.equal(meter.verdict({ route: 'ssh-raw', readBytes: 0, wireBytes: 0 }), null);
 });
+
+test('says what a disk waits for while it is transferred, and not before or after', () => {
+  const clock = handMovedClock();
+  const seen: MachineProgress[] = [];
+  const progress = new ProgressMeter({ clock, emit: (step) => void seen.push(step) });
+  const meter = new BottleneckMeter(clock);
+  progress.addDisk({
+    key: 'a',
+    label: 'A',
+    totalBytes: 10,
+    doneBytes: 0,
+    route: 'ssh-raw',
+    waitsFor: () => meter.now(),
+  });
+  const told = (): string | undefined => {
+    progress.enter('reading');
+    return seen.at(-1)?.disks[0]?.waitsFor;
+  };
+  assert.equal(told(), undefined);
+  meter.start();
+  clock.nowAtMs = 1000;
+  assert.equal(told(), undefined, 'a second says nothing');
+  meter.beginWrite();
+  clock.nowAtMs = 600_000;
+  // The loop of a test may be as busy as it likes: then that is what it is.
+  assert.ok(['repository', 'processor'].includes(told() ?? ''), told());
+  meter.endWrite();
+  meter.stop();
+  assert.equal(told(), undefined);
+  progress.stop();
+});

@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { performance, type EventLoopUtilization } from 'node:perf_hooks';
 
-import type { DiskResult, MachineProgress, RunStage } from '../contract/run.ts';
+import type { DiskResult, LiveBottleneck, MachineProgress, RunStage } from '../contract/run.ts';
 import { SpeedMeter, type Clock } from '../runtime/index.ts';
 import type { RouteName } from '../source/index.ts';
 
@@ -16,6 +16,7 @@ interface DiskMeter {
   totalBytes: number;
   doneBytes: number;
   route: string | null;
+  waitsFor: (() => LiveBottleneck | null) | undefined;
 }
 
 /** Live numbers of one machine's run. */
@@ -45,8 +46,15 @@ export class ProgressMeter {
     this.#send();
   }
 
-  addDisk(disk: { key: string; label: string; totalBytes: number; doneBytes: number; route: RouteName | null }): void {
-    this.#disks.set(disk.key, { ...disk });
+  addDisk(disk: {
+    key: string;
+    label: string;
+    totalBytes: number;
+    doneBytes: number;
+    route: RouteName | null;
+    waitsFor?: () => LiveBottleneck | null;
+  }): void {
+    this.#disks.set(disk.key, { ...disk, waitsFor: disk.waitsFor });
     this.#sendSometimes();
   }
 
@@ -74,7 +82,10 @@ export class ProgressMeter {
 
   #send(): void {
     this.#emittedAtMs = this.#clock.monotonicMs();
-    const disks = [...this.#disks.values()].map((disk) => ({ ...disk }));
+    const disks = [...this.#disks.values()].map(({ waitsFor, ...disk }) => {
+      const held = waitsFor?.() ?? null;
+      return held === null ? disk : { ...disk, waitsFor: held };
+    });
     const totalBytes = disks.reduce((sum, disk) => sum + disk.totalBytes, 0);
     const doneBytes = disks.reduce((sum, disk) => sum + disk.doneBytes, 0);
     const bytesPerSecond = this.#speed.bytesPerSecond();
@@ -85,6 +96,8 @@ export class ProgressMeter {
 
 /** Above this share of both cores (or of the event loop's thread) the processor is what limits. */
 const BUSY_SHARE = 0.8;
+/** Less time says nothing. */
+const LIVE_AFTER_MS = 2000;
 /** A host that reads this much more than it sends is limited by its reading, not by the wire. */
 const READ_TO_WIRE_RATIO = 2;
 
@@ -104,18 +117,21 @@ export class BottleneckMeter {
   #cpuAtStart: NodeJS.CpuUsage = { user: 0, system: 0 };
   #loopAtStart: EventLoopUtilization | undefined;
   #loopShare = 0;
+  #isRunning = false;
 
   constructor(clock: Clock) {
     this.#clock = clock;
   }
 
   start(): void {
+    this.#isRunning = true;
     this.#startedAtMs = this.#clock.monotonicMs();
     this.#cpuAtStart = process.cpuUsage();
     this.#loopAtStart = performance.eventLoopUtilization();
   }
 
   stop(): void {
+    this.#isRunning = false;
     this.#elapsedMs += this.#clock.monotonicMs() - this.#startedAtMs;
     const cpu = process.cpuUsage(this.#cpuAtStart);
     this.#cpuMicros += cpu.user + cpu.system;
@@ -130,6 +146,25 @@ export class BottleneckMeter {
   endWrite(): void {
     this.#pending -= 1;
     if (this.#pending === 0) this.#blockedMs += this.#clock.monotonicMs() - this.#pendingSinceMs;
+  }
+
+  /** As far as can be said now; null before there is something to measure, and when nothing is transferred. */
+  now(): LiveBottleneck | null {
+    const nowMs = this.#clock.monotonicMs();
+    const elapsedMs = nowMs - this.#startedAtMs;
+    if (!this.#isRunning || elapsedMs < LIVE_AFTER_MS) return null;
+    const { user, system } = process.cpuUsage(this.#cpuAtStart);
+    const blockedMs = this.#blockedMs + (this.#pending > 0 ? nowMs - this.#pendingSinceMs : 0);
+    const held = attributeBottleneck({
+      sinkShare: blockedMs / elapsedMs,
+      processorShare: (user + system) / 1000 / elapsedMs / availableParallelism(),
+      loopShare: performance.eventLoopUtilization(this.#loopAtStart).utilization,
+      // What was read and sent is counted at the end of a delivery.
+      route: 'ssh-raw',
+      readBytes: 0,
+      wireBytes: 0,
+    });
+    return held === 'processor' || held === 'repository' ? held : 'source';
   }
 
   get seconds(): number {

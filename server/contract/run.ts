@@ -38,8 +38,19 @@ export interface MachineProgress {
   /** Over the last seconds. */
   bytesPerSecond: number;
   remainingSeconds: number | null;
-  disks: { key: string; label: string; totalBytes: number; doneBytes: number; route: string | null }[];
+  disks: {
+    key: string;
+    label: string;
+    totalBytes: number;
+    doneBytes: number;
+    route: string | null;
+    /** What holds it up at the moment; absent while that is not known. */
+    waitsFor?: LiveBottleneck;
+  }[];
 }
+
+/** `source`: the host or the way to it; which of the two is known at the end only. */
+export type LiveBottleneck = 'source' | 'processor' | 'repository';
 
 /** What a machine's part of a backup run left behind. */
 export interface BackupResult {

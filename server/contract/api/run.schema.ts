@@ -41,6 +41,8 @@ export const machineProgressSchema = z
         totalBytes: z.number(),
         doneBytes: z.number(),
         route: z.string().nullable(),
+        /** What holds it up at the moment: the host or the way to it, the processor, the repository. */
+        waitsFor: z.enum(['source', 'processor', 'repository']).exactOptional(),
       }),
     ),
   })
