@@ -271,6 +271,43 @@ test('the report of this month is a page of its own that names what was protecte
   await report.close();
 });
 
+test('reports are offered since Dozo is there; certificate and licences can be read', async () => {
+  const { page } = scene;
+  await scene.open('/settings?tab=about');
+  const reports = page.locator('section', { hasText: 'Monthly reports' }).getByRole('link');
+  const { firstUsedAtMs, certificate } = await scene.api.get<{
+    firstUsedAtMs: number;
+    certificate: { fingerprint: string; validUntilMs: number };
+  }>('/system');
+  assert.ok(firstUsedAtMs <= Date.now() && firstUsedAtMs > Date.now() - 3_600_000);
+  assert.equal(await reports.count(), 1, 'nothing is known of the months before');
+  const shown = (certificate.fingerprint.toUpperCase().match(/../g) ?? []).join(':');
+  await page.getByText(shown, { exact: true }).waitFor();
+  assert.ok(certificate.validUntilMs > Date.now());
+  const opening = page.waitForEvent('popup');
+  await page.getByRole('link', { name: 'Licences of all parts' }).click();
+  const licences = await opening;
+  const terms = await licences.locator('pre').innerText();
+  for (const part of [/Apache License/, /^vue \d/m, /^quasar \d/m, /^bullmq \d/m]) assert.match(terms, part);
+  await licences.close();
+});
+
+test('a copy that has nowhere to go leads to a second storage', async () => {
+  const { page } = scene;
+  await scene.open('/storage');
+  await scene.button(scene.say('storage.actionsOf', { name: 'main' })).click();
+  await page.getByText('Copy to another storage').click();
+  const dialog = page.getByRole('dialog', { name: 'Copy to another storage' });
+  await dialog.getByText('A copy needs a second storage').waitFor();
+  await scene.button('Add storage', dialog).click();
+  await scene.fill('Folder on the NAS', join(scene.folder, 'second'));
+  await scene.button('Make storage').click();
+  await dialog.getByRole('radio', { name: 'second', exact: true }).waitFor();
+  assert.equal(await scene.button('Start copying', dialog).isEnabled(), true);
+  await scene.button('Cancel', dialog).click();
+  assert.deepEqual(scene.window.complaints, []);
+});
+
 test('a recovery key is printed with its words and nothing else', async () => {
   const { page } = scene;
   await scene.open('/storage');
@@ -278,6 +315,7 @@ test('a recovery key is printed with its words and nothing else', async () => {
   await scene.fill('Folder on the NAS', join(scene.folder, 'sealed'));
   await page.getByRole('checkbox', { name: 'Encrypt', exact: true }).click();
   await scene.fill('Passphrase', 'correct horse battery');
+  await scene.fill('Passphrase again', 'correct horse battery');
   await scene.button('Make storage').click();
   await page.getByText('shown this once only').waitFor();
   const words = await page.locator('ol.words li').allInnerTexts();
@@ -314,7 +352,12 @@ test('a recovery key is printed with its words and nothing else', async () => {
 
 test('the audit log is verified, and an entry that was changed behind its back is found', async () => {
   const { page } = scene;
+  const repositories = await scene.api.get<Named[]>('/repositories');
+  const used = repositories.find(({ name }) => name === 'main');
+  await assert.rejects(scene.api.delete(`/repositories/${used?.id ?? ''}`));
   await scene.open('/settings?tab=audit');
+  // What failed says why.
+  await page.getByText(/failed · The job ".+" stores into this repository/).waitFor();
   await scene.button('Verify the chain').click();
   await page.getByText(/entries, all as they were written/).waitFor();
   const database = new DatabaseSync(join(scene.folder, 'dozo/data/catalogue.sqlite'));
