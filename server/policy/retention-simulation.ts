@@ -7,6 +7,8 @@ import { DAY_MS } from './zoned-time.ts';
 
 /** Runs are looked for so many at a time. */
 const STEP_RUNS = 200;
+/** Runs that are looked for, times the rules that are asked for each: a year of every five minutes is 105,120. */
+const LOOKED_FOR_MAX = 150_000;
 /** Versions that are judged, over all runs: more would hold the server up. */
 const JUDGED_MAX = 500_000;
 
@@ -23,6 +25,7 @@ export function simulateRetention(input: {
   const { retention, schedule, fromMs, days } = input;
   const untilMs = fromMs + days * DAY_MS;
   const runs = listRuns(schedule, fromMs, untilMs);
+  if (runs === null) throw tooMuch(days);
   let points: RetainedPoint[] = [];
   let reasons = new Map<string, KeepReason[]>();
   let peakCount = 0;
@@ -43,7 +46,8 @@ export function simulateRetention(input: {
   };
 }
 
-function listRuns(schedule: Schedule, fromMs: number, untilMs: number): number[] {
+/** Null: too many to look for. */
+function listRuns(schedule: Schedule, fromMs: number, untilMs: number): number[] | null {
   const runs: number[] = [];
   for (;;) {
     const next = nextStarts(schedule, runs.at(-1) ?? fromMs, STEP_RUNS);
@@ -52,6 +56,7 @@ function listRuns(schedule: Schedule, fromMs: number, untilMs: number): number[]
       runs.push(atMs);
     }
     if (next.length < STEP_RUNS) return runs;
+    if (runs.length * schedule.rules.length > LOOKED_FOR_MAX) return null;
   }
 }
 

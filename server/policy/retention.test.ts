@@ -204,4 +204,19 @@ describe('a year in advance', () => {
       { code: 'INPUT_INVALID' },
     );
   });
+
+  it('does not look for years of runs of every minute, of which none is judged', () => {
+    const schedules = ['* * * * *', ...Array.from({ length: 19 }, (_, minute) => `${minute} * * * *`)];
+    const rules = schedules.map((expression) => ({ rule: { kind: 'cron', expression } }));
+    const input = { retention: retentionSchema.parse({}), fromMs: NOW_MS, days: 3660 };
+    for (const some of [rules.slice(0, 1), rules]) {
+      const schedule = scheduleSchema.parse({ timeZone: 'Europe/Berlin', rules: some });
+      assert.throws(() => simulateRetention({ ...input, schedule }), { code: 'INPUT_INVALID' });
+    }
+    const fiveMinutes = scheduleSchema.parse({
+      timeZone: 'UTC',
+      rules: [{ rule: { kind: 'interval', everyMinutes: 5 } }],
+    });
+    assert.equal(simulateRetention({ ...input, schedule: fiveMinutes, days: 365 }).runCount, 365 * 288);
+  });
 });
