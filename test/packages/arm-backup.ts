@@ -78,9 +78,10 @@ function testArmQnap(built: () => BuiltPackages): void {
     });
     after(() => root.remove());
 
-    it('has the form that App Center reads, installs, starts, answers, stops and goes', async () => {
+    it('has the form that App Center reads, installs, starts, answers, stops and goes', async (t) => {
       inspectQpkg(built().qpkg);
       const folder = '/share/CACHEDEV1_DATA/.qpkg/Dozo';
+      const state = '/share/CACHEDEV1_DATA/.dozo_data';
       const output = await root.run(
         [
           ON_QNAP,
@@ -90,6 +91,7 @@ function testArmQnap(built: () => BuiltPackages): void {
           'echo health=$(cat /tmp/health)',
           `sh ${folder}/dozo.sh status; echo status=$?`,
           PRINT_MAPPED,
+          `echo kib=$(awk '/^Pss:/ { s += $2 } END { print s }' /proc/$(cat ${state}/run/server.pid)/smaps_rollup /proc/$(pidof valkey-server)/smaps_rollup)`,
           `sh ${folder}/.uninstall.sh; echo removed=$?`,
           'echo left=$(grep -l -e bin/[n]ode -e bin/[v]alkey /proc/[0-9]*/cmdline 2>/dev/null)',
         ].join('\n'),
@@ -97,6 +99,7 @@ function testArmQnap(built: () => BuiltPackages): void {
       const values = readValues(output);
       assert.deepEqual([values['exit'], values['progress'], values['status']], ['10', '3', '0'], output);
       assert.match(values['health'] ?? '', /"ok"/, output);
+      t.diagnostic(`server and queue at rest, with what emulates them: ${values['kib']} KiB`);
       const mapped = (values['mapped'] ?? '').trim().split(' ');
       for (const path of mapped) assert.match(path, new RegExp(`^${folder}/|qemu`));
       assert.deepEqual([values['removed'], values['left']], ['0', ''], output);

@@ -211,6 +211,54 @@ END
     }
   });
 
+  it('leaves nothing where a first installation ends on a full volume', async () => {
+    const sizes = [1, 3, 4, 9];
+    const output = await nas(
+      ...sizes.flatMap((mib) => [
+        `mount -t tmpfs -o size=${mib}m none ${VOLUME}; mkdir -p ${VOLUME}/Public`,
+        install('large').replaceAll('large_', `large${mib}_`),
+        `echo left${mib}=$(ls -A ${VOLUME}/.qpkg) $(grep -c '^.Dozo.$' /etc/config/qpkg.conf)`,
+        `[ ! -e ${TARGET} ] || sh ${TARGET}/.uninstall.sh; umount ${VOLUME}; sh /sbin/rmcfg Dozo -f /etc/config/qpkg.conf`,
+      ]),
+    );
+    const values = readValues(output);
+    const ends = sizes.map((mib) => values[`large${mib}_progress`]);
+    assert.deepEqual([ends[0], ends.at(-1)], ['-1', '3'], output);
+    for (const [index, mib] of sizes.entries()) {
+      const isDone = ends[index] === '3';
+      assert.equal(values[`left${mib}`]?.trim(), isDone ? 'Dozo 1' : '0', `${mib} MiB\n${output}`);
+      if (!isDone) assert.match(values[`large${mib}_says`] ?? '', /volume may be full|MiB are free/, `${mib} MiB`);
+    }
+  });
+
+  it('refuses settings of a newer version in the language of the NAS, and takes nothing from them', async () => {
+    pack('real', { version: '1.1.0', hasService: true });
+    const refused = ['ENG', 'GER', 'JPN'].flatMap((language) => [
+      `sh /sbin/setcfg System Language ${language} -f /etc/config/uLinux.conf`,
+      `sh ${TARGET}/dozo.sh start > /tmp/says 2>&1; echo ${language.toLowerCase()}=$?; cat /tmp/says`,
+    ]);
+    const output = await nas(
+      install('real'),
+      `sh ${TARGET}/dozo.sh stop; cp ${STATE}/data/secret /tmp/before`,
+      `echo 'CATALOGUE_NEWER: The catalogue has version 9, this Dozo knows 8.' > ${STATE}/data/refuses`,
+      ...refused,
+      'sh /sbin/setcfg System Language ENG -f /etc/config/uLinux.conf',
+      `rm ${STATE}/data/refuses; sh ${TARGET}/dozo.sh start; echo again=$?; cmp /tmp/before ${STATE}/data/secret; echo same=$?`,
+      CLEAN,
+    );
+    const values = readValues(output);
+    const codes = ['eng', 'ger', 'jpn', 'again', 'same'].map((name) => values[name]);
+    assert.deepEqual(codes, ['1', '1', '1', '0', '0'], output);
+    const events = readFileSync(root.path('etc/config/events'), 'utf8');
+    for (const words of [
+      /\[Dozo\] .*those of a newer version\. Install that one again/,
+      /von einer neueren Version\. Installieren Sie diese wieder/,
+      /新しいバージョンのものです。/,
+    ]) {
+      assert.match(events, words);
+    }
+  });
+
   it('makes anew at each start what a restart of the NAS has wiped, and writes nowhere without its volume', async () => {
     const output = await nas(
       install('old'),

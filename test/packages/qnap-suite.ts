@@ -17,6 +17,15 @@ const INSTALL =
   'rm -f /tmp/update_process; sh /share/CACHEDEV1_DATA/package.qpkg >/tmp/install.log 2>&1; echo exit=$?; echo progress=$(cat /tmp/update_process)';
 const HEALTH = 'echo health=$(wget -qO- http://127.0.0.1:15510/dozo//api/v1/health)';
 
+/** Shell: the server and the queue are killed in turn, and come back by themselves. */
+const KILLS = [
+  `P=$(cat /${STATE}/run/server.pid); kill -9 $P`,
+  `n=0; until [ "$P" != "$(cat /${STATE}/run/server.pid)" ] && ${HEALTH.slice('echo health=$('.length, -1)} > /tmp/health || [ $n -gt 90 ]; do n=$((n + 1)); sleep 1; done`,
+  `[ "$P" != "$(cat /${STATE}/run/server.pid)" ]; echo another=$?; echo back=$(cat /tmp/health)`,
+  'Q=$(pidof valkey-server); kill -9 $Q; n=0; until N=$(pidof valkey-server) && [ "$N" != "$Q" ] || [ $n -gt 90 ]; do n=$((n + 1)); sleep 1; done',
+  '[ -n "$N" ] && [ "$N" != "$Q" ]; echo queue=$?',
+];
+
 /** App Center, from the file to its removal. @param built gives the packages once they are made */
 export function testQnap(shell: 'dash' | 'busybox', built: () => BuiltPackages): void {
   describe(`the package for QTS under ${shell}`, () => {
@@ -100,6 +109,7 @@ export function testQnap(shell: 'dash' | 'busybox', built: () => BuiltPackages):
         'nc -l -p 5510 >/dev/null & until grep -q ":1586 .* 0A " /proc/net/tcp /proc/net/tcp6 2>/dev/null; do sleep 1; done',
         'sh /etc/init.d/dozo.sh start; echo started=$?',
         `echo port=$(cat /${STATE}/port); rm /${STATE}/port`,
+        ...(shell === 'busybox' ? KILLS : []),
         HEALTH.replace('health', 'second'),
       );
       const values = readValues(output);
@@ -109,6 +119,10 @@ export function testQnap(shell: 'dash' | 'busybox', built: () => BuiltPackages):
       assert.deepEqual([values['stopped'], values['status'], values['started']], ['0', '3', '0'], output);
       assert.equal(values['second'], values['health']);
       assert.equal(values['port'], '5511');
+      if (shell === 'busybox') {
+        assert.deepEqual([values['another'], values['queue']], ['0', '0'], output);
+        assert.equal(values['back'], values['health'], output);
+      }
       assert.match(readFileSync(root.path('etc/config/events'), 'utf8'), /port 5510 is used .* answers on 5511/);
       for (const path of (values['mapped'] ?? '/').trim().split(' ')) assert.match(path, new RegExp(`^/${INSTALLED}/`));
       assert.match(conf(), new RegExp(`\\[Dozo\\][^[]*Version = ${version}\n`));

@@ -202,6 +202,24 @@ exec /bin/busybox ${tool} "$@"
     }
   });
 
+  it('refuses a processor that it has no program for in the language of the user, and leaves nothing', async () => {
+    rmSync(root.path('bin/uname'));
+    root.write('bin/uname', '#!/bin/sh\necho armv7l\n', 0o755);
+    for (const [language, words] of [
+      ['enu', /runs on 64-bit Intel, AMD and Arm processors only/],
+      ['ger', /läuft nur auf 64-Bit-Prozessoren von Intel, AMD und Arm/],
+      ['jpn', /64 ビットの Intel、AMD、Arm プロセッサでのみ動作します/],
+    ] as const) {
+      const refused = await new PackageCenter(root, session, { language }).install(NEW);
+      assert.equal(refused.failedAt, 'preinst');
+      assert.match(refused.dialog, words);
+      assert.ok(!existsSync(root.path('var/packages/Dozo')) && !existsSync(root.path('volume1/@appdata/Dozo')));
+    }
+    rmSync(root.path('bin/uname'));
+    symlinkSync('/bin/busybox', root.path('bin/uname'));
+    forget();
+  });
+
   it('keeps its log small while the server runs on', async () => {
     const center = new PackageCenter(root, session, { environment: { DOZO_LOG_SECONDS: '1' } });
     assert.equal((await center.install(OLD)).failedAt, null);

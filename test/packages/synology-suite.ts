@@ -69,7 +69,7 @@ export function testSynology(built: () => BuiltPackages): void {
     it('is what Package Center takes', () => assertTaken(spk));
     it('has a window whose words and pictures are all there', () => assertWindow(spk));
 
-    it('installs, answers, comes back after kill -9 and stops, as its own user with nothing of the system', async () => {
+    it('installs, answers, comes back after kill -9 and stops, as its own user with nothing of the system', async (t) => {
       placeFiles();
       const output = await packageCenter(
         [
@@ -98,6 +98,7 @@ export function testSynology(built: () => BuiltPackages): void {
       }
       assert.equal(values['after'], '3');
       assert.equal(values['left'], '');
+      t.diagnostic(`server and queue at rest: ${values['kib']} KiB`);
       assert.ok(Number(values['kib']) > 10_000 && Number(values['kib']) < 150 * 1024, `${values['kib']} KiB at rest`);
       assert.match(values['health'] ?? '', /"ok"/);
       assert.equal(values['back'], values['health']);
