@@ -1,10 +1,19 @@
 import { Dialog } from 'quasar';
 import { i18n } from '../i18n/index.ts';
 
-/** Asks before something goes; with `typed`, for what nobody can bring back, the name must be typed first. */
-export function confirm(input: { title: string; message: string; ok: string; typed?: string }): Promise<boolean> {
+/**
+ * Asks before something goes; with `typed`, for what nobody can bring back, the name must be typed first. Where what is
+ * asked for is itself to cancel something, `keep` says what the other button does.
+ */
+export function confirm(input: {
+  title: string;
+  message: string;
+  ok: string;
+  keep?: string;
+  typed?: string;
+}): Promise<boolean> {
   const { t } = i18n.global;
-  const { title, message, ok, typed } = input;
+  const { title, message, ok, keep, typed } = input;
   return new Promise((resolve) => {
     Dialog.create({
       title,
@@ -12,7 +21,7 @@ export function confirm(input: { title: string; message: string; ok: string; typ
       // Names come from strangers: never as markup.
       html: false,
       ok: { label: ok, color: 'negative', noCaps: true },
-      cancel: { label: t('common.cancel'), flat: true, noCaps: true, color: 'primary' },
+      cancel: { label: keep ?? t('common.cancel'), flat: true, noCaps: true, color: 'primary' },
       focus: 'cancel',
       ...(typed === undefined
         ? {}
