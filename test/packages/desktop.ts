@@ -59,7 +59,7 @@ export class Desktop {
     try {
       const context = await browser.newContext({
         ignoreHTTPSErrors: true,
-        locale: 'de-DE',
+        locale: process.env['DOZO_LOCALE'] ?? 'de-DE',
         viewport: { width: 1280, height: 720 },
       });
       await context.addCookies(
