@@ -23,7 +23,7 @@ export async function describeHealth(orchestration: Orchestration): Promise<Heal
     check(
       'workers',
       system.workers.length > 0 ? 'ok' : 'critical',
-      `${system.workers.length} workers are there.`,
+      `Workers: ${system.workers.length}.`,
       'No worker is there: nothing is backed up.',
     ),
     checkItems('hosts', 'warning', 'host', failing(hosts)),
