@@ -17,16 +17,30 @@ export async function listPoints(repository: KeptRepository): Promise<PointsResu
 
 /** What the versions that are there did without, by what their manifests say. */
 function sumReduction(listings: readonly PointListing[]): NonNullable<PointsResult['stats']['reduction']> {
-  const sum = { unreadBytes: 0, zeroBytes: 0, duplicateBytes: 0, compressedBytes: 0 };
-  for (const { stats } of listings.flatMap(({ manifest }) => manifest?.disks ?? [])) {
-    const { nominalBytes, zeroBytes, duplicateBytes, newBytes, storedBytes } = stats;
-    // Chunks that were delivered more than once count each time.
-    sum.unreadBytes += Math.max(0, nominalBytes - zeroBytes - duplicateBytes - newBytes);
-    sum.zeroBytes += zeroBytes;
-    sum.duplicateBytes += duplicateBytes;
-    sum.compressedBytes += Math.max(0, newBytes - storedBytes);
+  const sum = { unreadBytes: 0, skippedBytes: 0, zeroBytes: 0, duplicateBytes: 0, compressedBytes: 0 };
+  for (const { manifest } of listings) {
+    if (manifest === null) continue;
+    for (const { key, stats } of manifest.disks) {
+      const { nominalBytes, zeroBytes, duplicateBytes, newBytes, storedBytes } = stats;
+      // What is left out is delivered as zeros, and is counted among them.
+      const skipped = Math.min(zeroBytes, skippedBytesOf(manifest, key));
+      // Chunks that were delivered more than once count each time.
+      sum.unreadBytes += Math.max(0, nominalBytes - zeroBytes - duplicateBytes - newBytes);
+      sum.skippedBytes += skipped;
+      sum.zeroBytes += zeroBytes - skipped;
+      sum.duplicateBytes += duplicateBytes;
+      sum.compressedBytes += Math.max(0, newBytes - storedBytes);
+    }
   }
   return sum;
+}
+
+/** Of what one disk's version left out itself, by the evidence of the engine. */
+function skippedBytesOf({ evidence }: PointManifest, diskKey: string): number {
+  const disks = field(evidence, 'disks');
+  const disk: unknown = Array.isArray(disks) ? disks.find((one) => field(one, 'key') === diskKey) : null;
+  const bytes = field(field(disk, 'skipped'), 'bytes');
+  return typeof bytes === 'number' && bytes > 0 ? bytes : 0;
 }
 
 type PointFacts = Omit<PointsResult['points'][number], 'lockedUntilMs' | 'trash'>;

@@ -207,6 +207,7 @@ function describe(repository: RepositoryView): Output {
     ['disks of all versions', stats === null ? '-' : formatBytes(stats.nominalBytes)],
     ['stored', stats === null ? '-' : formatBytes(stats.storedBytes)],
     ['not read', size(stats?.reduction?.unreadBytes)],
+    ['left out', size(stats?.reduction?.skippedBytes)],
     ['zeros', size(stats?.reduction?.zeroBytes)],
     ['known already', size(stats?.reduction?.duplicateBytes)],
     ['saved by compression', size(stats?.reduction?.compressedBytes)],

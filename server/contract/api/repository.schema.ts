@@ -124,6 +124,8 @@ export const repositoryStatsSchema = z
       .object({
         /** Unchanged since the version before, or never used by the disk: not even read. */
         unreadBytes: z.number(),
+        /** Left out by choice of the task: free space and swap of guests. Absent: not counted yet. */
+        skippedBytes: z.number().exactOptional(),
         zeroBytes: z.number(),
         /** Read, and in the repository already. */
         duplicateBytes: z.number(),
