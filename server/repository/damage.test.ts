@@ -228,6 +228,29 @@ describe('damage', () => {
     });
   });
 
+  it('is a version that there is no permission to read, which hides no other and keeps nothing from being whole', async () => {
+    await withScene(async ({ storage, points, contents }) => {
+      const [hidden, shown] = points as [PointManifest, PointManifest];
+      const door = new MemoryStorage(storage.disk);
+      door.fault = (operation, name) =>
+        operation === 'read' && name.includes(hidden.pointId) ? { when: 'before', error: errnoError('EACCES') } : null;
+      const repository = await openRepository({ storage: door, threads: 0 });
+      const listings = await repository.listPoints();
+      assert.equal(listings.length, 2);
+      const listing = listings.find(({ pointId }) => pointId === hidden.pointId);
+      assert.match(listing?.damage ?? '', /permission/);
+      const disk = await (await repository.openPoint(shown.pointId)).openDisk('d0');
+      assert.ok((await readByStream(disk)).equals(contents[1] as Buffer));
+      const { damages } = await repository.check({ depth: 'structure' });
+      assert.deepEqual(
+        damages.map(({ name }) => name),
+        [`points/${hidden.pointId}.point`],
+      );
+      await assert.rejects(repository.collect({ patienceMs: 0 }), { code: 'STORAGE_FAILED' });
+      await repository.close();
+    });
+  });
+
   it('of one copy is made up for by another', async () => {
     const storage = new MemoryStorage();
     const content = sparseContent(5 * CHUNK, 3);

@@ -235,6 +235,11 @@ describe('local storage', () => {
     })) {
       assert.equal(storageError(Object.assign(new Error(errno), { code: errno }), 'write', 'x', '/here').code, code);
     }
+    const forbidden = Object.assign(new Error('EACCES'), { code: 'EACCES' });
+    // Of one file, that file's trouble; of what lies at the top, the folder's.
+    assert.equal(storageError(forbidden, 'read', 'points/x', '/here').code, 'STORAGE_FAILED');
+    assert.equal(storageError(forbidden, 'read', 'x', '/here').code, 'STORAGE_READ_ONLY');
+    assert.equal(storageError(forbidden, 'list', 'points', '/here').code, 'STORAGE_READ_ONLY');
     const refused = Object.assign(new Error('EPERM'), { code: 'EPERM' });
     assert.equal(storageError(refused, 'write', 'x', '/here').code, 'STORAGE_READ_ONLY');
     assert.equal(storageError(refused, 'remove', 'x', '/here').code, 'STORAGE_WRITE_ONCE');

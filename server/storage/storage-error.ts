@@ -33,6 +33,13 @@ const KEPT: Meaning = {
   hint: 'On a WriteOnce share nothing can be removed before its time to keep files is over; backups, checks and restores go on. Elsewhere, look for an immutable attribute of the file.',
 };
 
+/** One file of many that another account owns, after a copy of the folder for one: the trouble of that file alone. */
+const FORBIDDEN: Meaning = {
+  code: 'STORAGE_FAILED',
+  what: 'there is no permission to read it',
+  hint: 'Another account may own the file. Give the package read and write permission for the shared folder and all that is in it.',
+};
+
 /** errno(3) of Linux, by what a person must do about it. */
 const MEANINGS: Readonly<Record<string, Meaning>> = {
   ENOSPC: FULL,
@@ -62,13 +69,19 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
 export function storageError(error: unknown, doing: string, name: string, location: string): AppError {
   if (isAppError(error)) return error;
   const errno = errnoOf(error);
-  const meaning = doing === 'remove' && errno === 'EPERM' ? KEPT : MEANINGS[errno];
+  const meaning = meaningOf(errno, doing, name);
   const what = meaning?.what ?? (error instanceof Error ? error.message : String(error));
   return new AppError(meaning?.code ?? 'STORAGE_FAILED', `Cannot ${doing} ${name} in ${location}: ${what}.`, {
     ...(meaning?.hint === undefined ? {} : { hint: meaning.hint }),
     details: { name, location, errno },
     cause: error,
   });
+}
+
+function meaningOf(errno: string, doing: string, name: string): Meaning | undefined {
+  if (doing === 'remove' && errno === 'EPERM') return KEPT;
+  if (doing === 'read' && errno === 'EACCES' && name.includes('/')) return FORBIDDEN;
+  return MEANINGS[errno];
 }
 
 export function errnoOf(error: unknown): string {
