@@ -75,7 +75,13 @@ export class Window {
     const folder = process.env['DOZO_SCREENSHOTS'];
     if (folder === undefined) return;
     await mkdir(folder, { recursive: true });
-    await this.page.evaluate('scrollTo(0, 0)');
+    // A step of a wizard that has just been opened scrolls to itself.
+    await this.page.evaluate(`(async () => {
+      for (let steady = 0; steady < 10; steady = scrollY === 0 ? steady + 1 : 0) {
+        scrollTo(0, 0);
+        await new Promise(requestAnimationFrame);
+      }
+    })()`);
     await this.page.screenshot({ path: join(folder, `${name}.png`), fullPage: true });
   }
 
