@@ -10,7 +10,9 @@ const PICTURES = '🗄️👩‍💻 {0} @:common.all | %{x} $t(x)';
 const LONG = 'W'.repeat(80);
 const MACHINES = [MARKUP, BACKWARDS, PICTURES, LONG];
 /** What is named in Dozo itself may be longer. */
-const LONGEST = 'ö'.repeat(255);
+const NAME_MAX = 255;
+const LONGEST = 'ö'.repeat(NAME_MAX);
+const HOST = `${MARKUP} ${BACKWARDS} ${PICTURES} `.padEnd(NAME_MAX, 'Ж');
 
 let scene: Scene;
 let screens: [string, string[]][];
@@ -25,7 +27,7 @@ before(async () => {
   const machineIds = [...(await scene.addHost()).values()];
   assert.equal(machineIds.length, MACHINES.length);
   const [host] = await api.get<Named[]>('/hosts');
-  await api.patch(`/hosts/${host?.id ?? ''}`, { name: BACKWARDS });
+  await api.patch(`/hosts/${host?.id ?? ''}`, { name: HOST });
   const job = await api.post<Named>('/jobs', { name: MARKUP, machineIds, repositoryId: store.id });
   await api.post<Named>('/jobs', { name: LONGEST, machineIds: machineIds.slice(0, 1), repositoryId: store.id });
   const run = await api.post<Named>(`/jobs/${job.id}/run`, {});
@@ -41,7 +43,7 @@ before(async () => {
   const strange = machines.find(({ name }) => name === MARKUP)?.id ?? '';
   screens = [
     ['/', [MARKUP, LONGEST]],
-    ['/machines', MACHINES],
+    ['/machines', [...MACHINES, HOST]],
     ['/tasks', [MARKUP, LONGEST]],
     ['/tasks/new', MACHINES],
     [`/tasks/${job.id}`, MACHINES],

@@ -124,6 +124,27 @@ test('lists of thousands are paged, and nothing blocks the window', async (conte
   assert.deepEqual(window.complaints, []);
 });
 
+test('a task of 200 machines is shown and saved', async () => {
+  const { page } = window;
+  const { api } = product;
+  const { rows } = await api.get<{ rows: { id: string }[] }>('/lists/machines?limit=200&present=true');
+  const machineIds = rows.map(({ id }) => id);
+  assert.equal(machineIds.length, 200);
+  const [repository] = await api.get<{ id: string }[]>('/repositories');
+  const job = { name: 'Two hundred', machineIds, repositoryId: repository?.id };
+  const { id } = await api.post<{ id: string }>('/jobs', job);
+  await page.goto(`${product.url}/#/tasks/${id}?step=summary`);
+  await page.getByText('and 180 more', { exact: true }).waitFor();
+  await page.goto(`${product.url}/#/tasks/${id}?step=name`);
+  await page.getByLabel('Task name', { exact: true }).fill('Two hundred, renamed');
+  await page.getByRole('button', { name: 'Save', exact: true }).click();
+  await page.waitForURL(/#\/tasks$/);
+  const saved = await api.get<{ name: string; machineIds: string[] }>(`/jobs/${id}`);
+  assert.equal(saved.name, 'Two hundred, renamed');
+  assert.deepEqual(saved.machineIds, machineIds);
+  assert.deepEqual(window.complaints, []);
+});
+
 test('search and sorting ask the server', async () => {
   const { page } = window;
   await page.goto(`${product.url}/#/machines`);
