@@ -204,7 +204,7 @@ const median = (values: number[]): number => [...values].sort((a, b) => a - b)[M
 const aims = new Map([...rates.keys()].map((name) => [name, name.startsWith('random') ? 0.5 : 0.8]));
 const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(0);
 const lines = [
-  `Taken on ${new Date().toISOString().slice(0, 10)}, load average before the start ${load}; ${options.rounds} rounds, an image of ${String(SIZE_BYTES / 2 ** 20)} MiB of files:`,
+  `Taken on ${new Date().toISOString().slice(0, 10)}, load average before the start ${load}; ${options.rounds === '1' ? '1 round' : `${options.rounds} rounds`}, an image of ${String(SIZE_BYTES / 2 ** 20)} MiB of files:`,
   '',
   '| | Dozo, MB/s | tgt or chunker alone, MB/s | ratio | aim |',
   '|---|---:|---:|---:|---:|',

@@ -5,8 +5,10 @@ import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, test } from 'node:test';
 import { SharedPortal } from '../../server/iscsi/index.ts';
+import { LOGIN_STATUS } from '../../server/iscsi/login.ts';
 import { randomHex } from '../../server/runtime/index.ts';
 import type { SourceHost } from '../../server/source/index.ts';
+import { OwnInitiator } from '../iscsi/own-initiator.ts';
 import { freePort } from '../lab/free-port.ts';
 import type { Switches } from '../lab/lab-host.ts';
 import { startIscsiScene, type ChildOrder, type IscsiScene } from './iscsi-scene.ts';
@@ -201,6 +203,34 @@ test('ends by another route when the path dies in the middle', async () => {
 
   assert.equal(result.state, 'success', JSON.stringify(result.error));
   await scene.assertEqualsFrozen(result.pointId ?? '', 'web', hold);
+});
+
+test('serves nothing to anybody but the host in the middle of a copy', async () => {
+  const port = await freePort();
+  const iscsi = { portal: new SharedPortal({ bind: '127.0.0.1', port }), address: null };
+  const host = await scene.connect({ iscsi });
+  await scene.lab.set({ cloneWaitsAtPercent: 40 });
+  const backing = scene.back('mail', { host });
+  await scene.lab.cloneWaits();
+  const { initiator: initiatorName, statics } = await scene.lab.iscsi();
+  const target = statics[0] ?? '';
+
+  for (const choice of [
+    { initiatorName, target, user: 'dozo', secret: 'not-the-secret-of-this-run' },
+    { initiatorName, target: null, user: 'dozo', secret: 'not-the-secret-of-this-run' },
+    { initiatorName: 'iqn.2020-01.test.dozo:stranger', target },
+    { initiatorName: 'iqn.2020-01.test.dozo:stranger', target: null },
+  ]) {
+    const stranger = await OwnInitiator.connect(port);
+    assert.equal(await stranger.login(choice), LOGIN_STATUS.authenticationFailed, JSON.stringify(choice));
+    assert.equal(await stranger.next(), null);
+  }
+
+  await scene.lab.set({ cloneWaitsAtPercent: null });
+  const { result, hold } = await backing;
+  assert.equal(result.disks[0]?.route, 'iscsi-clone');
+  await scene.assertEqualsFrozen(result.pointId ?? '', 'mail', hold);
+  await host.close();
 });
 
 test('is cancelled in the middle', async () => {

@@ -1,15 +1,15 @@
-/** What the target says of its disks and of failures, read by the decoders of Debian's sg3-utils. */
+/** What the target says of its disks and of failures, read by the decoders of Debian's sg3-utils; and the same programs at work on a disk over iSCSI. */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { writeFile } from 'node:fs/promises';
+import { truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, it } from 'node:test';
 import { promisify } from 'node:util';
-import { serveReader } from '../../server/iscsi/index.ts';
+import { openFileDisk, serveReader } from '../../server/iscsi/index.ts';
 import { identityOf } from '../../server/iscsi/device-pages.ts';
 import { LogicalUnit } from '../../server/iscsi/logical-unit.ts';
 import { encodeSense, SENSE } from '../../server/iscsi/sense.ts';
-import { withFolder } from './scene.ts';
+import { runClient, withFolder, withTarget } from './scene.ts';
 
 const IDENTITY = identityOf('one disk');
 const HALF_BYTES = 512 * 1024;
@@ -165,5 +165,121 @@ describe('sg3-utils reads', () => {
       encodeSense(SENSE.miscompare, 1234).toString('hex'),
     ]);
     assertSays(stdout, '=0x4d2 [1234]');
+  });
+});
+
+describe('sg3-utils at work over iSCSI', () => {
+  const bytes = 40 * 1024 * 1024;
+  /** Each program, its exit status, and what it prints. */
+  const programs: [command: string, status: number, lines: string[]][] = [
+    [
+      'sg_readcap -l',
+      0,
+      [
+        'Protection: prot_en=0',
+        'lbpme=1, lbprz=1',
+        'Last LBA=81919 (0x13fff), Number of logical blocks=81920',
+        'Logical block length=512 bytes',
+        'Logical blocks per physical block exponent=0',
+        'Lowest aligned LBA=0',
+      ],
+    ],
+    ['sg_readcap', 0, ['Number of logical blocks=81920']],
+    [
+      'sg_modes -a',
+      0,
+      [
+        'Mode data length=72, medium type=0x00, WP=0, DpoFua=1, longlba=0',
+        'Block descriptor length=8',
+        '00     00 01 40 00 00 00 02 00',
+        '>> Read-Write error recovery, page_control: current\n 00     01 0a 00 00 00 00 00 00  00 00 00 00',
+        '>> Caching, page_control: current\n 00     08 12 04 00',
+        '>> Control, page_control: current\n 00     0a 0a 00 10 00 00 00 00  ff ff 00 00',
+        '>> Informational exceptions control, page_control: current\n 00     1c 0a 00 00 00 00 00 00  00 00 00 00',
+      ],
+    ],
+    ['sg_modes -6 -a', 0, ['Mode data length=68, medium type=0x00, WP=0, DpoFua=1', 'Block descriptor length=8']],
+    ['sg_modes -c 1 -p 8', 0, ['>> Caching, page_control: changeable\n 00     08 12 00 00']],
+    [
+      'sg_opcodes',
+      0,
+      [
+        '00                  6    0,0    Test Unit Ready',
+        '1b                  6    0,0    Start stop unit',
+        '42                 10    0,0    Unmap',
+        '5f        6        10    0,0    Persistent reserve out, register and ignore existing key',
+        '89                 16    0,0    Compare and write',
+        '9e       12        16    0,0    Get LBA status(16)',
+        'a3        c        12    0,0    Report supported operation codes',
+      ],
+    ],
+    ['sg_opcodes --rctd', 0, ['af                 12         -          -    Verify(12)']],
+    [
+      'sg_opcodes -o 0x89 -m',
+      0,
+      [
+        'Command is supported [conforming to SCSI standard]',
+        'Usage data: 89 f8 ff ff ff ff ff ff ff ff 00 00 00 ff 00 00',
+      ],
+    ],
+    ['sg_opcodes -o 0x04', 0, ['Command is NOT supported']],
+    ['sg_luns', 0, ['1 lun entry', '0000000000000000']],
+    ['sg_persist -k', 0, ['there are NO registered reservation keys']],
+    ['sg_persist --out --register --param-sark=abc', 0, []],
+    ['sg_persist -k', 0, ['1 registered reservation key follows:\n 0xabc']],
+    ['sg_persist -s', 0, ['Key=0xabc', 'iSCSI world wide unique port id: iqn.2020-01.test.dozo:own,i,0x']],
+    ['sg_persist -c', 0, ['(PTPL_C): 0', 'Write Exclusive: 1', 'Exclusive Access, all registrants: 1']],
+    ['sg_start --start', 0, []],
+    ['sg_start --stop', 0, []],
+    ['sg_turs', 0, []],
+    ['sg_start --eject', 5, ['Illegal request']],
+    ['sg_start --load', 5, ['Illegal request']],
+    ['sg_start --pc=3', 5, ['Illegal request']],
+    ['sg_sync', 0, []],
+    ['sg_requests', 0, ['Sense key: No Sense']],
+    ['sg_get_lba_status --lba=0', 0, ['LBA: 0x0000000000000000 blocks: 2048 deallocated']],
+    ['sg_write_same --16 --lba=0 --num=16 --ff', 0, []],
+    ['sg_get_lba_status --lba=0', 0, ['LBA: 0x0000000000000000 blocks: 16 mapped']],
+    ['sg_unmap --lba=0 --num=16 -f', 0, []],
+    ['sg_get_lba_status --lba=0', 0, ['LBA: 0x0000000000000000 blocks: 2048 deallocated']],
+    ['sg_verify --lba=81919 --count=1', 0, []],
+    ['sg_verify --lba=81919 --count=2', 22, ['LBA out of range']],
+  ];
+
+  it('have each command and answer as they should be', async () => {
+    await withTarget(
+      {
+        open: async (folder) => {
+          await writeFile(path.join(folder, 'disk.img'), '');
+          await truncate(path.join(folder, 'disk.img'), bytes);
+          return openFileDisk(path.join(folder, 'disk.img'), { writable: true });
+        },
+      },
+      async ({ folder, url }) => {
+        const library = path.join(folder, 'sg-io.so');
+        const source = path.join(import.meta.dirname, 'sg-io.c');
+        await promisify(execFile)('gcc', [
+          '-shared',
+          '-fPIC',
+          '-Wall',
+          '-O1',
+          '-o',
+          library,
+          source,
+          '-liscsi',
+          '-ldl',
+        ]);
+        const env = { LD_PRELOAD: library, SG_URL: url, SG_INITIATOR: 'iqn.2020-01.test.dozo:own' };
+        for (const [command, status, lines] of programs) {
+          const { output, ...ended } = await runClient('env', [
+            ...Object.entries(env).map(([name, value]) => `${name}=${value}`),
+            ...command.split(' '),
+            '/dev/null',
+          ]);
+          assert.equal(ended.status, status, `${command}: ${output}`);
+          assertSays(output, ...lines);
+        }
+      },
+    );
   });
 });

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readFile, stat, truncate, writeFile } from 'node:fs/promises';
+import { open, readFile, stat, truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, it } from 'node:test';
 import {
@@ -23,6 +23,7 @@ import { diskContent, runClient, TARGET, withTarget, type Scene } from './scene.
 import { runSuite } from './suite.ts';
 
 const DISK_BYTES = 40 * 1024 * 1024;
+const LARGE_BYTES = 3 * 2 ** 40;
 
 /**
  * The one test of libiscsi 1.19 that is not passed: its last part announces another order of numbers, but libiscsi
@@ -103,6 +104,36 @@ describe('An image file as an iSCSI disk', () => {
 
       assert.ok((await readFile(path.join(scene.folder, 'disk.img'))).equals(content));
     }));
+
+  it('of 3 TiB is read and written by QEMU at its end, and nowhere else', () =>
+    withTarget(
+      {
+        open: async (folder) => {
+          const file = path.join(folder, 'large.img');
+          await writeFile(file, '');
+          await truncate(file, LARGE_BYTES);
+          return openFileDisk(file, { writable: true });
+        },
+      },
+      async ({ folder, url }) => {
+        const at = LARGE_BYTES - 1024 * 1024;
+        // Where the address would end up if it lost its upper bits.
+        const lost = at % 2 ** 41;
+        const commands = ['-c', `write -P 0x5a ${at} 1M`, '-c', `read -P 0x5a ${at} 1M`, '-c', `read -P 0 ${lost} 1M`];
+
+        const { status, output } = await runClient('qemu-io', ['-f', 'raw', ...commands, url]);
+
+        assert.equal(status, 0, output);
+        assert.doesNotMatch(output, /verification failed|error/i);
+        const capacity = await runClient('iscsi-readcapacity16', ['-i', 'iqn.2020-01.test.dozo:own', url]);
+        assert.match(capacity.output, new RegExp(`Total size:${LARGE_BYTES}\\b`));
+        const image = await open(path.join(folder, 'large.img'));
+        const { buffer } = await image.read(Buffer.alloc(4096), 0, 4096, at);
+        assert.ok(buffer.equals(Buffer.alloc(4096, 0x5a)));
+        assert.ok((await image.stat()).blocks * 512 < 16 * 1024 * 1024, 'the image is sparse still');
+        await image.close();
+      },
+    ));
 
   it('passes the suite of libiscsi', () => withTarget({ open: fileDisk }, assertPassesSuite));
 

@@ -156,6 +156,27 @@ describe('The software initiator of the lab', () => {
     });
   }
 
+  for (const [taken, refused] of [
+    ['physical', 'rdm'],
+    ['virtual', 'rdmp'],
+  ] as const)
+    test(`takes ${taken} mappings alone for a copy when told so, and writes nothing by the other`, async () => {
+      await disk.write(0, Buffer.alloc(4 * MIB, 'old'));
+      await lab.set({ rdmClone: taken });
+      await attach();
+
+      const failed = await login.run(CLONE(refused));
+
+      assert.equal(failed.code, 255);
+      assert.match(
+        failed.stderr,
+        /Failed to clone disk: The specified feature is not supported by this version \(24\)\./,
+      );
+      assert.notEqual((await login.run(`ls ${POINTER}`)).code, 0, 'a pointer was made');
+      assert.ok((await disk.read(0, 4 * MIB)).equals(Buffer.alloc(4 * MIB, 'old')));
+      assert.match(await login.read(CLONE(taken === 'physical' ? 'rdmp' : 'rdm')), /\rClone: 100% done\.\n$/);
+    });
+
   test('goes on after a cut, and gives up on a dead path', async () => {
     await lab.set({ cloneWaitsAtPercent: 40 });
     await attach();
