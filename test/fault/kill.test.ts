@@ -37,6 +37,8 @@ let lab: LabHost;
 let product: Product;
 let jobId: string;
 let repositoryId: string;
+/** What the lab had of iSCSI and firewall before the first run, as text. */
+let untouched: string;
 /** Hash of each disk of each version, taken when it was compared with the truth. */
 const known = new Map<string, Record<string, string>>();
 
@@ -76,6 +78,7 @@ before(async () => {
       },
     ],
   });
+  untouched = JSON.stringify(await lab.iscsi());
   product = await startProduct(join(folder, 'dozo'));
   const host = await product.api.post<{ id: string }>('/hosts', {
     host: '127.0.0.1',
@@ -184,6 +187,8 @@ async function assertHostIsClean(): Promise<void> {
       for (const name of await readdir(localPath, { recursive: true }))
         if (/dozo-[0-9a-f]{16}/.test(name)) left.push(name);
     }
+    const iscsi = JSON.stringify(await lab.iscsi());
+    if (iscsi !== untouched) left.push(`iSCSI and firewall ${iscsi}`);
     if (left.length === 0) return;
     assert.ok(performance.now() - startedAt < 300_000, `left on the host: ${left.join(', ')}`);
     await new Promise((resolve) => setTimeout(resolve, 500));
