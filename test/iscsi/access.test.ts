@@ -6,7 +6,7 @@ import { openFileDisk, serveReader, startIscsiServer } from '../../server/iscsi/
 import { LOGIN_STATUS } from '../../server/iscsi/login.ts';
 import { OPCODE } from '../../server/iscsi/pdu.ts';
 import { OwnInitiator } from './own-initiator.ts';
-import { runClient, SECRET, TARGET, USER, withTarget } from './scene.ts';
+import { HandClock, runClient, SECRET, TARGET, USER, withTarget } from './scene.ts';
 
 const CONTENT = Buffer.alloc(1024 * 1024, 'served');
 const open = async () =>
@@ -157,14 +157,18 @@ describe('Peers that hold on', () => {
       assert.equal(status, LOGIN_STATUS.success);
     }));
 
-  it('are asked for a sign of life, and let go without one', () =>
-    withTarget({ open, limits: { idleMs: 200 } }, async ({ port }) => {
+  it('are asked for a sign of life, and let go without one', async () => {
+    const clock = new HandClock();
+    await withTarget({ open, limits: { idleMs: 200 }, clock }, async ({ port }) => {
       const initiator = await OwnInitiator.connect(port);
       assert.equal(await initiator.login(), LOGIN_STATUS.success);
 
+      clock.ms += 201;
       assert.equal((await initiator.next())?.opcode, OPCODE.nopIn);
+      clock.ms += 200;
       assert.equal(await initiator.next(), null);
-    }));
+    });
+  });
 
   it('cannot make the target hold more than its bounds by asking without reading', () =>
     withTarget({ open }, async ({ port }) => {

@@ -6,7 +6,7 @@ import { LOGIN_STATUS } from '../../server/iscsi/login.ts';
 import { NO_TAG, OPCODE, type Pdu } from '../../server/iscsi/pdu.ts';
 import { encodeTextKeys } from '../../server/iscsi/text-keys.ts';
 import { OwnInitiator, type LoginChoice } from './own-initiator.ts';
-import { INITIATORS, SECRET, TARGET, USER, withTarget } from './scene.ts';
+import { HandClock, INITIATORS, SECRET, TARGET, USER, withTarget } from './scene.ts';
 
 const BLOCKS = 2048;
 const OWN = 'iqn.2020-01.test.dozo:own';
@@ -495,10 +495,12 @@ describe('Signs of life', () => {
       assert.equal(answer.header.readUInt32BE(20), NO_TAG);
     }));
 
-  it('keep a session that gives them', () =>
-    withTarget({ open: async () => new HeldDisk(), limits: { idleMs: 200 } }, async ({ port }) => {
+  it('keep a session that gives them', async () => {
+    const clock = new HandClock();
+    await withTarget({ open: async () => new HeldDisk(), limits: { idleMs: 200 }, clock }, async ({ port }) => {
       const initiator = await loggedIn(port);
       for (let count = 0; count < 4; count += 1) {
+        clock.ms += 201;
         const asked = await initiator.expect(OPCODE.nopIn);
         assert.equal(asked.header.readUInt32BE(16), NO_TAG);
         initiator.request(OPCODE.nopOut, {
@@ -506,9 +508,12 @@ describe('Signs of life', () => {
           immediate: true,
           words: { 20: asked.header.readUInt32BE(20) },
         });
+        // The answer is not answered: the next that comes is for the ping.
+        await assertAlive(initiator);
       }
       initiator.close();
-    }));
+    });
+  });
 });
 
 describe('A list of targets', () => {

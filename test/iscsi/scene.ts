@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { systemClock, type Clock } from '../../server/runtime/index.ts';
 import { startIscsiServer, type BackingDisk, type IscsiLimits, type SessionEnd } from '../../server/iscsi/index.ts';
 
 /** A target on a free port with a folder for its images, and the programs of others that log in to it. */
@@ -39,11 +40,21 @@ export interface Scene {
 export interface TargetOptions {
   open(folder: string): Promise<BackingDisk>;
   limits?: Partial<IscsiLimits>;
+  clock?: Clock;
+}
+
+/** Stands still but for who moves it on, so that nothing depends on how fast this machine is. */
+export class HandClock implements Clock {
+  ms = 0;
+  readonly nowMs = (): number => this.ms;
+  readonly monotonicMs = (): number => this.ms;
+  readonly sleep = (ms: number, signal?: AbortSignal): Promise<void> => systemClock.sleep(ms, signal);
 }
 
 export async function withTarget(options: TargetOptions, body: (scene: Scene) => Promise<void>): Promise<void> {
   await withFolder(async (folder) => {
-    const server = await startIscsiServer({ host: '127.0.0.1', port: 0, limits: options.limits ?? {} });
+    const { limits = {}, clock = systemClock } = options;
+    const server = await startIscsiServer({ host: '127.0.0.1', port: 0, limits, clock });
     const disk = await options.open(folder);
     let ended = Promise.withResolvers<SessionEnd>();
     server.addTarget({
