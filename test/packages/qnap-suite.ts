@@ -134,6 +134,14 @@ export function testQnap(shell: 'dash' | 'busybox', built: () => BuiltPackages):
     });
 
     if (shell === 'busybox') {
+      it('has a runtime that forks, makes threads and looks names up, with nothing of the system', async () => {
+        root.write('proof.mjs', readFileSync('test/packages/runtime-proof.mjs'));
+        root.write('etc/hosts', '127.0.0.1 localhost\n192.0.2.5 by-file.test\n');
+        root.write('etc/resolv.conf', 'nameserver 127.0.0.1\n');
+        const output = await nas('/var/dozo/bin/node /proof.mjs');
+        assert.equal(readValues(output)['proof'], 'all', output);
+      });
+
       describe("its window on the desktop, behind QTS's proxy", () => {
         let session: NasSession;
         let desktop: Desktop;
