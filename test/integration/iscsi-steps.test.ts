@@ -8,10 +8,10 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { SharedPortal } from '../../server/iscsi/index.ts';
-import { randomHex } from '../../server/runtime/index.ts';
+import { randomHex, systemClock, type Clock } from '../../server/runtime/index.ts';
 import { freePort } from '../lab/free-port.ts';
 import { startIscsiScene, type ChildOrder, type IscsiScene } from './iscsi-scene.ts';
-import { findMachine, HURRIED_CLOCK, MIB } from './source-scene.ts';
+import { findMachine, MIB } from './source-scene.ts';
 
 /** Firewall opened and closed 3 each, software iSCSI 2, and 8 a disk from the entry to the last rescan. */
 const CHANGES = 3 + 3 + 2 + 8;
@@ -51,6 +51,24 @@ after(async () => {
   for (const child of children) child.kill('SIGKILL');
   await scene.close();
 });
+
+/** Hurries, and stands still while the host is off: however long that takes here, it is a moment to who waits for it. */
+class OutageClock implements Clock {
+  readonly nowMs = (): number => systemClock.nowMs();
+  readonly monotonicMs = (): number => systemClock.monotonicMs();
+  #isOver = Promise.resolve();
+
+  async during(outage: () => Promise<void>): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#isOver = promise;
+    await outage().finally(resolve);
+  }
+
+  async sleep(ms: number, signal?: AbortSignal): Promise<void> {
+    await this.#isOver;
+    await systemClock.sleep(ms / 30, signal);
+  }
+}
 
 /** Has the so manyth change from now stand still. */
 async function haltAt(step: number): Promise<void> {
@@ -116,13 +134,16 @@ test('a sweep finds nothing left after kill -9 at any change of the host', async
 test('a run ends well by itself, and leaves nothing, when the host loses its power at any change', async () => {
   const iscsi = { portal: new SharedPortal({ bind: '127.0.0.1', port: await freePort() }), address: null };
   for (let step = POWER_STRIDE; step <= CHANGES; step += POWER_STRIDE) {
-    const host = await scene.connect({ iscsi, clock: HURRIED_CLOCK });
+    const clock = new OutageClock();
+    const host = await scene.connect({ iscsi, clock });
     await haltAt(step);
-    const backing = scene.back('web', { host, clock: HURRIED_CLOCK });
+    const backing = scene.back('web', { host, clock });
     assert.ok(await stoodStill(backing), `change ${step} never came`);
-    await scene.lab.losePower();
-    await letGo();
-    await scene.lab.boot();
+    await clock.during(async () => {
+      await scene.lab.losePower();
+      await letGo();
+      await scene.lab.boot();
+    });
     const { result, lines, hold } = await backing;
 
     assert.equal(result.state, 'success', JSON.stringify([step, result.error, lines], null, 1));
