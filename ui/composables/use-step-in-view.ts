@@ -24,7 +24,9 @@ export function useStepInView(step: Ref<string>): void {
   function focus(wizard: Element): void {
     const { activeElement } = document;
     const head = wizard.querySelector<HTMLElement>('.q-stepper__tab--active');
-    if (head === null || (activeElement !== document.body && !wizard.contains(activeElement))) return;
+    // Who is elsewhere stays there, and so does who was put into the first field of the step.
+    if (head === null || !wizard.contains(activeElement)) return;
+    if (head.closest('.q-stepper__step')?.contains(activeElement) === true) return;
     if (!head.hasAttribute('tabindex')) head.tabIndex = -1;
     head.focus({ preventScroll: true });
   }
