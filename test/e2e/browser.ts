@@ -75,13 +75,8 @@ export class Window {
     const folder = process.env['DOZO_SCREENSHOTS'];
     if (folder === undefined) return;
     await mkdir(folder, { recursive: true });
-    // A step of a wizard that has just been opened scrolls to itself.
-    await this.page.evaluate(`(async () => {
-      for (let steady = 0; steady < 10; steady = scrollY === 0 ? steady + 1 : 0) {
-        scrollTo(0, 0);
-        await new Promise(requestAnimationFrame);
-      }
-    })()`);
+    // A step of a wizard that has just been opened keeps itself in sight until somebody scrolls.
+    await this.page.evaluate("dispatchEvent(new Event('wheel')); scrollTo(0, 0)");
     await this.page.screenshot({ path: join(folder, `${name}.png`), fullPage: true });
   }
 
