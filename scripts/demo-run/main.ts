@@ -1,18 +1,22 @@
 /**
  * Dozo at work, from nothing: a lab host with two guests that keep writing, the server with its
  * embedded Redis and a worker; a full backup, an incremental one, both versions restored as new
- * machines, and every disk compared byte for byte with the source as it was frozen.
+ * machines, and every disk compared byte for byte with the source as it was frozen. Then it serves, with a third
+ * guest whose single files can be looked for. With `--fresh` nothing is set up or backed up: the first steps are the
+ * visitor's.
  *
  * Exit status 0 only when all is equal.
  */
-import { mkdtemp, readdir, rm, stat } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { BackupResult } from '../../server/contract/run.ts';
 import { formatBytes, GIB, MIB, randomHex } from '../../server/runtime/index.ts';
 import { startLabHost, type LabHost } from '../../test/lab/lab-host.ts';
+import type { MachineOptions } from '../../test/lab/hostd/lab-options.ts';
 import { firstDifference } from './compare.ts';
+import { FILE_SERVER_DISK_BYTES, makeFileServerDisk } from './file-server.ts';
 import { ApiError } from '../../test/product/api.ts';
 import { startProduct, type Product } from '../../test/product/product.ts';
 import { ProgressBars } from './progress-bars.ts';
@@ -20,8 +24,15 @@ import { formatTable } from '../../server/cli/table.ts';
 
 /** How long the guests write between the two backups. */
 const WRITING_MS = 8_000;
+/** Not among the machines whose disks are compared. */
+const FILE_SERVER = 'file server';
 
-const { values: flags } = parseArgs({ options: { exit: { type: 'boolean' }, json: { type: 'boolean' } } });
+const { values: flags } = parseArgs({
+  options: { exit: { type: 'boolean' }, json: { type: 'boolean' }, fresh: { type: 'boolean' } },
+});
+if (flags.fresh === true && (flags.exit === true || flags.json === true)) {
+  throw new Error('--fresh compares nothing: it goes with neither --exit nor --json');
+}
 
 interface Row {
   version: string;
@@ -79,9 +90,10 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
 }
 
 try {
-  status = (await demonstrate()) ? 0 : 1;
-  if (flags.exit !== true && product !== undefined) {
-    say(`\nDozo goes on serving at ${product.url} (user admin, password ${product.password}). Ctrl-C ends it.`);
+  await start();
+  if (flags.fresh !== true) status = (await demonstrate()) ? 0 : 1;
+  if (flags.exit !== true) {
+    await invite();
     await new Promise(() => undefined);
   }
 } catch (error) {
@@ -91,14 +103,13 @@ try {
 }
 process.exit(status);
 
-async function demonstrate(): Promise<boolean> {
-  const password = randomHex(8);
-  say('Starting the lab host (ESXi 8.0.3, free licence) with two running guests that keep writing …');
+async function start(): Promise<void> {
+  say('Starting the lab host (ESXi 8.0.3, free licence) with running guests, two of which keep writing …');
   lab = await startLabHost({
     directory: join(folder, 'lab'),
     edition: 'free',
     user: 'root',
-    password,
+    password: randomHex(8),
     datastores: [
       { name: 'vmfs6', type: 'VMFS-6', capacityBytes: 40 * GIB },
       { name: 'nfs', type: 'NFS', capacityBytes: 40 * GIB, rawFrozenRead: 'allow' },
@@ -124,19 +135,63 @@ async function demonstrate(): Promise<boolean> {
         ],
         writer: { bytesPerSecond: 2 * MIB, spanPercent: 60 },
       },
+      ...(flags.exit === true ? [] : [await fileServer()]),
     ],
   });
   say('Starting Dozo (server, embedded Redis, worker) …');
   product = await startProduct(join(folder, 'dozo'), { bundled: true });
-  const { api } = product;
+}
 
+async function fileServer(): Promise<MachineOptions> {
+  return {
+    name: FILE_SERVER,
+    datastore: 'nfs',
+    running: true,
+    changeTracking: true,
+    disks: [{ sizeBytes: FILE_SERVER_DISK_BYTES, image: await makeFileServerDisk(folder) }],
+  };
+}
+
+/** Leaves to who stays what there is to be seen, and says how to get at it. */
+async function invite(): Promise<void> {
+  if (product === undefined || lab === undefined) throw new Error('not started');
+  const { sshPort, httpsPort, user, password } = lab;
+  if (flags.fresh === true) await mkdir(join(folder, 'backups'));
+  else await backUpFileServer(product);
+  say(`
+Dozo serves at ${product.url} (user admin, password ${product.password}). Ctrl-C ends it.
+The host: address 127.0.0.1, SSH port ${sshPort}, HTTPS port ${httpsPort ?? 'none'}, user ${user}, password ${password}.`);
+  if (flags.fresh === true) say(`A folder for a storage: ${join(folder, 'backups')}. Nothing is set up yet: begin.`);
+  else say(`“${FILE_SERVER}” has files of its own: restore single ones.`);
+}
+
+async function backUpFileServer({ api }: Product): Promise<void> {
+  const [host] = await api.get<{ id: string }[]>('/hosts');
+  const [repository] = await api.get<{ id: string }[]>('/repositories');
+  const machine = (await machinesOf(host?.id ?? '')).find(({ name }) => name === FILE_SERVER);
+  const job = await api.post<{ id: string }>('/jobs', {
+    name: 'office files',
+    machineIds: [machine?.id],
+    repositoryId: repository?.id,
+  });
+  await watched('Backup', await api.post<{ id: string }>(`/jobs/${job.id}/run`, {}));
+  const rules = [{ rule: { kind: 'daily', time: '22:00' } }];
+  const { timeZone } = new Intl.DateTimeFormat().resolvedOptions();
+  for (const { id } of await api.get<{ id: string }[]>('/jobs')) {
+    await api.put(`/jobs/${id}/schedule`, { timeZone, rules });
+  }
+}
+
+async function demonstrate(): Promise<boolean> {
+  if (product === undefined || lab === undefined) throw new Error('not started');
+  const { api } = product;
   const host = await api.post<{ id: string }>('/hosts', {
     name: 'lab',
     host: '127.0.0.1',
     sshPort: lab.sshPort,
     httpsPort: lab.httpsPort,
-    user: 'root',
-    password,
+    user: lab.user,
+    password: lab.password,
     sshHostKey: lab.sshHostKey,
     tlsCertificate: lab.tlsCertificate,
   });
@@ -144,7 +199,7 @@ async function demonstrate(): Promise<boolean> {
     name: 'main',
     path: join(folder, 'repository'),
   });
-  const machines = await machinesOf(host.id);
+  const machines = (await machinesOf(host.id)).filter(({ name }) => name !== FILE_SERVER);
   say(`The host has ${machines.map((machine) => `“${machine.name}”`).join(' and ')}.`);
   const job = await api.post<{ id: string }>('/jobs', {
     name: 'nightly',
