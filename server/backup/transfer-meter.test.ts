@@ -40,6 +40,28 @@ test('shows the speed of the last seconds, the rest of the time, and never more 
   assert.equal(seen.at(-1)?.doneBytes, 10_000);
 });
 
+test('says since when nothing has moved, once that is a minute', () => {
+  const clock = handMovedClock();
+  let seen: MachineProgress | undefined;
+  const meter = new ProgressMeter({ clock, emit: (progress) => void (seen = progress) });
+  meter.addDisk({ key: 'a', label: 'A', totalBytes: 10_000, doneBytes: 0, route: 'ssh-raw' });
+  const widenAt = (atMs: number): number | undefined => {
+    clock.nowAtMs = atMs;
+    meter.addDisk({ key: 'b', label: 'B', totalBytes: 1, doneBytes: 0, route: null });
+    return seen?.stillSinceMs;
+  };
+  meter.enter('freezing');
+  assert.equal(widenAt(59_000), undefined);
+  assert.equal(widenAt(61_000), 0);
+  meter.enter('reading');
+  assert.equal(seen?.stillSinceMs, undefined);
+  clock.nowAtMs = 100_000;
+  meter.arrived('a', 500);
+  assert.equal(widenAt(159_000), undefined);
+  assert.equal(widenAt(200_000), 100_000);
+  meter.stop();
+});
+
 test('names who is waited for', () => {
   const idle = { processorShare: 0.2, loopShare: 0.2, route: 'ssh-raw' as const, readBytes: 100, wireBytes: 100 };
 

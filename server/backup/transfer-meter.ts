@@ -9,6 +9,8 @@ import type { RouteName } from '../source/index.ts';
 const EMIT_EVERY_MS = 250;
 /** And at least this often while the run works, so that a stall is seen as a falling speed. */
 const EMIT_IDLE_MS = 1000;
+/** So long may a host take for a step without a word about it. */
+const STILL_AFTER_MS = 60_000;
 
 interface DiskMeter {
   key: string;
@@ -28,9 +30,12 @@ export class ProgressMeter {
   readonly #timer: NodeJS.Timeout;
   #stage: RunStage = 'waiting';
   #emittedAtMs = -Infinity;
+  /** When a stage was entered or bytes arrived last, by both clocks. */
+  #moved: { atMs: number; monotonicMs: number };
 
   constructor(options: { clock: Clock; emit(progress: MachineProgress): void }) {
     this.#clock = options.clock;
+    this.#moved = this.#now();
     this.#speed = new SpeedMeter(options.clock);
     this.#emit = (progress) => {
       options.emit(progress);
@@ -43,6 +48,7 @@ export class ProgressMeter {
 
   enter(stage: RunStage): void {
     this.#stage = stage;
+    this.#moved = this.#now();
     this.#send();
   }
 
@@ -69,11 +75,16 @@ export class ProgressMeter {
     if (disk === undefined || bytes === 0) return;
     disk.doneBytes = Math.min(disk.totalBytes, disk.doneBytes + bytes);
     this.#speed.add(bytes);
+    this.#moved = this.#now();
     this.#sendSometimes();
   }
 
   stop(): void {
     clearInterval(this.#timer);
+  }
+
+  #now(): { atMs: number; monotonicMs: number } {
+    return { atMs: this.#clock.nowMs(), monotonicMs: this.#clock.monotonicMs() };
   }
 
   #sendSometimes(): void {
@@ -90,7 +101,11 @@ export class ProgressMeter {
     const doneBytes = disks.reduce((sum, disk) => sum + disk.doneBytes, 0);
     const bytesPerSecond = this.#speed.bytesPerSecond();
     const remainingSeconds = bytesPerSecond > 0 ? Math.ceil((totalBytes - doneBytes) / bytesPerSecond) : null;
-    this.#emit({ stage: this.#stage, totalBytes, doneBytes, bytesPerSecond, remainingSeconds, disks });
+    const isStill = this.#emittedAtMs - this.#moved.monotonicMs >= STILL_AFTER_MS;
+    this.#emit({
+      ...{ stage: this.#stage, totalBytes, doneBytes, bytesPerSecond, remainingSeconds, disks },
+      ...(isStill ? { stillSinceMs: this.#moved.atMs } : {}),
+    });
   }
 }
 

@@ -38,6 +38,8 @@ export interface MachineProgress {
   /** Over the last seconds. */
   bytesPerSecond: number;
   remainingSeconds: number | null;
+  /** Since when the stage is the same and no bytes have come; absent while that is no matter. */
+  stillSinceMs?: number;
   disks: {
     key: string;
     label: string;

@@ -142,6 +142,7 @@ export const taskEventSchema = z.discriminatedUnion('kind', [
       doneBytes: z.number(),
       bytesPerSecond: z.number(),
       remainingSeconds: z.number().nullable(),
+      stillSinceMs: z.number().optional(),
       disks: z.array(
         z.object({
           key: z.string(),
@@ -149,6 +150,7 @@ export const taskEventSchema = z.discriminatedUnion('kind', [
           totalBytes: z.number(),
           doneBytes: z.number(),
           route: z.string().nullable(),
+          waitsFor: z.string().optional(),
         }),
       ),
     }),

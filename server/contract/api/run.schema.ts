@@ -34,6 +34,8 @@ export const machineProgressSchema = z
     doneBytes: z.number(),
     bytesPerSecond: z.number(),
     remainingSeconds: z.number().nullable(),
+    /** Nothing has moved since then: the host takes long, or is not there. Absent below a minute. */
+    stillSinceMs: timeSchema.exactOptional(),
     disks: z.array(
       z.object({
         key: z.string(),
