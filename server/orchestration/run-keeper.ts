@@ -1,7 +1,7 @@
 import { hostFactsSchema } from '../contract/api/host.schema.ts';
 import { machineIdentitySchema, machineSummarySchema } from '../contract/api/machine.schema.ts';
 import type { RunStopper } from '../contract/api/run.schema.ts';
-import type { ErrorBody } from '../contract/error-codes.ts';
+import { ERROR_CODES, type ErrorBody } from '../contract/error-codes.ts';
 import type { MachineProgress } from '../contract/run.ts';
 import type { RunPartRecord, RunRecord, Tables } from '../database/index.ts';
 import { AppError, toAppError } from '../errors/index.ts';
@@ -387,9 +387,26 @@ export class RunKeeper {
     };
     if (run.kind === 'backup' || run.kind === 'maintenance' || run.kind === 'copy')
       this.#maintenance.afterRun(run, parts).catch(logFailure);
-    if (run.kind === 'restore') {
-      for (const { hostId } of parts) if (hostId !== null) this.#hosts.refresh(hostId).catch(logFailure);
+    for (const hostId of new Set(parts.map((part) => part.hostId))) {
+      if (hostId !== null)
+        this.#lookAtHost(
+          hostId,
+          run,
+          parts.filter((part) => part.hostId === hostId),
+        ).catch(logFailure);
     }
+  }
+
+  /** A restore leaves a machine on the host; a backup may have found out that it answers again, or that it does not. */
+  async #lookAtHost(hostId: string, run: RunRecord, parts: readonly RunPartRecord[]): Promise<void> {
+    if (run.kind === 'backup') {
+      const host = await this.#context.catalogue.hosts.load(hostId);
+      const isKnownToFail = host !== null && host.error !== null;
+      const hasAnswered = parts.some(({ state }) => state === 'success' || state === 'warning');
+      const wasMissed = parts.some(({ error }) => error !== null && isPassingFailureOfHost(error));
+      if (isKnownToFail ? !hasAnswered : !wasMissed) return;
+    } else if (run.kind !== 'restore') return;
+    await this.#hosts.refresh(hostId);
   }
 
   async #emitPart(part: RunPartRecord): Promise<void> {
@@ -400,6 +417,11 @@ export class RunKeeper {
     const view = viewPart(now, new Set(open.map((hold) => hold.partId)));
     events.emit({ type: 'part', runId: part.runId, part: view });
   }
+}
+
+/** What a look at the host may show as well; a refused login is not tried again: the host would lock the account. */
+function isPassingFailureOfHost({ code }: ErrorBody): boolean {
+  return code.startsWith('HOST_') && ERROR_CODES[code].retry === 'transient';
 }
 
 async function describeParts(tables: Tables, parts: readonly RunPartRecord[]): Promise<DispatchPart[]> {

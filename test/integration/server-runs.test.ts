@@ -174,4 +174,26 @@ describe('runs of a server with a real queue', { timeout: 900_000 }, () => {
     assert.equal(answer.json.code, 'FORBIDDEN');
     assert.deepEqual(await lab.call('GET', '/runs'), runs);
   });
+
+  it('shows at the host that a run found it gone, and that it is there again', async () => {
+    const runJob = async (): Promise<string> => {
+      const started = await lab.call('POST', `/jobs/${ids.jobId}/run`, {});
+      return (await lab.waitForRun(started.id)).state;
+    };
+    const errorOfHost = (wanted: string | null): Promise<boolean> =>
+      lab.until(
+        async () => {
+          const { error } = await lab.call('GET', `/hosts/${ids.hostId}`);
+          return (error?.code ?? null) === wanted ? true : null;
+        },
+        `the host to have failed with ${wanted ?? 'nothing'}`,
+      );
+    await errorOfHost(null);
+    lab.script({ hostDown: true });
+    assert.equal(await runJob(), 'failed');
+    await errorOfHost('HOST_UNREACHABLE');
+    lab.script({});
+    assert.equal(await runJob(), 'success');
+    await errorOfHost(null);
+  });
 });
