@@ -112,6 +112,18 @@ describe('a backup', () => {
     assert.ok(lines.some((line) => line.code === 'DISK_DONE'));
   });
 
+  test('tells each step on the way, in order', async () => {
+    const { back, lines } = setUp();
+    await back();
+
+    const steps = ['SNAPSHOT_STARTED', 'SNAPSHOT_TAKEN', 'DISK_DONE', 'VERSION_MADE', 'SNAPSHOT_REMOVED'];
+    const told = lines.map(({ code }) => code).filter((code) => steps.includes(code));
+    assert.deepEqual(
+      told.filter((code, index) => code !== told[index - 1]),
+      steps,
+    );
+  });
+
   test('finds a change map that hides changes, reads all and distrusts the token', async () => {
     const { source, machine, back, stored, lines, repository } = setUp();
     await back();

@@ -208,7 +208,9 @@ class BackupRun {
     }
     await this.#arrow('swept');
     this.#createdAtMs = clock.nowMs();
+    this.#log.info('SNAPSHOT_STARTED', 'Asking the host for a VM snapshot.');
     this.#frozen = await source.freeze(request);
+    this.#log.info('SNAPSHOT_TAKEN', 'The VM snapshot is taken; nothing changes for the machine.');
     this.#judgeConsistency(this.#frozen);
     return this.#frozen;
   }
@@ -451,6 +453,7 @@ class BackupRun {
       machine: describeMachine(frozen),
       evidence: this.#evidence(frozen, results),
     });
+    this.#log.info('VERSION_MADE', 'The version is in the storage.');
   }
 
   #evidence(frozen: FrozenMachine, results: readonly DiskResult[]): PointEvidence {
@@ -490,6 +493,7 @@ class BackupRun {
     try {
       if (this.#frozen !== null) {
         await this.#frozen.thaw(limit);
+        this.#log.info('SNAPSHOT_REMOVED', 'The VM snapshot is removed from the host.');
         await this.#arrow('thawed');
         return true;
       }
