@@ -21,7 +21,8 @@ export class SetClock {
   readonly environment = {
     LD_PRELOAD: LIBRARY,
     FAKETIME_TIMESTAMP_FILE: `/${OFFSET}`,
-    FAKETIME_CACHE_DURATION: '1',
+    // Each process would else find a clock that was set up to a second later than the others.
+    FAKETIME_NO_CACHE: '1',
     FAKETIME_DONT_FAKE_MONOTONIC: '1',
     NO_FAKE_STAT: '1',
   };
