@@ -91,7 +91,7 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
 
 try {
   await start();
-  if (flags.fresh !== true) status = (await demonstrate()) ? 0 : 1;
+  status = flags.fresh === true || (await demonstrate()) ? 0 : 1;
   if (flags.exit !== true) {
     await invite();
     await new Promise(() => undefined);

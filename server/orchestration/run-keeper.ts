@@ -388,12 +388,7 @@ export class RunKeeper {
     if (run.kind === 'backup' || run.kind === 'maintenance' || run.kind === 'copy')
       this.#maintenance.afterRun(run, parts).catch(logFailure);
     for (const hostId of new Set(parts.map((part) => part.hostId))) {
-      if (hostId !== null)
-        this.#lookAtHost(
-          hostId,
-          run,
-          parts.filter((part) => part.hostId === hostId),
-        ).catch(logFailure);
+      if (hostId !== null) this.#lookAtHost(hostId, run, parts).catch(logFailure);
     }
   }
 
@@ -402,8 +397,9 @@ export class RunKeeper {
     if (run.kind === 'backup') {
       const host = await this.#context.catalogue.hosts.load(hostId);
       const isKnownToFail = host !== null && host.error !== null;
-      const hasAnswered = parts.some(({ state }) => state === 'success' || state === 'warning');
-      const wasMissed = parts.some(({ error }) => error !== null && isPassingFailureOfHost(error));
+      const own = parts.filter((part) => part.hostId === hostId);
+      const hasAnswered = own.some(({ state }) => state === 'success' || state === 'warning');
+      const wasMissed = own.some(({ error }) => error !== null && isPassingFailureOfHost(error));
       if (isKnownToFail ? !hasAnswered : !wasMissed) return;
     } else if (run.kind !== 'restore') return;
     await this.#hosts.refresh(hostId);
