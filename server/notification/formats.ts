@@ -10,12 +10,9 @@ export class Formats {
   constructor(language: Language, timeZone: string) {
     const locale = { en: 'en-GB', de: 'de-DE', ja: 'ja-JP' }[language];
     this.#language = language;
-    this.#time = new Intl.DateTimeFormat(locale, {
-      dateStyle: 'medium',
-      timeStyle: 'short',
-      timeZone,
-    });
-    this.#day = new Intl.DateTimeFormat(locale, { dateStyle: 'medium', timeZone });
+    const day = { year: 'numeric', month: language === 'en' ? 'short' : '2-digit', day: '2-digit' } as const;
+    this.#time = new Intl.DateTimeFormat(locale, { ...day, hour: '2-digit', minute: '2-digit', timeZone });
+    this.#day = new Intl.DateTimeFormat(locale, { ...day, timeZone });
   }
 
   time(atMs: number): string {
@@ -32,6 +29,7 @@ export class Formats {
       this.#language
     ] as [string, string, string];
     const seconds = Math.max(0, Math.round(ms / 1000));
+    if (seconds === 0) return { en: 'under 1 s', de: 'unter 1 Sek.', ja: '1 秒未満' }[this.#language];
     const parts: [number, string][] =
       seconds >= 3600
         ? [
@@ -44,7 +42,10 @@ export class Formats {
               [seconds % 60, s],
             ]
           : [[seconds, s]];
-    return parts.map(([count, unit]) => `${count}\u00a0${unit}`).join(' ');
+    return parts
+      .filter(([count], place) => place === 0 || count > 0)
+      .map(([count, unit]) => `${count}\u00a0${unit}`)
+      .join(' ');
   }
 
   bytes(bytes: number): string {

@@ -171,7 +171,7 @@ test('a version takes the place of the original, byte for byte', async () => {
 
   await scene.open(`/restore?machine=${machineId}`);
   await scene.next();
-  await page.getByRole('radio', { name: 'In the place of the original', exact: true }).click();
+  await page.getByRole('radio', { name: 'Replace the original', exact: true }).click();
   await scene.next();
   await scene.next();
   await scene.next();
@@ -216,7 +216,7 @@ test('a storage says what saves its room, and whose versions take it', async () 
   );
   assert.ok(unreadBytes + zeroBytes > 0 && compressedBytes > 0, JSON.stringify(stats));
   await scene.open('/storage');
-  for (const part of ['Used', 'Saved by compression', 'Known already', 'Zeros', 'Not read (unchanged or unused)']) {
+  for (const part of ['Used', 'Saved by compression', 'Known already', 'Empty areas', 'Not read (unchanged or unused)']) {
     await page.locator('li', { hasText: part }).locator('strong').first().waitFor();
   }
   const row = page.getByRole('row', { name: MACHINE });

@@ -122,7 +122,7 @@ test('a restore that is cancelled leaves the original as it was', async () => {
   await holdBack(true);
   await scene.open(`/restore?machine=${machineId}`);
   await scene.next();
-  await page.getByRole('radio', { name: 'In the place of the original', exact: true }).click();
+  await page.getByRole('radio', { name: 'Replace the original', exact: true }).click();
   for (let step = 0; step < 4; step += 1) await scene.next();
   await page.getByRole('checkbox', { name: 'I have understood this.', exact: true }).click();
   await scene.button('Restore now').click();

@@ -1,4 +1,4 @@
-import { currentLanguage } from '../i18n/index.ts';
+import { currentLanguage, i18n } from '../i18n/index.ts';
 import { firstDayOfWeek } from './week.ts';
 
 /** The reader's own kind of the language where the browser names one: British dates are not American. */
@@ -8,9 +8,10 @@ function locale(): string {
 }
 
 /** By language and kind: to make one takes longer than to draw the row that it is for. */
-const formatters = new Map<string, Intl.DateTimeFormat | Intl.NumberFormat>();
+const formatters = new Map<string, Formatter>();
+type Formatter = Intl.DateTimeFormat | Intl.NumberFormat | Intl.ListFormat;
 
-function kept<T extends Intl.DateTimeFormat | Intl.NumberFormat>(kind: string, make: (language: string) => T): T {
+function kept<T extends Formatter>(kind: string, make: (language: string) => T): T {
   const language = locale();
   const key = `${language} ${kind}`;
   const known = (formatters.get(key) as T | undefined) ?? make(language);
@@ -49,24 +50,29 @@ export function formatShare(share: number, digits = 1): string {
   return numbers({ style: 'percent', maximumFractionDigits: digits }).format(share);
 }
 
+/** One form of a date for everything, with the month by name only where figures alone could be misread. */
+function dateParts(): Intl.DateTimeFormatOptions {
+  return currentLanguage() === 'en'
+    ? { year: 'numeric', month: 'short', day: 'numeric' }
+    : { year: 'numeric', month: '2-digit', day: '2-digit' };
+}
+
+/** As long as another one where it stands in a column; with AM and PM nobody writes a leading zero. */
+function timeParts(): Intl.DateTimeFormatOptions {
+  return { hour: currentLanguage() === 'en' ? 'numeric' : '2-digit', minute: '2-digit' };
+}
+
 export function formatTime(atMs: number): string {
-  return dates({ dateStyle: 'medium', timeStyle: 'short' }).format(atMs);
+  return dates({ ...dateParts(), ...timeParts() }).format(atMs);
 }
 
 export function formatExactTime(atMs: number): string {
-  return dates({ dateStyle: 'medium', timeStyle: 'medium' }).format(atMs);
+  return dates({ ...dateParts(), ...timeParts(), second: '2-digit' }).format(atMs);
 }
 
 /** With the day of the week: for what is yet to come. */
 export function formatDayTime(atMs: number): string {
-  return dates({
-    weekday: 'short',
-    year: 'numeric',
-    month: 'short',
-    day: 'numeric',
-    hour: '2-digit',
-    minute: '2-digit',
-  }).format(atMs);
+  return dates({ weekday: 'short', ...dateParts(), ...timeParts() }).format(atMs);
 }
 
 export function formatMonth(atMs: number): string {
@@ -78,19 +84,21 @@ export function formatYearMonth(atMs: number): string {
 }
 
 export function formatClock(atMs: number): string {
-  return dates({ timeStyle: 'medium' }).format(atMs);
+  return dates({ ...timeParts(), second: '2-digit' }).format(atMs);
 }
 
 /** A time of day like `22:00` as the reader writes it. */
 export function formatTimeOfDay(time: string): string {
-  return dates({ timeStyle: 'short', timeZone: 'UTC' }).format(Date.parse(`2000-01-01T${time}Z`));
+  return dates({ ...timeParts(), timeZone: 'UTC' }).format(Date.parse(`2000-01-01T${time}Z`));
 }
 
 export function formatDay(atMs: number): string {
-  // Where the day of the week follows the date, its whole name is too much.
-  return currentLanguage() === 'ja'
-    ? dates({ year: 'numeric', month: 'long', day: 'numeric', weekday: 'short' }).format(atMs)
-    : dates({ dateStyle: 'full' }).format(atMs);
+  return dates(dateParts()).format(atMs);
+}
+
+/** With the day of the week: where days are chosen or looked up. */
+export function formatCalendarDay(atMs: number): string {
+  return dates({ weekday: 'short', ...dateParts() }).format(atMs);
 }
 
 /** Day and month, as on a chart. */
@@ -124,6 +132,7 @@ export function formatWeekday(atMs: number): string {
 
 export function formatDuration(seconds: number): string {
   const whole = Math.max(0, Math.round(seconds));
+  if (whole === 0) return i18n.global.t('common.underSecond');
   const parts: [number, string][] =
     whole >= 3600
       ? [
@@ -138,8 +147,14 @@ export function formatDuration(seconds: number): string {
         : [[whole, 'second']];
   // A number is not torn from its unit.
   return parts
+    .filter(([value], place) => place === 0 || value > 0)
     .map(([value, unit]) =>
       numbers({ style: 'unit', unit, unitDisplay: 'short' }).format(value).replaceAll(' ', '\u00a0'),
     )
     .join(' ');
+}
+
+/** Several things that hold together: `a, b and c`. */
+export function formatList(parts: readonly string[]): string {
+  return kept('list', (language) => new Intl.ListFormat(language)).format(parts);
 }
