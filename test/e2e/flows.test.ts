@@ -216,7 +216,13 @@ test('a storage says what saves its room, and whose versions take it', async () 
   );
   assert.ok(unreadBytes + zeroBytes > 0 && compressedBytes > 0, JSON.stringify(stats));
   await scene.open('/storage');
-  for (const part of ['Used', 'Saved by compression', 'Known already', 'Empty areas', 'Not read (unchanged or unused)']) {
+  for (const part of [
+    'Used',
+    'Saved by compression',
+    'Known already',
+    'Empty areas',
+    'Not read (unchanged or unused)',
+  ]) {
     await page.locator('li', { hasText: part }).locator('strong').first().waitFor();
   }
   const row = page.getByRole('row', { name: MACHINE });
