@@ -1,1 +1,2 @@
 export { AppError, assert, cancelled, isAbort, isAppError, toAppError } from './app-error.ts';
+export { errnoOf } from './errno.ts';

@@ -1,4 +1,4 @@
-import { toAppError } from '../errors/index.ts';
+import { errnoOf, toAppError } from '../errors/index.ts';
 import { SECTOR_BYTES } from '../runtime/index.ts';
 import type { BackingDisk } from './backing-disk.ts';
 import type { UnitIdentity } from './device-pages.ts';
@@ -93,8 +93,7 @@ export class LogicalUnit implements CommandUnit {
 
   #diskError({ cdb }: ScsiRequest, error: unknown): ScsiCheck {
     this.#onDiskError(toAppError(error));
-    if (error instanceof Error && 'code' in error && (error.code === 'ENOSPC' || error.code === 'EDQUOT'))
-      return new ScsiCheck(SENSE.spaceExhausted);
+    if (['ENOSPC', 'EDQUOT'].includes(errnoOf(error))) return new ScsiCheck(SENSE.spaceExhausted);
     return new ScsiCheck(findCommand(cdb)?.access === 'write' ? SENSE.mediumWriteError : SENSE.mediumReadError);
   }
 

@@ -3,7 +3,7 @@ import { basename } from 'node:path';
 
 import type { LogLine, MachineProgress, RestoreResult } from '../contract/run.ts';
 import type { WorkerTask } from '../contract/task.ts';
-import { AppError, cancelled, isAppError, toAppError } from '../errors/index.ts';
+import { AppError, cancelled, errnoOf, isAppError, toAppError } from '../errors/index.ts';
 import type { PointDisk, Repository } from '../repository/index.ts';
 import { randomHex, type Clock, type Logger } from '../runtime/index.ts';
 
@@ -135,7 +135,7 @@ async function publish(temporary: string, path: string): Promise<void> {
   } catch (error) {
     if (errnoOf(error) === 'EEXIST') throw exists(path);
     // Some file systems (exFAT on a USB disk) know no links. There a name taken since is still refused.
-    if (!['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS'].includes(errnoOf(error) ?? '')) throw error;
+    if (!['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS'].includes(errnoOf(error))) throw error;
     await refuseExisting(path);
     await rename(temporary, path);
   }
@@ -158,7 +158,7 @@ function exists(path: string): AppError {
 
 function wrap(error: unknown, path: string): AppError {
   const errno = errnoOf(error);
-  if (isAppError(error) || errno === null) return toAppError(error);
+  if (isAppError(error) || errno === '') return toAppError(error);
   const details = { path, errno };
   if (errno === 'ENOSPC' || errno === 'EDQUOT') {
     const hint = 'Free some space or choose another folder, then export again.';
@@ -177,11 +177,6 @@ function wrap(error: unknown, path: string): AppError {
     return new AppError('STORAGE_MISSING', `The folder of ${path} does not exist.`, { hint, details, cause: error });
   }
   return new AppError('STORAGE_FAILED', `Writing ${path} failed (${errno}).`, { details, cause: error });
-}
-
-function errnoOf(error: unknown): string | null {
-  if (!(error instanceof Error) || isAppError(error)) return null;
-  return (error as NodeJS.ErrnoException).code ?? null;
 }
 
 function ignore(): void {

@@ -235,6 +235,9 @@ describe('local storage', () => {
     })) {
       assert.equal(storageError(Object.assign(new Error(errno), { code: errno }), 'write', 'x', '/here').code, code);
     }
+    // A used-up quota, as Node tells it: libuv has no name for it.
+    const unnamed = { code: 'Unknown system error -122', errno: -122 };
+    assert.equal(storageError(Object.assign(new Error('EDQUOT'), unnamed), 'write', 'x', '/here').code, 'STORAGE_FULL');
     const forbidden = Object.assign(new Error('EACCES'), { code: 'EACCES' });
     // Of one file, that file's trouble; of what lies at the top, the folder's.
     assert.equal(storageError(forbidden, 'read', 'points/x', '/here').code, 'STORAGE_FAILED');

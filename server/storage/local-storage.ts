@@ -2,10 +2,10 @@ import { createHash } from 'node:crypto';
 import { constants, type Stats } from 'node:fs';
 import * as fs from 'node:fs/promises';
 import path from 'node:path';
-import { AppError } from '../errors/index.ts';
+import { AppError, errnoOf } from '../errors/index.ts';
 import { randomHex, silentLogger, systemClock, type Clock, type Logger } from '../runtime/index.ts';
 import { describeProcess, isGone } from './claim-owner.ts';
-import { errnoOf, storageError, storageMissing } from './storage-error.ts';
+import { storageError, storageMissing } from './storage-error.ts';
 import { assertStorageName, isStorageName } from './storage-name.ts';
 import type { Storage, StorageWriter } from './storage.ts';
 

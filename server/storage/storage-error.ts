@@ -1,4 +1,4 @@
-import { AppError, isAppError } from '../errors/index.ts';
+import { AppError, errnoOf, isAppError } from '../errors/index.ts';
 import type { ErrorCode } from '../contract/error-codes.ts';
 
 interface Meaning {
@@ -82,11 +82,6 @@ function meaningOf(errno: string, doing: string, name: string): Meaning | undefi
   if (doing === 'remove' && errno === 'EPERM') return KEPT;
   if (doing === 'read' && errno === 'EACCES' && name.includes('/')) return FORBIDDEN;
   return MEANINGS[errno];
-}
-
-export function errnoOf(error: unknown): string {
-  if (typeof error !== 'object' || error === null || !('code' in error)) return '';
-  return typeof error.code === 'string' ? error.code : '';
 }
 
 /** The error of a whole store that is gone, whatever was being done. */
