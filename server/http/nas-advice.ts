@@ -36,13 +36,22 @@ export async function describeFolder(path: string): Promise<FolderView> {
 
 /** Exported for its tests. */
 export function adviseOn(facts: FolderFacts): Advice[] {
-  const { path, freeBytes } = facts;
-  const say = (level: Advice['level'], code: Advice['code'], text: string): Advice => ({
-    level,
-    code,
-    text,
-    details: { path, ...(code === 'FOLDER_LOW_SPACE' ? { freeBytes } : {}) },
-  });
+  const { path, freeBytes, quotaBytes, quotaUsedBytes } = facts;
+  const say = (
+    level: Advice['level'],
+    code: Advice['code'],
+    text: string,
+    details: Record<string, number | null> = {},
+  ): Advice => ({ level, code, text, details: { path, ...details } });
+  if (facts.isLocked) {
+    return [
+      say(
+        'error',
+        'FOLDER_LOCKED',
+        `The shared folder of ${path} is encrypted and locked. Mount it in Control Panel > Shared Folder > Encryption.`,
+      ),
+    ];
+  }
   if (!facts.exists) {
     return [
       say(
@@ -56,7 +65,15 @@ export function adviseOn(facts: FolderFacts): Advice[] {
     return [say('error', 'FOLDER_IN_MEMORY', `${path} lies in the memory of the NAS and is gone at its next start.`)];
   }
   const advice: Advice[] = [];
-  if (!facts.isWritable) {
+  if (facts.isFull) {
+    advice.push(
+      say(
+        'error',
+        'FOLDER_FULL',
+        `There is no room left in ${path}: its volume is full, or a quota is used up. Free some, or raise the quota.`,
+      ),
+    );
+  } else if (!facts.isWritable) {
     advice.push(
       say(
         'error',
@@ -65,8 +82,21 @@ export function adviseOn(facts: FolderFacts): Advice[] {
       ),
     );
   }
-  if (freeBytes !== null && freeBytes < LOW_SPACE_BYTES) {
-    advice.push(say('warning', 'FOLDER_LOW_SPACE', `Only ${formatBytes(freeBytes)} are free in ${path}.`));
+  const isLow = freeBytes !== null && freeBytes < LOW_SPACE_BYTES;
+  if (quotaBytes !== null && quotaUsedBytes !== null) {
+    advice.push(
+      say(
+        isLow ? 'warning' : 'info',
+        'FOLDER_QUOTA',
+        `The NAS limits the shared folder of ${path} to ${formatBytes(quotaBytes)}; ${formatBytes(quotaUsedBytes)} are used. Backups fail once it is full: raise the quota in time, or switch it off.`,
+        { quotaBytes, quotaUsedBytes },
+      ),
+    );
+  }
+  if (isLow && !facts.isFull) {
+    advice.push(
+      say('warning', 'FOLDER_LOW_SPACE', `Only ${formatBytes(freeBytes)} are free in ${path}.`, { freeBytes }),
+    );
   }
   if (facts.isEncrypted === true) {
     advice.push(

@@ -1,9 +1,11 @@
 import type { StatsFs } from 'node:fs';
 import { constants, copyFile, open, rm, stat, statfs } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
+import { errnoOf } from '../errors/index.ts';
 import { randomHex } from '../runtime/index.ts';
 import type { FolderFacts } from './nas.ts';
 import { runProgram } from './program.ts';
+import { readQuota, type Quota } from './read-quota.ts';
 
 /** Magic numbers of statfs(2), from linux/magic.h; ZFS's from OpenZFS. */
 const FILE_SYSTEMS = new Map<number, string>([
@@ -25,32 +27,38 @@ export async function inspectFolder(path: string): Promise<FolderFacts> {
     path,
     exists: false,
     isWritable: false,
+    isFull: false,
     fileSystem: null,
     freeBytes: null,
     totalBytes: null,
+    quotaBytes: null,
+    quotaUsedBytes: null,
     hasReflink: null,
     hasChecksums: null,
     isEncrypted: null,
+    isLocked: false,
   };
   const isFolder = await stat(path).then(
     (entry) => entry.isDirectory(),
     () => false,
   );
-  if (!isFolder) return nothing;
+  if (!isFolder) return (await isLocked(path)) ? { ...nothing, isEncrypted: true, isLocked: true } : nothing;
   const room = await statfs(path).catch(() => null);
-  const space = spaceOf(room);
   const fileSystem = room === null ? 'other' : fileSystemOf(room.type);
-  const { isWritable, hasReflink } = await tryOut(path);
+  const quota = fileSystem === 'btrfs' ? await readQuota(path) : null;
+  const trial = await tryOut(path);
   return {
     path,
     exists: true,
-    isWritable,
+    ...trial,
     fileSystem,
-    ...space,
-    hasReflink,
+    ...spaceOf(room, quota),
+    quotaBytes: quota?.limitBytes ?? null,
+    quotaUsedBytes: quota?.usedBytes ?? null,
     hasChecksums: await readChecksums(path, fileSystem),
     // The name is QTS's own for an encrypted volume.
     isEncrypted: fileSystem === 'ecryptfs' || /^\/share\/CE_/.test(path) ? true : null,
+    isLocked: false,
   };
 }
 
@@ -61,15 +69,34 @@ export function fileSystemOf(type: number): string {
 
 /** How much room there is where a folder lies, without touching it. Never rejects. */
 export async function measureSpace(path: string): Promise<Pick<FolderFacts, 'freeBytes' | 'totalBytes'>> {
-  return spaceOf(await statfs(path).catch(() => null));
+  const room = await statfs(path).catch(() => null);
+  const isBtrfs = room !== null && fileSystemOf(room.type) === 'btrfs';
+  return spaceOf(room, isBtrfs ? await readQuota(path) : null);
 }
 
-function spaceOf(room: StatsFs | null): Pick<FolderFacts, 'freeBytes' | 'totalBytes'> {
+function spaceOf(room: StatsFs | null, quota: Quota | null): Pick<FolderFacts, 'freeBytes' | 'totalBytes'> {
   if (room === null) return { freeBytes: null, totalBytes: null };
-  return { freeBytes: room.bavail * room.bsize, totalBytes: room.blocks * room.bsize };
+  const [freeBytes, totalBytes] = [room.bavail * room.bsize, room.blocks * room.bsize];
+  if (quota === null) return { freeBytes, totalBytes };
+  return {
+    freeBytes: Math.max(0, Math.min(freeBytes, quota.limitBytes - quota.usedBytes)),
+    totalBytes: Math.min(totalBytes, quota.limitBytes),
+  };
 }
 
-async function tryOut(folder: string): Promise<{ isWritable: boolean; hasReflink: boolean | null }> {
+/** DSM keeps what is in an encrypted shared folder in `@NAME@` beside it, and takes NAME away while it is locked. */
+async function isLocked(path: string): Promise<boolean> {
+  const share = /^\/volume\d+\/[^/]+/.exec(path)?.[0];
+  if (share === undefined) return false;
+  const isThere = (folder: string): Promise<boolean> =>
+    stat(folder).then(
+      (entry) => entry.isDirectory(),
+      () => false,
+    );
+  return !(await isThere(share)) && (await isThere(join(dirname(share), `@${basename(share)}@`)));
+}
+
+async function tryOut(folder: string): Promise<Pick<FolderFacts, 'isWritable' | 'isFull' | 'hasReflink'>> {
   const name = join(folder, `.dozo-test-${randomHex(8)}`);
   const clone = `${name}-clone`;
   try {
@@ -85,9 +112,9 @@ async function tryOut(folder: string): Promise<{ isWritable: boolean; hasReflink
       () => true,
       () => false,
     );
-    return { isWritable: true, hasReflink };
-  } catch {
-    return { isWritable: false, hasReflink: null };
+    return { isWritable: true, isFull: false, hasReflink };
+  } catch (error) {
+    return { isWritable: false, isFull: ['ENOSPC', 'EDQUOT'].includes(errnoOf(error)), hasReflink: null };
   } finally {
     await rm(name, { force: true }).catch(() => undefined);
     await rm(clone, { force: true }).catch(() => undefined);

@@ -24,16 +24,23 @@ export interface FolderFacts {
   exists: boolean;
   /** A file was written, synced and removed there. */
   isWritable: boolean;
+  /** There was no room for that file: the volume is full, or a quota used up. */
+  isFull: boolean;
   /** `btrfs`, `ext`, `zfs`, `xfs`, `ecryptfs`, `memory`, `network`, `other`; null: it does not exist. */
   fileSystem: string | null;
-  /** What statfs says; a quota of the shared folder may be less. */
+  /** What the volume and `quotaBytes` leave. A quota that cannot be read may leave less. */
   freeBytes: number | null;
   totalBytes: number | null;
+  /** What the file system lets the shared folder hold; null: as much as there is, or it cannot be read. */
+  quotaBytes: number | null;
+  quotaUsedBytes: number | null;
   /** Whether a file can share blocks with another one. */
   hasReflink: boolean | null;
   /** Whether the file system keeps checksums of data. */
   hasChecksums: boolean | null;
   isEncrypted: boolean | null;
+  /** It does not exist since the NAS has not been given its key. */
+  isLocked: boolean;
 }
 
 /** The system that Dozo is installed on. */
