@@ -1,7 +1,7 @@
 import { ref, shallowRef, type ShallowRef } from 'vue';
 import { api, toErrorBody } from './client.ts';
 import { closeEvents, onEvent, openEvents } from './events.ts';
-import type { ErrorBody, HostView, Overview, RepositoryView, RunView, ServerEvent } from './types.ts';
+import type { ErrorBody, HostView, Overview, RepositoryView, RunView, ServerEvent, SessionView } from './types.ts';
 
 /** Runs that the overview looks back on; older ones are paged from the server. */
 const RUNS_KEPT = 100;
@@ -29,7 +29,7 @@ const LOADERS: Record<Part, () => Promise<void>> = {
   overview: async () => {
     overview.value = await api.overview();
   },
-  repositories: into(repositories, api.repositories),
+  repositories: into(repositories, async () => (isStorageSeen ? api.repositories() : [])),
   runs: async () => {
     areRunsAwaited = true;
     try {
@@ -44,6 +44,8 @@ const LOADERS: Record<Part, () => Promise<void>> = {
     }
   },
 };
+/** Who may only restore what they were given is not shown where it lies. */
+let isStorageSeen = true;
 const ALL = Object.keys(LOADERS) as Part[];
 
 const STALE_BY_CHANGE: Record<string, Part[]> = {
@@ -60,7 +62,8 @@ let areRunsAwaited = false;
 let timer: ReturnType<typeof setTimeout> | undefined;
 let stopListening: (() => void) | null = null;
 
-export async function openCatalogue(): Promise<void> {
+export async function openCatalogue({ permissions }: Pick<SessionView, 'permissions'>): Promise<void> {
+  isStorageSeen = permissions.includes('view');
   stopListening ??= onEvent(handle);
   openEvents();
   await reload(ALL);

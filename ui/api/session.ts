@@ -1,13 +1,18 @@
 import { ref, shallowRef } from 'vue';
 import { closeCatalogue, openCatalogue } from './catalogue.ts';
 import { api, ApiError, renewLoginBy } from './client.ts';
-import type { Permission, SessionView } from './types.ts';
+import type { Permission, RunView, SessionView } from './types.ts';
 
 export const session = ref<SessionView | null>(null);
 
 /** Whether the account is allowed to: what it is not is not shown. */
 export function may(permission: Permission): boolean {
   return session.value?.permissions.includes(permission) === true;
+}
+
+/** Who may restore may take a restore back; other runs are an operator's business. */
+export function mayCancel({ kind }: Pick<RunView, 'kind'>): boolean {
+  return may(kind === 'restore' ? 'restore' : 'operate');
 }
 
 let resuming: Promise<boolean> | null = null;
@@ -28,7 +33,7 @@ async function askForSession(): Promise<boolean> {
     if (error instanceof ApiError && error.body.code === 'LOGIN_REQUIRED') return false;
     throw error;
   }
-  await openCatalogue();
+  await openCatalogue(session.value);
   return true;
 }
 
@@ -87,7 +92,7 @@ async function readSynoToken(): Promise<string> {
 
 export async function logIn(user: string, password: string, code?: string): Promise<void> {
   session.value = await api.login(user, password, code);
-  await openCatalogue();
+  await openCatalogue(session.value);
 }
 
 export async function logOut(): Promise<void> {

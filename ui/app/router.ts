@@ -1,7 +1,15 @@
 import { createRouter, createWebHashHistory } from 'vue-router';
 import { hosts, isLoaded, overview } from '../api/catalogue.ts';
-import { resumeSession } from '../api/session.ts';
+import { may, resumeSession } from '../api/session.ts';
+import type { Permission } from '../api/types.ts';
 import { readPreferences } from '../composables/preferences.ts';
+
+declare module 'vue-router' {
+  interface RouteMeta {
+    /** Who may not do that has no use for the page. */
+    needs?: Permission;
+  }
+}
 
 /** Addresses lie behind the hash: the server need not know them, whatever path a NAS puts before. */
 export const router = createRouter({
@@ -13,21 +21,54 @@ export const router = createRouter({
       component: () => import('./AppFrame.vue'),
       children: [
         { path: '', name: 'overview', component: () => import('../pages/OverviewPage.vue') },
-        { path: 'welcome', name: 'welcome', component: () => import('../pages/WelcomePage.vue') },
+        {
+          path: 'welcome',
+          name: 'welcome',
+          component: () => import('../pages/WelcomePage.vue'),
+          meta: { needs: 'configure' },
+        },
         { path: 'machines', name: 'machines', component: () => import('../pages/MachinesPage.vue') },
         { path: 'tasks', name: 'tasks', component: () => import('../pages/TasksPage.vue') },
-        { path: 'tasks/new', name: 'task-new', component: () => import('../pages/TaskPage.vue') },
-        { path: 'tasks/:id', name: 'task-edit', component: () => import('../pages/TaskPage.vue'), props: true },
-        { path: 'restore', name: 'restore', component: () => import('../pages/RestorePage.vue') },
+        {
+          path: 'tasks/new',
+          name: 'task-new',
+          component: () => import('../pages/TaskPage.vue'),
+          meta: { needs: 'configure' },
+        },
+        {
+          path: 'tasks/:id',
+          name: 'task-edit',
+          component: () => import('../pages/TaskPage.vue'),
+          props: true,
+          meta: { needs: 'view' },
+        },
+        {
+          path: 'restore',
+          name: 'restore',
+          component: () => import('../pages/RestorePage.vue'),
+          meta: { needs: 'restore' },
+        },
         { path: 'activities', name: 'activities', component: () => import('../pages/ActivitiesPage.vue') },
         { path: 'activities/:id', name: 'run', component: () => import('../pages/RunPage.vue'), props: true },
-        { path: 'storage', name: 'storage', component: () => import('../pages/StoragePage.vue') },
-        { path: 'storage/:id', name: 'versions', component: () => import('../pages/VersionsPage.vue'), props: true },
+        {
+          path: 'storage',
+          name: 'storage',
+          component: () => import('../pages/StoragePage.vue'),
+          meta: { needs: 'view' },
+        },
+        {
+          path: 'storage/:id',
+          name: 'versions',
+          component: () => import('../pages/VersionsPage.vue'),
+          props: true,
+          meta: { needs: 'view' },
+        },
         {
           path: 'versions/:id/files',
           name: 'guest-files',
           component: () => import('../pages/GuestFilesPage.vue'),
           props: true,
+          meta: { needs: 'restore' },
         },
         { path: 'settings', name: 'settings', component: () => import('../pages/SettingsPage.vue') },
         { path: ':rest(.*)*', redirect: { name: 'overview' } },
@@ -40,7 +81,8 @@ router.beforeEach(async (to) => {
   if (to.name === 'login') return true;
   const isIn = await resumeSession().catch(() => false);
   if (!isIn) return { name: 'login', query: { to: to.fullPath } };
-  const isNew = isLoaded.value && hosts.value.length === 0 && overview.value?.jobs === 0;
+  if (to.meta.needs !== undefined && !may(to.meta.needs)) return { name: 'overview' };
+  const isNew = isLoaded.value && hosts.value.length === 0 && overview.value?.jobs === 0 && may('configure');
   if (to.name === 'overview' && isNew && !readPreferences().guideDone) return { name: 'welcome' };
   return true;
 });
