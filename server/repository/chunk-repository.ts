@@ -40,6 +40,7 @@ import type {
   TrashedPoint,
   WriteSession,
 } from './repository.ts';
+import { WholePoints } from './whole-points.ts';
 import { startSession } from './write-session.ts';
 
 /** More threads than this cost memory and gain nothing: a host or a disk is the limit by then. */
@@ -179,29 +180,20 @@ class ChunkRepository implements KeptRepository {
     return mine.chunkSizeBytes === theirs.chunkSizeBytes && mine.identity === theirs.identity;
   }
 
-  async hasNotedDamage(): Promise<boolean> {
+  async findBroken(pointIds: readonly string[], signal?: AbortSignal): Promise<Set<string>> {
     const { catalog } = this.#parts;
     await catalog.refreshToRead();
-    return catalog.damagedRecords.size > 0;
-  }
-
-  async isWhole(pointId: string): Promise<boolean> {
-    const { catalog } = this.#parts;
-    await catalog.refreshToRead();
-    const { manifest, files } = await this.#content(pointId);
-    const isThere = async (id: Buffer): Promise<boolean> => isZeroId(id) || catalog.hasGoodCopy(id);
-    for (const { chunks } of files) for (const id of chunks) if (!(await isThere(Buffer.from(id, 'hex')))) return false;
-    const point = await this.openPoint(pointId);
-    try {
-      for (const { key } of manifest.disks) {
-        const disk = (await point.openDisk(key)) as StoredDisk;
-        for await (const { id } of disk.parts()) if (!(await isThere(id))) return false;
+    const whole = new WholePoints(catalog, signal);
+    const broken = new Set<string>();
+    for (const pointId of pointIds) {
+      try {
+        if (!(await whole.has(await this.#content(pointId)))) broken.add(pointId);
+      } catch (error) {
+        // Gone for good meanwhile, by its own rules.
+        if (!isAppError(error) || error.code !== 'POINT_NOT_FOUND') throw error;
       }
-    } catch (error) {
-      if (isAppError(error) && error.code.startsWith('REPOSITORY_CHUNK')) return false;
-      throw error;
     }
-    return true;
+    return broken;
   }
 
   async listPoints(): Promise<PointListing[]> {

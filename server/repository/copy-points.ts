@@ -47,7 +47,7 @@ type CopyOrigin = z.infer<typeof originSchema>;
  * before is read, only what the target has not is stored, and what an earlier attempt delivered is not read again.
  * A version appears there once it is whole and compared. The source is only read; what is deleted there later stays
  * at the target, which keeps and deletes by its own rules. A version that the target has is not sent again, also when
- * it was made there and comes back; where damage was noted there, and in what comes back, it is made whole.
+ * it was made there and comes back; where it lacks something there, it is made whole.
  *
  * @throws CONFLICT when both are one repository, CANCELLED, errors of the target's storage; an error of one
  *   version's data is in the report
@@ -64,32 +64,42 @@ export async function copyPoints(options: CopyOptions): Promise<CopyReport> {
   const copies = new Map<string, string>();
   const report: CopyReport = { copied: [], present: 0, repaired: [], failed: [] };
   const wanted: PointManifest[] = [];
-  /** Damaged at the target, by id at the source. */
-  const broken = new Map<string, string>();
-  const hasNotedDamage = await target.hasNotedDamage();
+  /** At the target, by id at the source; not those in its trash. */
+  const listed = new Map<string, string>();
   for (const { pointId, manifest, damage } of await source.listPoints()) {
     const found = there(placesOf({ repositoryId: source.id, pointId }, manifest?.evidence));
     if (found !== null) copies.set(pointId, found.pointId);
     if (options.pointIds !== null && !options.pointIds.includes(pointId)) continue;
-    if (found === null) {
-      if (manifest !== null) wanted.push(manifest);
-      else report.failed.push({ pointId, code: 'REPOSITORY_MANIFEST_DAMAGED', text: damage ?? 'It cannot be read.' });
+    if (manifest === null && found === null)
+      report.failed.push({ pointId, code: 'REPOSITORY_MANIFEST_DAMAGED', text: damage ?? 'It cannot be read.' });
+    else if (manifest === null || found?.isInTrash === true) report.present += 1;
+    else {
+      if (found !== null) listed.set(pointId, found.pointId);
+      wanted.push(manifest);
+    }
+  }
+  // A version is there only with all that it needs: the target may have lost a pack, or a check found damage.
+  const broken = await target.findBroken([...listed.values()], signal);
+  const sent = wanted.filter(({ pointId }) => {
+    const targetPointId = listed.get(pointId);
+    return targetPointId === undefined || broken.has(targetPointId);
+  });
+  report.present += wanted.length - sent.length;
+  for (const [index, manifest] of sent.entries()) {
+    signal.throwIfAborted();
+    const { pointId } = manifest;
+    const damaged = listed.get(pointId);
+    const isHealed = async (): Promise<boolean> =>
+      damaged !== undefined && !(await target.findBroken([damaged], signal)).has(damaged);
+    // By what was sent for a version before.
+    if (index > 0 && damaged !== undefined && (await isHealed())) {
+      report.repaired.push({ pointId, targetPointId: damaged });
       continue;
     }
-    const isSuspect = !found.isInTrash && (hasNotedDamage || isOf(manifest?.evidence, target.id));
-    if (manifest !== null && isSuspect && !(await target.isWhole(found.pointId))) {
-      broken.set(pointId, found.pointId);
-      wanted.push(manifest);
-    } else report.present += 1;
-  }
-  for (const [index, manifest] of wanted.entries()) {
-    signal.throwIfAborted();
-    options.begin(manifest, { number: index + 1, count: wanted.length });
-    const { pointId } = manifest;
+    options.begin(manifest, { number: index + 1, count: sent.length });
     try {
       const copied = await copyPoint(options, manifest, copies);
-      const damaged = broken.get(pointId);
-      if (damaged !== undefined && (await target.isWhole(damaged))) {
+      if (damaged !== undefined && (await isHealed())) {
         // Chunks are shared by their names, so it has all of them again and needs no twin.
         const reason = `It was sent to make version ${damaged} whole again, which it is.`;
         await target.deletePoint(copied.targetPointId, { keepUntilMs: systemClock.nowMs(), reason });
@@ -151,12 +161,6 @@ function placesOf(own: PointPlace, evidence: unknown): PointPlace[] {
   const origin = originOf(evidence);
   if (origin === null) return [own];
   return origin.original === undefined ? [own, origin] : [own, origin, origin.original];
-}
-
-/** Whether a copy was made, perhaps by way of others, of a version of that repository. */
-function isOf(evidence: unknown, repositoryId: string): boolean {
-  const origin = originOf(evidence);
-  return origin !== null && (origin.repositoryId === repositoryId || origin.original?.repositoryId === repositoryId);
 }
 
 function originOf(evidence: unknown): CopyOrigin | null {

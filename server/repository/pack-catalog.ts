@@ -372,11 +372,22 @@ export class PackCatalog {
 
   /** Whether a copy is there, and stays, that no check has found damaged. */
   async hasGoodCopy(id: Buffer): Promise<boolean> {
-    for await (const { pack, row } of this.places(id, 'read')) {
+    for (const { pack, row } of this.index.candidates(id)) {
       const { condemned, gone, badRows } = this.pack(pack);
-      if (!condemned && !gone && badRows?.has(row) !== true) return true;
+      if (condemned || gone || badRows?.has(row) === true) continue;
+      const table = this.#tables.get(pack) ?? (await this.#tableIfReadable(pack));
+      if (table?.hasId(row, id) === true) return true;
     }
     return false;
+  }
+
+  async #tableIfReadable(number: number): Promise<PackTable | null> {
+    try {
+      return await this.table(number);
+    } catch (error) {
+      if (isAppError(error) && RECOVERABLE.has(error.code)) return null;
+      throw error;
+    }
   }
 
   #isSound(number: number, row: number): boolean {
@@ -388,14 +399,8 @@ export class PackCatalog {
   async *places(id: Buffer, use: 'read' | 'build'): AsyncIterable<ChunkPlace> {
     for (const { pack, row } of this.index.candidates(id)) {
       if (use === 'build' && !this.#isSound(pack, row)) continue;
-      let table: PackTable;
-      try {
-        table = await this.table(pack);
-      } catch (error) {
-        if (isAppError(error) && RECOVERABLE.has(error.code)) continue;
-        throw error;
-      }
-      if (table.hasId(row, id)) yield { pack, row, form: table.row(row) };
+      const table = await this.#tableIfReadable(pack);
+      if (table?.hasId(row, id) === true) yield { pack, row, form: table.row(row) };
     }
   }
 

@@ -29,13 +29,12 @@ export interface Repository {
 export interface KeptRepository extends Repository {
   /** Whether equal root hashes of disks here and there mean equal content: same chunk size, same hash, no keys. */
   namesChunksAs(other: KeptRepository): boolean;
-  /** Whether a check noted damage that no collection has brought to its end. */
-  hasNotedDamage(): Promise<boolean>;
   /**
-   * Whether each page of the point can be read and a copy of each chunk is there that is not known to be damaged. Reads
-   * no chunk. @throws POINT_NOT_FOUND, storage errors
+   * Which of these points lack something: a page that cannot be read, or a chunk of which no copy is there that stays
+   * and is not known to be damaged. Reads the pages, each once, and no chunk. One that is gone lacks nothing.
+   * @throws REPOSITORY_MANIFEST_DAMAGED, storage errors, the signal's reason
    */
-  isWhole(pointId: string): Promise<boolean>;
+  findBroken(pointIds: readonly string[], signal?: AbortSignal): Promise<Set<string>>;
   /**
    * Moves a point to the trash: hidden from `listPoints` and `openPoint` at once, its data stays until a
    * collection after `keepUntilMs`.
