@@ -143,29 +143,41 @@ export function parsePackTable(packId: string, tail: Buffer, name: string): Pack
 }
 
 /** What a row names is made room for before it is read, and anybody can compute a table's hash. */
-function areLengthsPossible(table: PackTable): boolean {
-  for (let index = 0; index < table.rowCount; index += 1) {
-    const { storedLength, plainLength } = table.row(index);
-    if (plainLength > CHUNK_SIZE_BYTES_MAX || storedLength > plainLength + TAG_BYTES) return false;
+function areLengthsPossible({ bytes, rowCount }: PackTable): boolean {
+  for (let row = 0; row < rowCount; row += 1) {
+    const plainLength = bytes.readUInt32LE(row * PACK_ROW_BYTES + 40);
+    if (plainLength > CHUNK_SIZE_BYTES_MAX) return false;
+    if (storedLengthOf(bytes, row) > plainLength + TAG_BYTES) return false;
   }
   return true;
 }
 
-function tiles(table: PackTable): boolean {
-  const starts = new Map<number, number>();
-  for (let index = 0; index < table.rowCount; index += 1) {
-    const row = table.row(index);
-    if (row.storedLength === 0 || starts.has(row.offsetBytes)) return false;
-    starts.set(row.offsetBytes, row.storedLength);
-  }
+function tiles({ bytes, rowCount, offsetBytes }: PackTable): boolean {
   let at = PACK_HEADER_BYTES;
-  while (at < table.offsetBytes) {
-    const length = starts.get(at);
-    if (length === undefined) return false;
+  let row = 0;
+  while (row < rowCount && offsetOf(bytes, row) === at) {
+    const length = storedLengthOf(bytes, row);
+    if (length === 0) return false;
     at += length;
-    starts.delete(at - length);
+    row += 1;
   }
-  return at === table.offsetBytes && starts.size === 0;
+  // Threads finish batches in any order: what is left is looked at in the order of the file.
+  const rest = Array.from({ length: rowCount - row }, (_, index) => row + index);
+  rest.sort((a, b) => offsetOf(bytes, a) - offsetOf(bytes, b));
+  for (const next of rest) {
+    const length = storedLengthOf(bytes, next);
+    if (length === 0 || offsetOf(bytes, next) !== at) return false;
+    at += length;
+  }
+  return at === offsetBytes;
+}
+
+function offsetOf(bytes: Buffer, row: number): number {
+  return bytes.readUInt32LE(row * PACK_ROW_BYTES + 32);
+}
+
+function storedLengthOf(bytes: Buffer, row: number): number {
+  return bytes.readUInt32LE(row * PACK_ROW_BYTES + 36);
 }
 
 export function packDamaged(name: string, why: string): AppError {

@@ -230,6 +230,50 @@ describe('encoding and parsing', () => {
     assert.throws(() => parsePackTable(PACK_ID, tail, 'packs/x'), { code: 'REPOSITORY_PACK_DAMAGED' });
   });
 
+  it('takes chunks in any order of the file, and refuses when one is moved, is a twin, or is empty', () => {
+    const parse = (rows: readonly { offsetBytes: number; storedLength: number }[], end: number): PackTable => {
+      const bytes = Buffer.alloc(rows.length * PACK_ROW_BYTES);
+      for (const [index, row] of rows.entries()) {
+        encodePackRow({ ...row, id: Buffer.alloc(32, 1), plainLength: 1_000_100, crc: 0, codec: 0 }, bytes, index);
+      }
+      const table = new PackTable(PACK_ID, 'data', end, bytes);
+      return parsePackTable(PACK_ID, Buffer.concat([bytes, encodePackTrailer(table)]), 'packs/x');
+    };
+    const lengths = fc.array(fc.integer({ min: 1, max: 1_000_000 }), { minLength: 1, maxLength: 40 });
+    const shuffled = lengths.chain((all) => {
+      let end = 64;
+      const rows = all.map((storedLength) => ({ offsetBytes: (end += storedLength) - storedLength, storedLength }));
+      return fc.tuple(
+        fc.shuffledSubarray(rows, { minLength: rows.length }),
+        fc.constant(end),
+        fc.nat(rows.length - 1),
+        fc.nat(rows.length - 1),
+        fc.integer({ min: 1, max: 100 }),
+      );
+    });
+    fc.assert(
+      fc.property(shuffled, ([rows, end, chosen, other, by]) => {
+        assert.equal(parse(rows, end).rowCount, rows.length);
+        const row = rows[chosen] as (typeof rows)[number];
+        const twin = rows[other] as (typeof rows)[number];
+        const wrong = [
+          { offsetBytes: row.offsetBytes + by },
+          { offsetBytes: row.offsetBytes - 1 },
+          { storedLength: row.storedLength + by },
+          { storedLength: row.storedLength - 1 },
+          { storedLength: 0 },
+          ...(twin === row ? [] : [twin]),
+        ];
+        for (const change of wrong) {
+          const changed = rows.with(chosen, { ...row, ...change });
+          assert.throws(() => parse(changed, end), { code: 'REPOSITORY_PACK_DAMAGED' });
+        }
+        assert.throws(() => parse([...rows, { offsetBytes: row.offsetBytes, storedLength: 0 }], end));
+        assert.throws(() => parse(rows, end + 1));
+      }),
+    );
+  });
+
   it('refuses a table that names a chunk for which there is no room', () => {
     for (const [plainLength, storedLength] of [
       [4_194_305, 100],
