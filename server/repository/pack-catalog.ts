@@ -222,10 +222,13 @@ export class PackCatalog {
 
   async #loadSegment(name: string, present: Set<string>): Promise<void> {
     try {
-      for (const { table, offsetBytes, lengthBytes } of parseSegment(await this.storage.read(name), name)) {
+      const bytes = await this.storage.read(name);
+      for (const { table, offsetBytes, lengthBytes } of parseSegment(bytes, name)) {
         if (present.delete(table.packId)) this.add(table, { segment: name, offsetBytes, lengthBytes });
         else this.#setCopy(table.packId, { segment: name, offsetBytes, lengthBytes });
       }
+      // What was added are numbers and names of its own; the tables, which lie in it, end here.
+      releaseMemory(bytes);
       this.#segments.add(name);
       this.damages.delete(name);
     } catch (error) {
