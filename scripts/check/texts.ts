@@ -12,12 +12,25 @@ const LANGUAGES = ['en', 'de', 'ja'];
 const TELLING = ['de', 'ja'];
 /** Attributes that people read or hear. */
 const READ = new Set(['label', 'title', 'alt', 'hint', 'placeholder', 'aria-label', 'error-message', 'caption']);
+/** Where people read German and Japanese. A file of all languages says before each line which one it is in. */
+const READ_IN = {
+  de: {
+    files: ['ui/i18n/*de.json', 'server/notification/texts/de.ts', 'spk/**/*_ger', 'spk/desktop/texts/ger/*'],
+    mark: 'ger',
+  },
+  ja: {
+    files: ['ui/i18n/*ja.json', 'server/notification/texts/ja.ts', 'spk/**/*_jpn', 'spk/desktop/texts/jpn/*'],
+    mark: 'jpn',
+  },
+};
+const OF_ALL_LANGUAGES = ['spk/INFO', 'qpkg/words.sh', 'scripts/package/payload/words.sh'];
 /** The product's name and examples that are the same in every language. */
 const NEUTRAL = new Set(['Dozo', '/volume1/Dozo/main']);
 
 /**
  * Texts of the window: none outside of the catalogues, every key that is used is there and
- * all languages have the same keys with the same places to fill in.
+ * all languages have the same keys with the same places to fill in. And of all that people read:
+ * the words of the glossary.
  */
 export function checkTexts(): string[] {
   const catalogues = new Map(LANGUAGES.map((id) => [id, flatten(readJson(`ui/i18n/${id}.json`))]));
@@ -26,7 +39,39 @@ export function checkTexts(): string[] {
     ...compare(catalogues, 'ui/i18n/'),
     ...compare(codes, 'ui/i18n/codes.'),
     ...checkSources(catalogues.get('en') ?? new Map<string, string>()),
+    ...Object.entries(READ_IN).flatMap(([language, { files, mark }]) => [
+      ...globSync(files).flatMap((name) => strayWords(name, language, () => true)),
+      ...OF_ALL_LANGUAGES.flatMap((name) => strayWords(name, language, (line) => isMarked(line, mark))),
+    ]),
   ];
+}
+
+function isMarked(line: string, mark: string): boolean {
+  return line.trimStart().startsWith(`${mark}:`) || line.startsWith(`description_${mark}=`);
+}
+
+/** Words for which the glossary has another one. */
+function strayWords(name: string, language: string, isRead: (line: string) => boolean): string[] {
+  const problems: string[] = [];
+  const words = glossary().filter((row) => row.language === language);
+  for (const [at, line] of readFileSync(name, 'utf8').split('\n').entries()) {
+    if (!isRead(line)) continue;
+    const text = line.toLocaleLowerCase();
+    for (const { word, not } of words) {
+      // A German word is not part of another one: Maschine stands in Maschinenraum.
+      const isThere =
+        language === 'ja' ? text.includes(not) : new RegExp(`(?<!\\p{L})${not}(?!\\p{L})`, 'u').test(text);
+      if (isThere) problems.push(`${name}:${at + 1}: "${not}" is "${word}" in docs/glossary.md`);
+    }
+  }
+  return problems;
+}
+
+function glossary(): { language: string; word: string; not: string }[] {
+  const rows = readFileSync('docs/glossary.md', 'utf8').matchAll(/^\| (de|ja) \| (.+?) \| (.+?) \|$/gm);
+  return [...rows].flatMap(([, language = '', word = '', nots = '']) =>
+    nots.split(', ').map((not) => ({ language, word, not: not.toLocaleLowerCase() })),
+  );
 }
 
 function readJson(name: string): unknown {

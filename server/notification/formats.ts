@@ -10,7 +10,12 @@ export class Formats {
   constructor(language: Language, timeZone: string) {
     const locale = { en: 'en-GB', de: 'de-DE', ja: 'ja-JP' }[language];
     this.#language = language;
-    const day = { year: 'numeric', month: language === 'en' ? 'short' : '2-digit', day: '2-digit' } as const;
+    const isEnglish = language === 'en';
+    const day = {
+      year: 'numeric',
+      month: isEnglish ? 'short' : '2-digit',
+      day: isEnglish ? 'numeric' : '2-digit',
+    } as const;
     this.#time = new Intl.DateTimeFormat(locale, { ...day, hour: '2-digit', minute: '2-digit', timeZone });
     this.#day = new Intl.DateTimeFormat(locale, { ...day, timeZone });
   }

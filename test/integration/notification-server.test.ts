@@ -61,7 +61,7 @@ describe('a server that sends mail', { timeout: 900_000 }, () => {
       windowUrl: `https://localhost:${lab.port}/`,
     });
     assert.equal((await test(undefined)).ok, true);
-    const received = await mail.waitFor(({ subject }) => subject === 'Dozo: Dozo からのメッセージが届きました');
+    const received = await mail.waitFor(({ subject }) => subject === 'Dozo: Dozo からの通知が届きました');
     assert.match(received.html, /<html lang="ja">/);
   });
 
@@ -255,7 +255,7 @@ describe('a server that sends mail', { timeout: 900_000 }, () => {
     assert.ok(failures >= 3, `${failures} failures`);
     const page = await lab.send(`/reports/${month}/page?language=ja&timeZone=Asia/Tokyo`);
     assert.match(String(page.headers['content-type']), /^text\/html; charset=utf-8/);
-    assert.match(page.text, /バックアップ報告書/);
+    assert.match(page.text, /バックアップ レポート/);
     assert.match(page.text, /&lt;img src=x/);
     assert.doesNotMatch(page.text, /<img/);
     assert.equal((await lab.send('/reports/2027-13')).status, 400);
