@@ -76,7 +76,7 @@ test('a task that leaves out free space and swap says so before, during and afte
   assert.ok((parts[0]?.result.stats.skippedBytes ?? 0) > 0, 'something was left out');
   pointId = parts[0]?.result.pointId ?? '';
   await page.getByText('Left out (free space and swap)').waitFor();
-  await page.getByText('comes back as zeros').waitFor();
+  await page.getByText('is empty after a restore').waitFor();
   await scene.window.picture('run-skip');
   const [job] = await api.get<{ id: string; options: { skipFreeSpace?: boolean; skipSwap?: boolean } }[]>('/jobs');
   assert.equal(job?.options.skipFreeSpace, true);

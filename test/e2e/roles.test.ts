@@ -26,7 +26,7 @@ const NEEDS = {
     'Check thoroughly (reads everything)',
     'Maintain now',
     'Copy to another storage',
-    'Read anew',
+    'Refresh',
     'Cancel run',
     'Write file',
   ],
