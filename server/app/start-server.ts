@@ -1,7 +1,7 @@
 import { chmod, mkdir } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
-import { lockFolder, openCatalogue } from '../database/index.ts';
+import { openCatalogue } from '../database/index.ts';
 import {
   createPeople,
   loadCertificate,
@@ -15,11 +15,9 @@ import { createSealer, loadKeyFile, startEmbeddedRedis, TaskQueue, type RedisAdd
 import { createLogger, siblingModule, systemClock, type Clock, type Logger } from '../runtime/index.ts';
 import type { ServerConfiguration } from './configuration.ts';
 import { createDiskDownloads } from './disk-downloads.ts';
+import { takeDataFolder } from './take-data-folder.ts';
 import { readVersion } from './version.ts';
 import { superviseWorker, type SupervisedWorker } from './worker-supervisor.ts';
-
-/** How long a second server waits before it says that there is a first one. */
-const ORPHANS_END_WITHIN_MS = 5_000;
 
 export interface RunningServer {
   /** Where the API and the window answer. */
@@ -73,8 +71,7 @@ async function start(
   const { dataFolder } = configuration;
   await mkdir(dataFolder, { recursive: true, mode: 0o700 });
   await chmod(dataFolder, 0o700);
-  // The last worker of a killed server holds the lock while it ends that server's Redis.
-  undo.push(await lockFolder(lockPath(dataFolder), ORPHANS_END_WITHIN_MS));
+  undo.push(await takeDataFolder(lockPath(dataFolder), { clock, logger }));
 
   const keyFile = join(dataFolder, 'secret.key');
   const sealer = createSealer(await loadKeyFile(keyFile));

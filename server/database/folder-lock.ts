@@ -1,4 +1,4 @@
-import { chmod } from 'node:fs/promises';
+import { chmod, readFile, stat } from 'node:fs/promises';
 import { AppError, isAppError } from '../errors/index.ts';
 import { Sqlite } from './sqlite.ts';
 
@@ -27,4 +27,21 @@ export async function lockFolder(path: string, waitMs = 0): Promise<() => Promis
     throw error;
   }
   return () => database.close();
+}
+
+/**
+ * Process that holds the lock, by Linux's table of file locks (proc_locks(5)); null where that does not tell: nobody
+ * holds it, or somebody in another container does. The device is not compared: Btrfs gives another one there.
+ */
+export async function findLockOwner(path: string): Promise<number | null> {
+  try {
+    const { ino } = await stat(path);
+    for (const line of (await readFile('/proc/locks', 'utf8')).split('\n')) {
+      const [, pid, inode] = /^\d+: POSIX +ADVISORY +WRITE (\d+) [0-9a-f]+:[0-9a-f]+:(\d+) /.exec(line) ?? [];
+      if (Number(inode) === ino && Number(pid) > 0) return Number(pid);
+    }
+  } catch {
+    // Only to say who it is.
+  }
+  return null;
 }

@@ -1,6 +1,6 @@
 export type { NewAuditEntry } from './audit-log.ts';
 export { openCatalogue, type Catalogue, type Tables } from './catalogue.ts';
-export { lockFolder } from './folder-lock.ts';
+export { findLockOwner, lockFolder } from './folder-lock.ts';
 export { matchMachines } from './match-machines.ts';
 export type { HoldRecord } from './holds.ts';
 export type { HostRecord } from './hosts.ts';

@@ -79,6 +79,23 @@ describe('embedded Redis', { timeout: 900_000 }, () => {
     await second.stop();
   });
 
+  it('ends one that answers nothing any more before it starts its own', async () => {
+    const folder = join(root, 'stuck');
+    const first = await start(folder);
+    await first.stop();
+    const orphan = spawn('redis-server', [join(folder, 'redis.conf')], { stdio: 'ignore', cwd: folder });
+    await eventually(async () => (await tell(first.socketPath, 'PING')) === '+PONG');
+    // As one that waits for its disk.
+    orphan.kill('SIGSTOP');
+
+    const second = await start(folder);
+
+    await eventually(async () => orphan.signalCode !== null);
+    assert.equal(orphan.signalCode, 'SIGKILL');
+    assert.equal(await tell(second.socketPath, 'SET a 1'), '+OK');
+    await second.stop();
+  });
+
   it('is not held up by a socket that nobody listens on', async () => {
     const folder = join(root, 'stale');
     await mkdir(folder);

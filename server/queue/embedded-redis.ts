@@ -1,7 +1,19 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { access, chmod, constants, mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import {
+  access,
+  chmod,
+  constants,
+  mkdir,
+  readdir,
+  readFile,
+  readlink,
+  realpath,
+  rename,
+  rm,
+  writeFile,
+} from 'node:fs/promises';
 import { connect } from 'node:net';
-import { delimiter, join } from 'node:path';
+import { basename, delimiter, join } from 'node:path';
 import { once } from 'node:events';
 import { AppError } from '../errors/index.ts';
 import type { Clock, Logger } from '../runtime/index.ts';
@@ -74,7 +86,7 @@ class SupervisedRedis implements EmbeddedRedis {
     await mkdir(this.#options.folder, { recursive: true, mode: 0o700 });
     await chmod(this.#options.folder, 0o700);
     await writeFile(this.#configurationPath(), this.#configuration(), { mode: 0o600 });
-    await endLeftover(this.socketPath, this.#options.clock);
+    await endLeftover(this.#options.folder, this.socketPath, this.#binary, this.#options.clock);
     this.#supervision = this.#supervise();
     const deadlineMs = this.#options.clock.monotonicMs() + START_TIMEOUT_MS;
     while (!(await answers(this.socketPath))) {
@@ -183,19 +195,48 @@ async function findBinary(configured: string | null): Promise<string> {
   });
 }
 
-/** A server that was killed leaves its Redis running on our socket: it is asked to write out and end. */
-async function endLeftover(socketPath: string, clock: Clock): Promise<void> {
+/**
+ * A server that was killed leaves its Redis running on our socket: it is asked to write out and end. One that does
+ * not, since its disk is stuck, is killed: beside a second one it would spoil the file that both write.
+ */
+async function endLeftover(folder: string, socketPath: string, binary: string, clock: Clock): Promise<void> {
   const deadlineMs = clock.monotonicMs() + STOP_TIMEOUT_MS;
-  while ((await exchange(socketPath, 'PING')) !== null) {
-    if (clock.monotonicMs() > deadlineMs) {
+  for (;;) {
+    const leftovers = await findProcesses(folder, basename(binary));
+    if (leftovers.length === 0 && (await exchange(socketPath, 'PING')) === null) break;
+    const lateMs = clock.monotonicMs() - deadlineMs;
+    if (lateMs > STOP_TIMEOUT_MS || (lateMs > 0 && leftovers.length === 0)) {
       throw new AppError('QUEUE_UNAVAILABLE', `Another Redis holds ${socketPath} and does not end.`, {
         hint: 'End that process, then start Dozo again.',
+        details: { pids: leftovers.join(' ') },
       });
     }
-    await exchange(socketPath, 'SHUTDOWN');
+    if (lateMs > 0) for (const pid of leftovers) endNow(pid);
+    else await exchange(socketPath, 'SHUTDOWN');
     await clock.sleep(100);
   }
   await rm(socketPath, { force: true });
+}
+
+/** Processes of this program at work in this folder, as Redis is in the one of its data; by proc(5). */
+async function findProcesses(folder: string, program: string): Promise<number[]> {
+  const place = await realpath(folder);
+  const found: number[] = [];
+  for (const name of await readdir('/proc').catch(() => [])) {
+    if (!/^\d+$/.test(name) || (await readlink(`/proc/${name}/cwd`).catch(() => null)) !== place) continue;
+    const command = (await readFile(`/proc/${name}/comm`, 'utf8').catch(() => '')).trimEnd();
+    // What is dead and not yet collected by its parent has no folder any more.
+    if (command !== '' && program.startsWith(command)) found.push(Number(name));
+  }
+  return found;
+}
+
+function endNow(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch {
+    // Gone by itself.
+  }
 }
 
 /** Asks a Redis that nobody supervises any more to write everything out and end. */
