@@ -1,7 +1,7 @@
 import type { DiskBrowser, DiskDownload, DiskDownloads } from '../http/index.ts';
 import type { RepositoryAddress } from '../contract/task.ts';
 import type { DiskReader } from '../disk/index.ts';
-import { listGuestFolder, listGuestVolumes, openGuestArchive, openGuestFile } from '../restore/index.ts';
+import { KeptContents, listGuestFolder, listGuestVolumes, openGuestArchive, openGuestFile } from '../restore/index.ts';
 import type { Sealer } from '../queue/index.ts';
 import { MIB, type Clock, type Logger } from '../runtime/index.ts';
 import { openFolder } from './open-repository.ts';
@@ -13,6 +13,7 @@ const PIECE_BYTES = 4 * MIB;
 /** Disks of versions for downloads, read by the server itself. */
 export function createDiskDownloads(parts: { sealer: Sealer; clock: Clock; logger: Logger }): DiskDownloads {
   const { sealer, clock, logger } = parts;
+  const keptContents = new KeptContents(clock);
   const openDisk = async (address: RepositoryAddress, pointId: string, diskKey: string): Promise<OpenedDisk> => {
     const secret = openAddressKey(sealer, address);
     const repository = await openFolder(address.path, { clock, logger, secret });
@@ -47,7 +48,13 @@ export function createDiskDownloads(parts: { sealer: Sealer; clock: Clock; logge
         volumes: (signal) => listGuestVolumes(disk, signal, others),
         list: (volume, options, signal) => listGuestFolder(disk, volume, options, signal, others),
         file: (volume, path, signal) => openGuestFile(disk, volume, path, signal, others),
-        archive: (volume, path, signal) => openGuestArchive(disk, volume, path, signal, others),
+        archive: async (volume, { path, language, isAsked }, signal) => {
+          const key = JSON.stringify([address.path, pointId, diskKey, volume, path]);
+          const known = keptContents.take(key);
+          const archive = await openGuestArchive(disk, volume, path, { signal, others, language, known });
+          if (isAsked) keptContents.keep(key, archive.contents);
+          return archive;
+        },
         close,
       };
     },

@@ -3,6 +3,7 @@ import type { z } from 'zod';
 import type { ErrorBody } from '../contract/error-codes.ts';
 import type { RepositoryAddress } from '../contract/task.ts';
 import type { GuestFolderPage, GuestVolumeView } from '../contract/api/guest-file.schema.ts';
+import type { Language } from '../contract/api/notification.schema.ts';
 import type { Permission } from '../contract/api/permission.schema.ts';
 import type { SystemView } from '../contract/api/system.schema.ts';
 import { assert } from '../errors/index.ts';
@@ -43,10 +44,14 @@ export interface DiskBrowser {
     path: string,
     signal: AbortSignal,
   ): Promise<{ name: string; sizeBytes: number; bytes(signal: AbortSignal): AsyncIterable<Buffer> }>;
-  /** A folder with all that is in it. @throws also FOLDER_TOO_LARGE */
+  /**
+   * A folder with all that is in it.
+   * @param options.isAsked only asked for, to be taken soon: what is found is kept until then
+   * @throws also FOLDER_TOO_LARGE
+   */
   archive(
     volume: number,
-    path: string,
+    options: { path: string; language: Language; isAsked: boolean },
     signal: AbortSignal,
   ): Promise<{ name: string; files: number; fileBytes: number; bytes(signal: AbortSignal): AsyncIterable<Buffer> }>;
   close(): Promise<void>;

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { after, before, describe, it } from 'node:test';
+import type { Language } from '../contract/api/notification.schema.ts';
 import { isAppError } from '../errors/index.ts';
 import { damaged, pathNotFound } from '../filesystem/filesystem.ts';
 import type { GuestEntry, GuestFile, GuestFileSystem } from '../filesystem/index.ts';
@@ -30,6 +31,12 @@ with zipfile.ZipFile(sys.argv[1]) as archive:
         assert entry.filename not in found, entry.filename
         found[entry.filename] = [entry.file_size, digest.hexdigest(), entry.date_time[0]]
 print(json.dumps(found))
+`;
+
+const READ_TEXT = `
+import sys, zipfile
+with zipfile.ZipFile(sys.argv[1]) as archive:
+    sys.stdout.buffer.write(archive.read(sys.argv[2]))
 `;
 
 type Node = Buffer | Error | Folder | GuestFile | 'link' | 'device';
@@ -98,8 +105,12 @@ describe('a folder of a guest as an archive', () => {
     await rm(folder, { recursive: true });
   });
 
-  async function pack(system: GuestFileSystem, path: string): Promise<{ file: string; files: number; bytes: number }> {
-    const archive = await archiveFolder(system, path, SIGNAL);
+  async function pack(
+    system: GuestFileSystem,
+    path: string,
+    language: Language = 'en',
+  ): Promise<{ file: string; files: number; bytes: number }> {
+    const archive = await archiveFolder(system, path, { signal: SIGNAL, language });
     const file = join(folder, archive.name);
     await pipeline(Readable.from(archive.bytes(SIGNAL)), createWriteStream(file));
     return { file, files: archive.files, bytes: archive.fileBytes };
@@ -179,11 +190,47 @@ describe('a folder of a guest as an archive', () => {
       good: 'good',
     });
     const leftOut = await readFile(join(target, 'Not in this archive.txt'), 'utf8');
-    for (const line of [/^\/shadow: a link to \/etc\/passwd\r$/m, /^\/sda: neither/m, /^\/not to be read: .*a test/m]) {
+    for (const line of [
+      /^\/shadow: a link to \/etc\/passwd\r$/m,
+      /^\/sda: neither/m,
+      /^\/not to be read: cannot be read \(.*a test/m,
+    ]) {
       assert.match(leftOut, line);
     }
     assert.match(leftOut, /^\/broken\/: .*another test/m);
     assert.match(leftOut, /^\/broken\/and then damage: .*another test/m);
+  });
+
+  it('names what is missing in the language of who takes it', async () => {
+    const root: Folder = { home: { shadow: 'link', sda: 'device', bad: damaged('ext4', 'a test') } };
+    const said = async (language: Language, name: string): Promise<string> => {
+      const { file } = await pack(systemOf(root), '/home', language);
+      return execFileSync('python3', ['-c', READ_TEXT, file, name], { encoding: 'utf8' });
+    };
+    assert.match(
+      await said('de', 'Nicht in diesem Archiv.txt'),
+      /^\/home\/shadow: eine Verknüpfung mit \/etc\/passwd\r\n\/home\/sda: weder .*\r\n\/home\/bad: nicht lesbar \(.*a test.*\)\r\n$/,
+    );
+    assert.match(
+      await said('ja', 'このアーカイブに含まれないもの.txt'),
+      /^\/home\/shadow: \/etc\/passwd へのリンク\r\n\/home\/sda: ファイルでも.*\r\n\/home\/bad: 読み取れません（.*a test.*）\r\n$/,
+    );
+  });
+
+  it('is packed from what was found before, without looking again', async () => {
+    const system = systemOf({ home: { anna: { letter: Buffer.from('dear') } } });
+    const { contents } = await archiveFolder(system, '/home', { signal: SIGNAL });
+    const blind: GuestFileSystem = {
+      ...system,
+      list: () => {
+        throw new Error('looked again');
+      },
+    };
+    const archive = await archiveFolder(blind, '/home', { signal: SIGNAL, known: contents });
+    const file = join(folder, archive.name);
+    await pipeline(Readable.from(archive.bytes(SIGNAL)), createWriteStream(file));
+    assert.equal(archive.files, 1);
+    assert.equal(readByPython(file)['home/anna/letter']?.[0], 4);
   });
 
   const tooLong = process.env['DOZO_LARGE_ARCHIVE'] === undefined && 'minutes; asked for by DOZO_LARGE_ARCHIVE=1';
@@ -208,13 +255,13 @@ describe('a folder of a guest as an archive', () => {
   it('refuses more than it could keep count of, and comes to an end where a folder lists itself', async () => {
     const many: Folder = {};
     for (let number = 0; number < 50_001; number += 1) many[`n${String(number)}`] = Buffer.alloc(0);
-    await assert.rejects(archiveFolder(systemOf({ many }), '/many', SIGNAL), (error: unknown) => {
+    await assert.rejects(archiveFolder(systemOf({ many }), '/many', { signal: SIGNAL }), (error: unknown) => {
       assert.ok(isAppError(error));
       return error.code === 'FOLDER_TOO_LARGE';
     });
     const loop: Folder = { file: Buffer.from('x') };
     loop['loop'] = loop;
-    const { files } = await archiveFolder(systemOf(loop), '/', SIGNAL);
+    const { files } = await archiveFolder(systemOf(loop), '/', { signal: SIGNAL });
     assert.ok(files > 1 && files <= 202, `${files} files`);
     const huge: GuestFile = {
       sizeBytes: 2 ** 60,
@@ -228,8 +275,10 @@ describe('a folder of a guest as an archive', () => {
         yield { ...entryOf('huge', huge), sizeBytes: huge.sizeBytes };
       },
     };
-    await assert.rejects(archiveFolder(claims, '/', SIGNAL), { code: 'FOLDER_TOO_LARGE' });
-    await assert.rejects(archiveFolder(system, '/not/there', SIGNAL), { code: 'FILESYSTEM_PATH_NOT_FOUND' });
+    await assert.rejects(archiveFolder(claims, '/', { signal: SIGNAL }), { code: 'FOLDER_TOO_LARGE' });
+    await assert.rejects(archiveFolder(system, '/not/there', { signal: SIGNAL }), {
+      code: 'FILESYSTEM_PATH_NOT_FOUND',
+    });
   });
 
   it('reads no further than is taken, and stops when nobody takes any more', async () => {
@@ -244,7 +293,7 @@ describe('a folder of a guest as an archive', () => {
       },
     };
     const gone = new AbortController();
-    const archive = await archiveFolder(systemOf({ large }), '/', SIGNAL);
+    const archive = await archiveFolder(systemOf({ large }), '/', { signal: SIGNAL });
     const bytes = archive.bytes(gone.signal)[Symbol.asyncIterator]();
     await bytes.next();
     await bytes.next();

@@ -1,12 +1,14 @@
 import { Readable, type PassThrough } from 'node:stream';
 import { finished } from 'node:stream/promises';
 import { ZipFile } from 'yazl';
+import type { Language } from '../contract/api/notification.schema.ts';
 import type { DiskReader } from '../disk/index.ts';
 import { AppError, isAbort, isAppError } from '../errors/index.ts';
 import type { GuestEntry, GuestFile, GuestFileSystem } from '../filesystem/index.ts';
 import { GIB, MIB } from '../runtime/index.ts';
 import { archiveName, uniqueName } from './archive-names.ts';
 import { openVolume } from './guest-files.ts';
+import { LEFT_OUT_TEXTS, type LeftOutReason } from './left-out-texts.ts';
 
 const PIECE_BYTES = 4 * MIB;
 /** The weakest is still far faster than a NAS reads, and of text and free areas leaves little. */
@@ -22,7 +24,6 @@ const PATH_LENGTH_MAX = 4_096;
 const DEPTH_MAX = 200;
 /** What the format can note: from 1980, and as seconds since 1970 in 31 bits. */
 const MODIFIED_MS = { min: Date.UTC(1980, 0, 2), max: 2 ** 31 * 1000 - 1000 };
-const LEFT_OUT = 'Not in this archive.txt';
 const MODE = { file: 0o100644, folder: 0o40755 };
 
 /** A folder of a guest as one archive, ready to be given out. */
@@ -34,6 +35,15 @@ export interface GuestArchive {
   fileBytes: number;
   /** ZIP, with 64 bits where they are needed. */
   bytes(signal: AbortSignal): AsyncIterable<Buffer>;
+  /** What was found: as `known` of another call it saves looking through the same folder of the same version again. */
+  contents: FolderContents;
+}
+
+interface ArchiveOptions {
+  signal: AbortSignal;
+  /** Of the text file that names what is left out. English when absent. */
+  language?: Language;
+  known?: FolderContents | undefined;
 }
 
 interface Found {
@@ -44,12 +54,12 @@ interface Found {
   modifiedAtMs: number | null;
 }
 
-interface Contents {
+export interface FolderContents {
   folders: Found[];
   files: Found[];
   fileBytes: number;
-  /** What is not in the archive and why; a line each. */
-  leftOut: string[];
+  /** What is not in the archive, and why. */
+  leftOut: { path: string; why: LeftOutReason }[];
   /** Names that the archive has at its top, besides the folder. */
   topName: string;
 }
@@ -58,29 +68,33 @@ interface Contents {
  * Looks through a folder; what it holds is read as the archive is. Links are neither followed nor kept, and names
  * of the guest, which may be hostile, lead nowhere out of the folder in which the archive is unpacked. What is not
  * in it is named in a text file in it.
- * @param others the other disks of the same version: logical volumes may go on there
+ * @param options.others the other disks of the same version: logical volumes may go on there
  * @throws NOT_FOUND for the volume, FOLDER_TOO_LARGE, FILESYSTEM_*, INPUT_INVALID for the path
  */
 export async function openGuestArchive(
   disk: DiskReader,
   volumeNumber: number,
   path: string,
-  signal: AbortSignal,
-  others?: readonly DiskReader[],
+  { others, ...options }: ArchiveOptions & { others?: readonly DiskReader[] },
 ): Promise<GuestArchive> {
-  return archiveFolder(await openVolume({ disk, others }, volumeNumber, signal), path, signal);
+  return archiveFolder(await openVolume({ disk, others }, volumeNumber, options.signal), path, options);
 }
 
 /** As `openGuestArchive`, of an opened file system. */
-export async function archiveFolder(system: GuestFileSystem, path: string, signal: AbortSignal): Promise<GuestArchive> {
+export async function archiveFolder(
+  system: GuestFileSystem,
+  path: string,
+  { signal, language = 'en', known }: ArchiveOptions,
+): Promise<GuestArchive> {
   const label = path.split('/').findLast((name) => name !== '') ?? system.label;
   const topName = archiveName(label === '' ? 'files' : label);
-  const contents = await lookThrough(system, path, topName, signal);
+  const contents = known ?? (await lookThrough(system, path, topName, signal));
   return {
     name: `${topName}.zip`,
     files: contents.files.length,
     fileBytes: contents.fileBytes,
-    bytes: (readSignal) => packed(system, contents, readSignal),
+    bytes: (readSignal) => packed({ system, contents, language }, readSignal),
+    contents,
   };
 }
 
@@ -93,16 +107,16 @@ async function lookThrough(
   path: string,
   topName: string,
   signal: AbortSignal,
-): Promise<Contents> {
-  const contents: Contents = { folders: [], files: [], fileBytes: 0, leftOut: [], topName };
+): Promise<FolderContents> {
+  const contents: FolderContents = { folders: [], files: [], fileBytes: 0, leftOut: [], topName };
   const bounds = { entries: 0, pathsLength: 0 };
   const top = path.split('/').filter((name) => name !== '');
   const waiting: Folder[] = [{ path: `/${top.join('/')}`, name: topName, modifiedAtMs: null, depth: 0 }];
   for (let folder = waiting.pop(); folder !== undefined; folder = waiting.pop()) {
     contents.folders.push(folder);
     const taken = new Map<string, number>();
-    const leaveOut = (name: string, why: string): void =>
-      void contents.leftOut.push(`${folder.path === '/' ? '' : folder.path}/${name}: ${why}`);
+    const leaveOut = (name: string, why: LeftOutReason): void =>
+      void contents.leftOut.push({ path: `${folder.path === '/' ? '' : folder.path}/${name}`, why });
     try {
       for await (const entry of system.list(folder.path, signal)) {
         signal.throwIfAborted();
@@ -126,17 +140,17 @@ async function lookThrough(
     } catch (error) {
       // A folder that was asked for has to be there; of one inside of it the rest is still worth having.
       if (folder.depth === 0 || !isDamage(error, signal)) throw error;
-      leaveOut('', error.message);
+      leaveOut('', { kind: 'unreadable', message: error.message });
     }
   }
   return contents;
 }
 
-function reasonAgainst({ type, linkTarget }: GuestEntry, { name, depth }: Folder): string | null {
-  if (type === 'link') return linkTarget === null ? 'a link' : `a link to ${linkTarget}`;
-  if (type === 'other') return 'neither a file nor a folder';
-  if (depth > DEPTH_MAX) return 'lies too deep';
-  return name.length > PATH_LENGTH_MAX ? 'its path is too long' : null;
+function reasonAgainst({ type, linkTarget }: GuestEntry, { name, depth }: Folder): LeftOutReason | null {
+  if (type === 'link') return { kind: 'link', target: linkTarget };
+  if (type === 'other') return { kind: 'special' };
+  if (depth > DEPTH_MAX) return { kind: 'tooDeep' };
+  return name.length > PATH_LENGTH_MAX ? { kind: 'longPath' } : null;
 }
 
 function assertWithinBounds(found: { entries: number; pathsLength: number; fileBytes: number }): void {
@@ -149,13 +163,13 @@ function assertWithinBounds(found: { entries: number; pathsLength: number; fileB
   });
 }
 
-async function* packed(system: GuestFileSystem, contents: Contents, readSignal: AbortSignal): AsyncGenerator<Buffer> {
+async function* packed(what: Omit<Packing, 'signal'>, readSignal: AbortSignal): AsyncGenerator<Buffer> {
   const stop = new AbortController();
   const signal = AbortSignal.any([readSignal, stop.signal]);
   const zip = new ZipFile();
   const output = zip.outputStream as PassThrough;
   zip.on('error', (error) => output.destroy(error as Error));
-  const filling = fill(zip, { system, contents, signal }).catch((error: unknown) => {
+  const filling = fill(zip, { ...what, signal }).catch((error: unknown) => {
     output.destroy(error as Error);
   });
   try {
@@ -169,11 +183,12 @@ async function* packed(system: GuestFileSystem, contents: Contents, readSignal: 
 
 interface Packing {
   system: GuestFileSystem;
-  contents: Contents;
+  contents: FolderContents;
+  language: Language;
   signal: AbortSignal;
 }
 
-async function fill(zip: ZipFile, { system, contents, signal }: Packing): Promise<void> {
+async function fill(zip: ZipFile, { system, contents, language, signal }: Packing): Promise<void> {
   // Folders before any file: behind one, the library would go from each to the next by recursion.
   for (const { name, modifiedAtMs } of contents.folders) {
     zip.addEmptyDirectory(name, { mtime: timeOf(modifiedAtMs), mode: MODE.folder });
@@ -183,7 +198,7 @@ async function fill(zip: ZipFile, { system, contents, signal }: Packing): Promis
     signal.throwIfAborted();
     const file = await openFile(system, path, signal).catch((error: unknown) => {
       if (!isDamage(error, signal)) throw error;
-      leftOut.push(`${path}: ${error.message}`);
+      leftOut.push({ path, why: { kind: 'unreadable', message: error.message } });
       return null;
     });
     if (file === null) continue;
@@ -202,8 +217,10 @@ async function fill(zip: ZipFile, { system, contents, signal }: Packing): Promis
     }
   }
   if (leftOut.length > 0) {
-    const name = uniqueName(LEFT_OUT, new Map([[contents.topName, 2]]));
-    zip.addBuffer(Buffer.from(`${leftOut.map(oneLine).join('\r\n')}\r\n`), name, {
+    const { fileName, tell } = LEFT_OUT_TEXTS[language];
+    const name = uniqueName(fileName, new Map([[contents.topName, 2]]));
+    const lines = leftOut.map(({ path, why }) => oneLine(`${path}: ${tell(why)}`));
+    zip.addBuffer(Buffer.from(`${lines.join('\r\n')}\r\n`), name, {
       mtime: timeOf(null),
       mode: MODE.file,
     });

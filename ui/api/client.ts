@@ -343,8 +343,11 @@ export const api = {
   ) => call<GuestFolderPage>('GET', `/points/${id(pointId)}/disks/${id(key)}/volumes/${volume}/files${query(page)}`),
   guestFileUrl: ({ pointId, key, volume }: { pointId: string; key: string; volume: number }, path: string) =>
     apiUrl(`/points/${id(pointId)}/disks/${id(key)}/volumes/${volume}/file${query({ path })}`),
-  guestArchiveUrl: ({ pointId, key, volume }: { pointId: string; key: string; volume: number }, path: string) =>
-    apiUrl(`/points/${id(pointId)}/disks/${id(key)}/volumes/${volume}/archive${query({ path })}`),
+  guestArchiveUrl: (
+    { pointId, key, volume }: { pointId: string; key: string; volume: number },
+    path: string,
+    language: 'en' | 'de' | 'ja',
+  ) => apiUrl(`/points/${id(pointId)}/disks/${id(key)}/volumes/${volume}/archive${query({ path, language })}`),
   tryDownload,
   restore: (input: RestoreInput) => call<RunView>('POST', '/restores', input),
   exportDisk: (input: ExportInput) => call<RunView>('POST', '/exports', input),

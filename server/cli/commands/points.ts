@@ -4,6 +4,7 @@ import { pipeline } from 'node:stream/promises';
 import type { Command } from 'commander';
 import type { z } from 'zod';
 import type { GuestFileView, GuestFolderPage, guestVolumesSchema } from '../../contract/api/guest-file.schema.ts';
+import type { Language } from '../../contract/api/notification.schema.ts';
 import type { pointPageSchema, PointsChanged, PointView } from '../../contract/api/point.schema.ts';
 import { AppError } from '../../errors/index.ts';
 import { formatBytes } from '../../runtime/index.ts';
@@ -19,7 +20,7 @@ import {
 import { openAnswer } from '../connection.ts';
 import { findNamed, type Named } from '../find-named.ts';
 import { formatTime } from '../format.ts';
-import { parseInteger, parseTime } from '../parse-options.ts';
+import { oneOf, parseInteger, parseTime } from '../parse-options.ts';
 
 interface ListOptions {
   trash?: boolean;
@@ -138,20 +139,20 @@ function addGuestFileCommands(points: Command, context: CommandContext): void {
       return doneOutput({ file, bytes }, `Wrote ${formatBytes(bytes)} to ${file}.`);
     },
   );
-  context.handle(
-    context.leaf(
+  const folder = context
+    .leaf(
       points,
       'folder <point> <disk> <volume> <path> <file>',
       'a folder of a volume, with all that is in it, into a ZIP archive here',
-    ),
-    async ({ connection, args }) => {
-      const [id, key, volume, inner] = encoded(args);
-      const path = `/points/${id}/disks/${key}/volumes/${volume}/archive`;
-      const file = args[4] ?? '';
-      const bytes = await downloadTo(connection, `${path}?path=${inner}`, file);
-      return doneOutput({ file, bytes }, `Wrote ${formatBytes(bytes)} to ${file}.`);
-    },
-  );
+    )
+    .option('--language <language>', 'of the list of what is left out: en, de or ja', oneOf(['en', 'de', 'ja']), 'en');
+  context.handle<{ language: Language }>(folder, async ({ connection, args, options }) => {
+    const [id, key, volume, inner] = encoded(args);
+    const path = `/points/${id}/disks/${key}/volumes/${volume}/archive`;
+    const file = args[4] ?? '';
+    const bytes = await downloadTo(connection, `${path}?path=${inner}&language=${options.language}`, file);
+    return doneOutput({ file, bytes }, `Wrote ${formatBytes(bytes)} to ${file}.`);
+  });
 }
 
 /** Arguments as parts of a path or query. */

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { languageSchema } from './notification.schema.ts';
 
 /** A volume of a version's disk: a partition, or the disk where it has none. */
 export const guestVolumeSchema = z
@@ -53,4 +54,8 @@ export type GuestFolderPage = z.infer<typeof guestFolderPageSchema>;
 
 export const guestFileQuerySchema = z.strictObject({ path: z.string().min(1).max(65_536) });
 
-export const guestArchiveQuerySchema = z.strictObject({ path: z.string().min(1).max(65_536).default('/') });
+export const guestArchiveQuerySchema = z.strictObject({
+  path: z.string().min(1).max(65_536).default('/'),
+  /** Of the text file in it that names what is left out. */
+  language: languageSchema.default('en'),
+});

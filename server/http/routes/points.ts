@@ -187,7 +187,8 @@ export const pointRoutes = [
     handle: ({ services, caller, params: { id, key, volume }, query, note, tellBegin, response }) => {
       note({ path: query.path.slice(0, NOTED_PATH_MAX) });
       return browse(services, known(caller), { id, key, note, response }, async (browser, signal) => {
-        const { name, files, fileBytes, bytes } = await browser.archive(volume, query.path, signal);
+        const options = { ...query, isAsked: response.req.method === 'HEAD' };
+        const { name, files, fileBytes, bytes } = await browser.archive(volume, options, signal);
         note({ files, fileBytes });
         await sendBytes(response, { type: 'application/zip', sizeBytes: null, bytes }, { name, note, tellBegin });
       });
