@@ -116,6 +116,11 @@ test('a file comes out of a version as it was, and what cannot be opened says wh
   const file = await downloaded(() => scene.page.getByRole('link', { name: REPORT }).click());
   assert.equal(file.suggestedFilename(), REPORT);
   assert.ok((await readFile(await file.path())).equals(report), 'byte for byte');
+  await page
+    .getByRole('status')
+    .getByText(`The download of “\u2068${REPORT}\u2069” (293\u00a0KB) has begun.`)
+    .waitFor();
+  await scene.window.picture('guest-taken');
   const empty = await downloaded(() => page.getByRole('link', { name: 'empty.txt' }).click());
   assert.equal((await readFile(await empty.path())).length, 0);
 
@@ -143,8 +148,10 @@ test('a folder comes out as an archive that other programs unpack to the same by
   const { api, folder } = scene;
   await scene.open(`/versions/${pointId}/files?volume=1&path=/home`);
   await scene.button('anna').waitFor();
-  const archive = await downloaded(() => scene.button('Download this folder').click());
+  const archive = await downloaded(() => scene.button('Download this folder as ZIP').click());
   assert.equal(archive.suggestedFilename(), 'home.zip');
+  const status = scene.page.getByRole('status');
+  await status.getByText('is packed into a ZIP file while it is downloaded').waitFor();
   const file = join(folder, 'home.zip');
   await archive.saveAs(file);
   const target = join(folder, 'unpacked');
@@ -161,12 +168,12 @@ test('a folder comes out as an archive that other programs unpack to the same by
   const other = join(folder, 'by command.zip');
   let said = '';
   const sink = { write: (piece: string) => ((said += piece), true) } as unknown as NodeJS.WritableStream;
-  const status = await runCli(
+  const exit = await runCli(
     ['points', 'folder', pointId, 'scsi0:0', '1', '/home', other],
     { input: process.stdin, output: sink, errors: sink },
     { ...api.environment, DOZO_CONFIG: join(folder, 'cli.json') },
   );
-  assert.equal(status, 0, said);
+  assert.equal(exit, 0, said);
   execFileSync('python3', ['-m', 'zipfile', '-e', other, `${target} again`]);
   assert.ok((await readFile(join(`${target} again`, 'home/anna', REPORT))).equals(report), 'byte for byte');
   assert.deepEqual((await readdir(`${target} again`, { recursive: true })).sort(), UNPACKED.sort());
@@ -356,6 +363,15 @@ test('the restore wizard leads to single files; what has gone meanwhile is told,
   assert.ok((await readFile(await file.path())).equals(report), 'byte for byte');
   await scene.window.picture('restore-files');
   assert.deepEqual(await scene.window.barriers(), []);
+  await scene.button('One level up').click();
+  await scene.button('anna').waitFor();
+  await scene.button('Choose another kind of restore').click();
+  await page.getByRole('radio', { name: 'Single files', exact: true }).waitFor();
+  // A head leads to a step that was seen, and to no other.
+  await page.locator('.q-stepper__tab', { hasText: 'Version' }).click();
+  await page.getByRole('radiogroup', { name: 'Version', exact: true }).waitFor();
+  await page.locator('.q-stepper__tab', { hasText: 'Files' }).press('Enter');
+  await scene.button('anna').waitFor();
 
   await scene.open(`/versions/${pointId}/files?volume=1&path=/not/there`);
   await page.getByRole('alert').getByText('no such file or folder').waitFor();

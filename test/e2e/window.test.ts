@@ -123,6 +123,11 @@ test('a version comes back as a new machine, byte for byte', async () => {
   await scene.window.picture('restore-check');
   await scene.next();
   await scene.window.picture('restore-summary');
+  await page.getByText('ds1 (where it was)').waitFor();
+  await scene.button(`Change: \u2068Disk format\u2069`).click();
+  await page.getByRole('checkbox', { name: 'Power on after the restore' }).waitFor();
+  // Back where the link was: what is between was seen.
+  await page.locator('.q-stepper__tab', { hasText: 'Summary' }).click();
   await scene.button('Restore now').click();
   await scene.runEnded();
   await page.getByText('read back and found equal').waitFor();
