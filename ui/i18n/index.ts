@@ -20,7 +20,7 @@ const LOADERS = {
 
 export async function switchLanguage(language: Language): Promise<void> {
   const [messages, quasar, words] = await LOADERS[language]();
-  i18n.global.setLocaleMessage(language, isolateNames(messages.default) as never);
+  i18n.global.setLocaleMessage(language, typeset(messages.default, language) as never);
   codes = words.default;
   i18n.global.locale.value = language;
   // Quasar's own packs and its own type differ in one optional parameter.
@@ -38,10 +38,16 @@ export function isolate(text: string): string {
   return `${FIRST_STRONG_ISOLATE}${text}${POP_ISOLATE}`;
 }
 
-/** Puts the marks around each place of the catalogue that takes a name, since names come from strangers. */
-function isolateNames(messages: unknown): unknown {
-  if (typeof messages === 'string') return messages.replaceAll(/\{(?:name|machine|host|storage|disk)\}/g, isolate);
-  return Object.fromEntries(Object.entries(messages as object).map(([key, inner]) => [key, isolateNames(inner)]));
+/**
+ * Puts the marks around each place of the catalogue that takes a name, since names come from strangers,
+ * and ties numbers to what they count: in Japanese and German neither ends or begins a line alone.
+ */
+function typeset(messages: unknown, language: Language): unknown {
+  if (typeof messages !== 'string') {
+    return Object.fromEntries(Object.entries(messages as object).map(([key, inner]) => [key, typeset(inner, language)]));
+  }
+  const named = messages.replaceAll(/\{(?:name|machine|host|storage|disk)\}/g, isolate);
+  return language === 'en' ? named : named.replaceAll(/(\{n\}|\d) (?=\p{L})/gu, '$1\u00a0');
 }
 
 export function currentLanguage(): Language {
