@@ -148,7 +148,7 @@ interface RecipientOptions {
 }
 
 function addRecipientCommands(notifications: Command, context: CommandContext): void {
-  const recipients = notifications.command('recipients').description('who is told what');
+  const recipients = notifications.command('recipients').description('mail addresses, webhooks and the NAS');
   context.handle(context.leaf(recipients, 'list', 'all recipients'), async ({ api }) =>
     listOutput(
       await api.get<RecipientView[]>('/notifications/recipients'),

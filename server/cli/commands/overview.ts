@@ -13,7 +13,7 @@ interface ListOptions {
 }
 
 export function addOverviewCommands(program: Command, context: CommandContext): void {
-  const overview = program.command('overview').description('how well everything is off');
+  const overview = program.command('overview').description('what is protected, what fails, what runs next');
   context.handle(context.leaf(overview, 'show', 'machines by protection, and what is due next'), async ({ api }) => {
     const view = await api.get<Overview>('/overview');
     return showOutput(view, [

@@ -7,7 +7,7 @@ import { openAnswer } from '../connection.ts';
 import { oneOf } from '../parse-options.ts';
 
 export function addReportCommands(program: Command, context: CommandContext): void {
-  const reports = program.command('reports').description('what became of the backups in a month');
+  const reports = program.command('reports').description('monthly reports: what was protected and tested');
   const show = context.leaf(reports, 'show <month>', 'in figures; a month like 2027-01').option('--zone <zone>', ZONE);
   context.handle<{ zone?: string }>(show, async ({ api, args, options }) => {
     const report = await api.get<MonthlyReport>(`/reports/${encodeURIComponent(args[0] ?? '')}`, {

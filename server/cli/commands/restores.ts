@@ -15,7 +15,7 @@ interface RestoreOptions extends WaitOptions {
 }
 
 export function addRestoreCommands(program: Command, context: CommandContext): void {
-  const restores = program.command('restores').description('bring VMs and disks back');
+  const restores = program.command('restores').description('restore VMs and disks');
   const asNew = addRestoreOptions(
     context.leaf(restores, 'new <point> <host> <name>', 'restore a version as a new VM on a host'),
   );
