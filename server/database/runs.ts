@@ -38,7 +38,7 @@ export interface RunFilter {
   kind?: RunKind | undefined;
   state?: RunState | undefined;
   active?: boolean | undefined;
-  /** Part of the title. */
+  /** Part of the title, or of the name of a machine in it. */
   search?: string | undefined;
   /** Made in this span. */
   fromMs?: number | undefined;
@@ -90,7 +90,14 @@ export class Runs {
     where.add('number < ?', filter.beforeNumber);
     where.add('created_at_ms >= ?', filter.fromMs);
     where.add('created_at_ms < ?', filter.toMs);
-    where.add("title LIKE ? ESCAPE '\\'", filter.search && contains(filter.search));
+    if (filter.search !== undefined && filter.search !== '') {
+      const text = contains(filter.search);
+      where.addAll(
+        `title LIKE ? ESCAPE '\\'
+           OR EXISTS (SELECT 1 FROM run_parts WHERE run_id = runs.id AND name LIKE ? ESCAPE '\\')`,
+        [text, text],
+      );
+    }
     where.add('EXISTS (SELECT 1 FROM run_parts WHERE run_id = runs.id AND machine_id = ?)', filter.machineId);
     if (filter.active === true) where.addAll("state IN ('waiting', 'running')");
     if (filter.active === false) where.addAll("state NOT IN ('waiting', 'running')");

@@ -6,8 +6,20 @@ import { withNews } from './run-news.ts';
 
 /** Lines kept for showing; a run that says more is exported, not read. */
 const LINES_MAX = 20_000;
+/** So many lines may be told while the log is asked for: one of them that is in the answer too is no second line. */
+const LATEST = 500;
 
 type Line = RunLog['lines'][number];
+
+function withLine(lines: Line[], line: Line): Line[] {
+  const isKnown = lines
+    .slice(-LATEST)
+    .some(
+      ({ atMs, code, text, partId }) =>
+        atMs === line.atMs && code === line.code && text === line.text && partId === line.partId,
+    );
+  return isKnown ? lines : [...lines, line].slice(-LINES_MAX);
+}
 
 /** A run with its parts, its progress and (on wish) its log, live until the component goes. */
 export function useRun(
@@ -39,15 +51,20 @@ export function useRun(
     }
   }
 
+  /** Lines told since the log was last asked for. */
+  let told: Line[] = [];
+
   async function loadLog(id: string): Promise<void> {
     const all: Line[] = [];
+    const news: Line[] = [];
+    told = news;
     for (let after = 0; all.length < LINES_MAX;) {
       const page = await api.runLog(id, after);
       if (id !== runId() || page.lines.length === 0) break;
       all.push(...page.lines);
       after = page.next;
     }
-    lines.value = all;
+    if (told === news && id === runId()) lines.value = news.reduce(withLine, all);
   }
 
   function handle(event: ServerEvent): void {
@@ -58,7 +75,9 @@ export function useRun(
     missed?.push(event);
     if (run.value !== null) run.value = withNews(run.value, event);
     if (event.type === 'log' && event.runId === runId() && run.value !== null && options.log) {
-      lines.value = [...lines.value, { ...event.line, partId: event.partId }].slice(-LINES_MAX);
+      const line = { ...event.line, partId: event.partId };
+      told.push(line);
+      lines.value = withLine(lines.value, line);
     }
   }
 

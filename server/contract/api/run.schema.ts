@@ -216,7 +216,7 @@ export const runQuerySchema = z.strictObject({
   state: runStateSchema.optional(),
   /** Only those that have not ended. */
   active: z.stringbool().optional(),
-  /** Only those whose title holds this. */
+  /** Only those whose title, or the name of a machine in it, holds this. */
   search: z.string().max(255).optional(),
   /** Only those made in this span; `toMs` itself is outside. */
   fromMs: z.coerce.number().int().min(0).optional(),
