@@ -6,6 +6,7 @@ import type { GhettoImportInput, GhettoImportReport } from '../contract/api/conf
 import { ConfigurationService } from './configuration.ts';
 import { loadSettings, type OrchestrationContext } from './context.ts';
 import { importGhetto } from './ghetto-import.ts';
+import { HostWatch } from './host-watch.ts';
 import { HostService } from './hosts.ts';
 import { InventoryKeeper } from './inventory-keeper.ts';
 import { JobScripts } from './job-scripts.ts';
@@ -41,6 +42,7 @@ export class Orchestration {
   readonly scripts: JobScripts;
   readonly triggers: Triggers;
   readonly #inventory: InventoryKeeper;
+  readonly #hostWatch: HostWatch;
   readonly #scheduler: Scheduler;
   readonly #starter: RunStarter;
   readonly #startedAtMs: number;
@@ -75,6 +77,7 @@ export class Orchestration {
     this.reports = new ReportService(context);
     this.notifications = new Notifications(context, options);
     this.#inventory = new InventoryKeeper(context, { hosts: this.hosts, onFresh: () => this.#scheduler.wake() });
+    this.#hostWatch = new HostWatch(context, { hosts: this.hosts });
     this.#scheduler = new Scheduler(context, {
       starter: this.#starter,
       keeper: this.keeper,
@@ -102,10 +105,12 @@ export class Orchestration {
     this.#scheduler.start();
     this.maintenance.start();
     this.notifications.start();
+    this.#hostWatch.start();
   }
 
   async stop(): Promise<void> {
     this.scripts.stop();
+    await this.#hostWatch.stop();
     await this.notifications.stop();
     await this.maintenance.stop();
     await this.#scheduler.stop();
