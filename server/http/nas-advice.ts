@@ -112,7 +112,7 @@ export function adviseOn(facts: FolderFacts): Advice[] {
       say(
         'info',
         'FOLDER_NO_REFLINK',
-        `The file system of ${path} cannot share blocks between files. Backups work; Btrfs is recommended on DSM.`,
+        `${path} is not on Btrfs. Backups and restores work all the same. On DSM, Btrfs adds snapshots of the NAS and its checksums.`,
       ),
     );
   }
@@ -121,7 +121,7 @@ export function adviseOn(facts: FolderFacts): Advice[] {
       say(
         'info',
         'FOLDER_NO_CHECKSUMS',
-        `The file system keeps no checksums of data in ${path}. Dozo's own are always there: check the repository now and then.`,
+        `The file system keeps no checksums of data in ${path}. Nothing is missing for that: Dozo keeps its own for every block, and notices damage when it reads or checks.`,
       ),
     );
   }

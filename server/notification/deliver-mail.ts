@@ -124,13 +124,13 @@ function assertEncryption(connection: SMTPConnection, server: MailServer): void 
     if (security === 'opportunistic' && !hasPassword && tlsCertificate === null) return;
     throw new AppError('NOTIFICATION_TLS_MISSING', `The mail server ${host} offers no encryption. Nothing was sent.`, {
       hint: 'Check the port and the kind of encryption in the settings of the mail server.',
-      details: { host },
+      details: { way: 'mail', host },
     });
   }
   if (security === 'opportunistic' && !hasPassword && tlsCertificate === null) return;
   const socket = connection._socket;
   if (socket === false || socket === null) throw new Error('Connection closed');
-  assertPeer(socket, host, tlsCertificate);
+  assertPeer(socket, { way: 'mail', host }, tlsCertificate);
 }
 
 /** What the library and the server say, as errors of ours. */
@@ -138,7 +138,13 @@ function wrap(cause: unknown, server: MailServer, isLate: boolean): AppError {
   const { host, port } = server;
   const error = cause as { code?: string; responseCode?: number; response?: string; message?: string };
   const answer = (error.response ?? '').slice(0, 300);
-  const details = { host, port, status: error.responseCode ?? null, answer: answer === '' ? null : answer };
+  const details = {
+    way: 'mail',
+    host,
+    port,
+    status: error.responseCode ?? null,
+    answer: answer === '' ? null : answer,
+  };
   const status = error.responseCode ?? 0;
   const said = answer === '' ? '' : ` It said: ${answer}`;
   // A server without it answers the wish for encryption with a refusal, or not at all.

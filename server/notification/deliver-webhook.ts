@@ -40,14 +40,14 @@ export async function deliverWebhook(target: WebhookTarget, limits: { wholeMs?: 
   let status: number;
   try {
     socket = await open(url, signal);
-    if (url.protocol === 'https:') assertPeer(socket, host, target.tlsCertificate);
+    if (url.protocol === 'https:') assertPeer(socket, { way: 'webhook', host }, target.tlsCertificate);
     status = await post(url, target, socket, signal);
   } catch (cause) {
     if (isAppError(cause)) throw cause;
     const reason = signal.aborted ? 'it took too long' : (cause as Error).message;
     throw new AppError('NOTIFICATION_UNREACHABLE', `The webhook at ${host} cannot be reached: ${reason}`, {
       hint: 'Check the address and the network. Dozo tries again by itself.',
-      details: { host },
+      details: { way: 'webhook', host },
       cause,
     });
   } finally {
@@ -65,7 +65,7 @@ export async function deliverWebhook(target: WebhookTarget, limits: { wholeMs?: 
     message,
     {
       hint: isLater ? 'Dozo tries again by itself.' : 'Check the address of the webhook and its secret.',
-      details: { host, status },
+      details: { way: 'webhook', host, status },
     },
   );
 }

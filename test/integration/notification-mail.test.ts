@@ -38,6 +38,7 @@ function refusedWith(code: string, text = /./): (error: unknown) => boolean {
     assert.ok(isAppError(error), String(error));
     assert.equal(error.code, code, `${error.message}`);
     assert.match(`${error.message} ${JSON.stringify(error.details)}`, text);
+    assert.equal(error.details['way'], 'mail');
     assert.doesNotMatch(JSON.stringify(error.toBody()), /horse/);
     return true;
   };

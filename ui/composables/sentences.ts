@@ -6,7 +6,10 @@ type Details = Record<string, string | number | boolean | null>;
 
 /** What an error says to the reader, in their language; the server's own sentence where that has no other. */
 export function tellError(error: ErrorBody): { text: string; hint: string | null; original: string | null } {
-  const own = sentenceOf(error.code, reader(error.details));
+  const detail = reader(error.details);
+  // Where the same may befall a mail server and a webhook, it is said which it was.
+  const own =
+    sentenceOf(`${error.code}.${String(error.details['way'] ?? '')}`, detail) ?? sentenceOf(error.code, detail);
   if (own === null) return { text: error.message, hint: error.hint ?? null, original: null };
   return { text: own, hint: null, original: error.message };
 }
