@@ -60,6 +60,8 @@ export type WorkerTask =
       patienceMs: number;
       /** Which part of the store is read again; null: none. */
       verify: { after: string | null; bytesMax: number; timeMs: number } | null;
+      /** The clock was set forward by so much, and would be believed after so long; absent or null: it is believed. */
+      clockDoubt?: { aheadMs: number; settlesInMs: number } | null;
     }
   | { kind: 'change-points'; repository: RepositoryAddress; pointIds: string[]; change: PointChange }
   | { kind: 'points'; repository: RepositoryAddress }

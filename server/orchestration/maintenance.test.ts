@@ -44,6 +44,8 @@ type StoredPoint = PointsResult['points'][number];
 /** A catalogue, a clock moved by hand, and a worker whose repositories are lists of versions. */
 class Scene {
   nowMs: number;
+  /** By which somebody set the clock. */
+  setByMs = 0;
   readonly catalogue: Catalogue;
   readonly stored = new Map<string, StoredPoint[]>([
     [MAIN, []],
@@ -62,7 +64,7 @@ class Scene {
     this.nowMs = startMs;
     this.catalogue = catalogue;
     const clock: Clock = {
-      nowMs: () => this.nowMs,
+      nowMs: () => this.nowMs + this.setByMs,
       monotonicMs: () => this.nowMs,
       sleep: () => Promise.reject(new Error('maintenance is looked through by hand here')),
     };
@@ -154,6 +156,13 @@ class Scene {
       asked.push(part.task.verify);
     }
     return asked;
+  }
+
+  /** What the newest maintenance of the main repository is told of the clock. */
+  async clockDoubt(): Promise<Extract<WorkerTask, { kind: 'maintenance' }>['clockDoubt']> {
+    const [part] = await this.catalogue.parts.listByRun((await this.runs()).at(-1)?.id ?? '');
+    assert.ok(part?.task.kind === 'maintenance');
+    return part.task.clockDoubt;
   }
 
   /** Ends that of the main repository with what it read. */
@@ -309,6 +318,31 @@ describe('daily maintenance', () => {
     await scene.lookAt('2026-11-20T12:00Z');
     await scene.lookAt('2026-11-21T04:00Z');
     assert.deepEqual(told(await scene.runs()), ['2027-06-01T04:00 schedule', '2026-11-21T04:00 schedule']);
+  });
+
+  it('says how far the clock was set forward, until that has run on, across restarts of the server', async () => {
+    const maintain = async (time: string): Promise<unknown> => {
+      await scene.lookAt(time);
+      await scene.endAll();
+      const runId = await scene.maintenance.begin(MAIN);
+      const doubt = await scene.clockDoubt();
+      await scene.end(runId);
+      await scene.endAll();
+      return doubt;
+    };
+    await scene.lookAt('2026-11-21T00:00Z');
+    assert.equal(await maintain('2026-11-21T06:00Z'), null);
+    scene.setByMs = 400 * DAY_MS;
+    assert.deepEqual(await maintain('2026-11-21T06:01Z'), { aheadMs: 400 * DAY_MS, settlesInMs: 3 * DAY_MS });
+    assert.deepEqual(await maintain('2026-11-22T06:01Z'), { aheadMs: 400 * DAY_MS, settlesInMs: 2 * DAY_MS });
+    scene.restart();
+    const { aheadMs } = (await maintain('2026-11-22T06:02Z')) as { aheadMs: number };
+    assert.ok(Math.abs(aheadMs - 400 * DAY_MS) < DAY_MS);
+    // Set right, and on again by less than a person would notice: neither ends anything early.
+    scene.setByMs = 0;
+    assert.equal(await maintain('2026-11-22T06:03Z'), null);
+    scene.setByMs = HOUR_MS;
+    assert.equal(await maintain('2026-11-22T06:04Z'), null);
   });
 
   it('does not begin where one is at work, and not again when that ends', async () => {

@@ -10,6 +10,7 @@ import type { WorkerResults } from '../contract/task-result.ts';
 import type { PointRecord, RunPartRecord, RunRecord } from '../database/index.ts';
 import { AppError, isAppError, toAppError } from '../errors/index.ts';
 import { findDueRun, nextStarts } from '../policy/index.ts';
+import { ClockWatch } from './clock-watch.ts';
 import { found, loadSettings, type OrchestrationContext } from './context.ts';
 import type { RepositoryService } from './repositories.ts';
 import { addressOf } from './repository-keys.ts';
@@ -57,6 +58,7 @@ export class MaintenanceService {
   readonly #retention: RetentionService;
   readonly #starter: RunStarter;
   readonly #announce: (runId: string) => Promise<void>;
+  readonly #clockWatch: ClockWatch;
   readonly #stopping = new AbortController();
   #loop: Promise<void> = Promise.resolve();
 
@@ -70,6 +72,7 @@ export class MaintenanceService {
     },
   ) {
     this.#context = context;
+    this.#clockWatch = new ClockWatch(context);
     this.#repositories = services.repositories;
     this.#retention = services.retention;
     this.#starter = services.starter;
@@ -170,7 +173,8 @@ export class MaintenanceService {
     });
     // That has looked at the repository: its size is today's.
     const verify = await this.#planVerification(repositoryId);
-    return this.#starter.startMaintenance(repositoryId, { patienceMs: PATIENCE_MS, verify }, origin);
+    const clockDoubt = await this.#clockWatch.look();
+    return this.#starter.startMaintenance(repositoryId, { patienceMs: PATIENCE_MS, verify, clockDoubt }, origin);
   }
 
   async describe(repositoryId: string): Promise<RepositoryMaintenanceView> {
@@ -246,6 +250,7 @@ export class MaintenanceService {
   /** Begins what is due. */
   async look(): Promise<void> {
     const { catalogue, clock, logger } = this.#context;
+    await this.#clockWatch.look();
     const { maintenance } = await loadSettings(catalogue);
     for (const { id: repositoryId } of await catalogue.repositories.list()) {
       const state = await this.#loadState(repositoryId);

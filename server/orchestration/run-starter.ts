@@ -290,7 +290,7 @@ export class RunStarter {
   /** @throws NOT_FOUND, RUN_ALREADY_ACTIVE */
   async startMaintenance(
     repositoryId: string,
-    work: Pick<Extract<WorkerTask, { kind: 'maintenance' }>, 'patienceMs' | 'verify'>,
+    work: Pick<Extract<WorkerTask, { kind: 'maintenance' }>, 'patienceMs' | 'verify' | 'clockDoubt'>,
     origin?: RunOrigin,
   ): Promise<string> {
     return this.#start(async (tables) => {

@@ -98,6 +98,7 @@ export const workerTaskSchema: z.ZodType<WorkerTask> = z.discriminatedUnion('kin
     verify: z
       .strictObject({ after: z.string().nullable(), bytesMax: z.number().positive(), timeMs: z.number().positive() })
       .nullable(),
+    clockDoubt: z.strictObject({ aheadMs: z.number().positive(), settlesInMs: z.number() }).nullable().exactOptional(),
   }),
   z.strictObject({
     kind: z.literal('change-points'),

@@ -319,6 +319,37 @@ describe('a collection', () => {
     await repository.close();
   });
 
+  it('lets no time for bringing back and no lock end early by a clock that was set forward', async () => {
+    const storage = new MemoryStorage();
+    const clock = new HandClock();
+    const repository = await createRepository({ storage, clock, chunkSizeBytes: CHUNK, threads: 0 });
+    const { pointId: trashed } = await commitDisk(repository, 'one', ownContent(1));
+    const { pointId: locked } = await commitDisk(repository, 'two', ownContent(2));
+    await repository.deletePoint(trashed, { keepUntilMs: clock.atMs + 30 * DAY_MS, reason: 'rule' });
+    await repository.lockPoint(locked, clock.atMs + 300 * DAY_MS);
+    const abandoned = await repository.startWrite({ sessionId: 'at work' });
+    clock.atMs += 4000 * DAY_MS;
+    // By the clock the lock is over; what was locked can be brought back all the same.
+    await repository.deletePoint(locked, AT_ONCE);
+
+    const report = await repository.collect({ ...NOW, clockAheadMs: 4000 * DAY_MS });
+    assert.deepEqual([report.purgedPoints, report.fencedSessions], [[], []]);
+    for (const pointId of [trashed, locked]) await repository.restorePoint(pointId);
+    clock.atMs -= 4000 * DAY_MS;
+    await repository.collect(NOW).catch((error: unknown) => {
+      assert.ok(isAppError(error));
+      // Of what was decided meanwhile, not of the collection.
+      assert.match(String(error.details['name']), /^marks/);
+    });
+    assert.deepEqual((await repository.check({ depth: 'hashes' })).damages, []);
+
+    await repository.deletePoint(trashed, { keepUntilMs: clock.atMs + 30 * DAY_MS, reason: 'rule' });
+    await abandoned.abort();
+    clock.atMs += 40 * DAY_MS;
+    assert.deepEqual((await repository.collect({ ...NOW, clockAheadMs: 5 * DAY_MS })).purgedPoints, [trashed]);
+    await repository.close();
+  });
+
   it('goes on once a version that cannot be read was deleted', async () => {
     await withScene(async ({ storage, repository, open }) => {
       const { pointId } = await commitDisk(repository, 'one', ownContent(1));

@@ -115,7 +115,7 @@ class Collector {
     const packs = victims.map((number) => this.#packId(number));
     packs.push(...(await this.#findUnreadable(liveness)).filter((packId) => !announced.has(packId)));
     if (packs.length > 0) {
-      const list = { id: randomHex(16), packs, atMs: this.#context.clock.nowMs() };
+      const list = { id: randomHex(16), packs, atMs: this.#passedMs() };
       await publishCondemned(this.#catalog.storage, list, this.#catalog.keys);
     }
     // Also shows what other collectors announced: no chunk is trusted to lie in a pack of theirs.
@@ -147,7 +147,7 @@ class Collector {
 
   /** Deletions whose time is over become final; then the points' files go, before anything they need. */
   async #endDeletions(): Promise<void> {
-    const { marks, clock } = this.#context;
+    const { marks } = this.#context;
     const { storage, keys } = this.#catalog;
     const evidence = await readEvidence(storage, keys);
     const fates = await marks.loadAll();
@@ -158,7 +158,7 @@ class Collector {
     ]);
     const listed = await this.#listPoints();
     // All that stays must be there and readable before anything goes.
-    const staying = [...listed].filter((pointId) => !isGoing(fates.get(pointId), clock.nowMs()));
+    const staying = [...listed].filter((pointId) => !isGoing(fates.get(pointId), this.#passedMs()));
     for (const pointId of staying) await this.#readPoint(pointId, fates.get(pointId));
     for (const pointId of evidence.newest?.points ?? []) {
       if (!listed.has(pointId) && (fates.get(pointId) ?? null) === null) throw notListed(pointId, storage.location);
@@ -167,7 +167,8 @@ class Collector {
 
     const gone = new Set<string>();
     for (const [pointId, fate] of fates) {
-      if (fate.purged || (isPurgeDue(fate, clock.nowMs()) && (await marks.purge(pointId)))) gone.add(pointId);
+      if (fate.purged || (isPurgeDue(fate, this.#passedMs()) && (await marks.purge(pointId, this.#passedMs()))))
+        gone.add(pointId);
     }
     for (const pointId of gone) {
       if (await removeIfThere(storage, pointName(pointId))) this.#report.purgedPoints.push(pointId);
@@ -177,9 +178,14 @@ class Collector {
     for (const [key, { pointId }] of this.#seen) if (gone.has(pointId)) this.#seen.delete(key);
     const before = evidence.newest?.points ?? null;
     if (before === null || before.length !== kept.length || before.some((pointId, index) => pointId !== kept[index])) {
-      await replaceEvidence(storage, evidence, { atMs: clock.nowMs(), points: kept }, keys);
+      await replaceEvidence(storage, evidence, { atMs: this.#passedMs(), points: kept }, keys);
     }
     for (const pointId of gone) await marks.forget(pointId);
+  }
+
+  /** The time by which something is over: it has passed, also if somebody set the clock forward. */
+  #passedMs(): number {
+    return this.#context.clock.nowMs() - (this.#options.clockAheadMs ?? 0);
   }
 
   #assertClock(done: readonly { atMs: number; name: string }[]): void {
@@ -304,7 +310,7 @@ class Collector {
     if (liveness.missingChunks > 0) return [];
     const noted = new Set<string>();
     for (const { atMs, copies } of this.#catalog.damagedRecords.values()) {
-      if (this.#context.clock.nowMs() - atMs < UNREADABLE_PACK_MS) continue;
+      if (this.#passedMs() - atMs < UNREADABLE_PACK_MS) continue;
       for (const { pack } of copies) noted.add(pack);
     }
     const unreadable: string[] = [];
@@ -450,7 +456,7 @@ class Collector {
   }
 
   #isSilent(writtenAtMs: number): boolean {
-    return this.#context.clock.nowMs() - writtenAtMs >= (this.#options.sessionSilenceMs ?? SESSION_SILENCE_MS);
+    return this.#passedMs() - writtenAtMs >= (this.#options.sessionSilenceMs ?? SESSION_SILENCE_MS);
   }
 
   /** Takes the name of the point that the session would publish: it cannot commit any more. */

@@ -112,11 +112,15 @@ export class PointMarks {
     });
   }
 
-  /** Ends a deletion whose time is over. @returns false when it was brought back, locked or has time left */
-  async purge(pointId: string): Promise<boolean> {
+  /**
+   * Ends a deletion whose time is over.
+   * @param passedMs the time by which it is: the clock's, or less where that was set forward
+   * @returns false when it was brought back, locked or has time left
+   */
+  async purge(pointId: string, passedMs: number): Promise<boolean> {
     const fate = await this.#decide(
       pointId,
-      (now, nowMs) => (isPurgeDue(now, nowMs) ? { verb: 'purge', untilMs: null, reason: '' } : null),
+      (now) => (isPurgeDue(now, passedMs) ? { verb: 'purge', untilMs: null, reason: '' } : null),
       { evenWhenGone: true },
     );
     return fate.purged;

@@ -89,6 +89,8 @@ export interface CollectOptions {
   patienceMs: number;
   /** A session that published nothing for so long is dead and is kept from committing. */
   sessionSilenceMs?: number;
+  /** So much of what the clock shows may not have passed: nothing counts as over by that. 0: the clock is believed. */
+  clockAheadMs?: number;
   /** Packs of which at least this share of the chunks is needed stay as they are; 0 to 1. */
   liveShareMin?: number;
   signal?: AbortSignal;

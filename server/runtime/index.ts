@@ -1,3 +1,4 @@
+export { readBoot } from './boot.ts';
 export { systemClock, type Clock } from './clock.ts';
 export { createLogger, silentLogger, type Logger } from './logger.ts';
 export { randomHex } from './random.ts';

@@ -47,3 +47,24 @@ it('says that a write-once share keeps all, and reads the store again all the sa
   assert.ok(!codes.includes('warning MAINTENANCE_WRITE_ONCE'));
   await repository.close();
 });
+
+it('removes nothing early by a clock that was set forward, and says what to do', async () => {
+  const repository = await createRepository({ storage: new MemoryStorage(), chunkSizeBytes: CHUNK, threads: 0 });
+  const { pointId } = await commitDisk(repository, 'old', sparseContent(20 * CHUNK, 4));
+  await repository.deletePoint(pointId, { keepUntilMs: Date.now() - 1, reason: 'rule' });
+  const lines: string[] = [];
+  const context: TaskContext = {
+    signal: new AbortController().signal,
+    report: (event) => void (event.kind === 'log' && lines.push(`${event.line.level}: ${event.line.text}`)),
+  } as TaskContext;
+  const task = { kind: 'maintenance' as const, runId: 'r', repository: { path: '/x' }, patienceMs: 0, verify: null };
+  const doubt = { aheadMs: 9.6 * 86_400_000, settlesInMs: 40.2 * 3_600_000 };
+
+  const kept = await maintainFolder(repository, { ...task, clockDoubt: doubt }, context, systemClock);
+  assert.deepEqual(kept.purgedPoints, []);
+  assert.match(lines[0] ?? '', /^warning: The clock was set forward by 10 days\..* 41 hours/);
+
+  const freed = await maintainFolder(repository, { ...task, clockDoubt: null }, context, systemClock);
+  assert.deepEqual(freed.purgedPoints, [pointId]);
+  await repository.close();
+});

@@ -14,6 +14,9 @@ const STAGES: Record<CollectStage, RunStage> = {
   removing: 'finishing',
 };
 
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
+
 type Say = (code: string, text: string, details: NonNullable<LogLine['details']>, level?: LogLine['level']) => void;
 
 /** What was done when nothing could be removed. */
@@ -48,8 +51,20 @@ export async function maintainFolder(
   let shown: CollectStage | null = null;
   const say: Say = (code, text, details, level = 'info') =>
     context.report({ kind: 'log', line: { atMs: clock.nowMs(), level, code, text, details } });
+  const doubt = task.clockDoubt ?? null;
+  if (doubt !== null) {
+    const days = Math.round(doubt.aheadMs / DAY_MS);
+    const hours = Math.max(1, Math.ceil(doubt.settlesInMs / HOUR_MS));
+    say(
+      'MAINTENANCE_CLOCK_AHEAD',
+      `The clock was set forward by ${days} days. What lies in the trash is not removed early by that: set the clock right, or leave it; after it has run on for ${hours} hours it is believed.`,
+      { days, hours },
+      'warning',
+    );
+  }
   const report = await collectOrKeep(repository, say, {
     patienceMs: task.patienceMs,
+    clockAheadMs: doubt?.aheadMs ?? 0,
     signal: context.signal,
     progress: ({ stage }) => {
       if (stage === shown) return;
