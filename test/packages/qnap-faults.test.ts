@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import { after, before, describe, it } from 'node:test';
+import { AppCenter } from './app-center.ts';
 import { writeLightQpkg, type LightOptions } from './light-packages.ts';
 import { readValues, type NasRoot } from './nas-root.ts';
 import { makeQnapRoot, ON_QNAP } from './qnap-root.ts';
@@ -79,6 +80,32 @@ describe('the installer for QTS when things go wrong', { timeout: 900_000 }, () 
     const values = readValues(await nas(install('new'), install('old'), CLEAN));
     assert.deepEqual([values['old_progress'], values['old_runs']], ['-1', '1.1.0']);
     assert.match(values['old_says'] ?? '', /1\.1\.0 is installed, which is newer than 1\.0\.0/);
+  });
+
+  it('is refused without a signature until the administrator allows it, and is there again whenever that is', async () => {
+    const center = new AppCenter(root);
+    const isRunning = `echo runs=$(cat ${STATE}/running 2>/dev/null)`;
+    try {
+      center.allowUnsigned(true);
+      await nas(center.install('old', install('old')), `echo kept > ${STATE}/secret`);
+      center.allowUnsigned(false);
+      const refused = readValues(await nas(center.install('new', install('new')), isRunning));
+      assert.deepEqual(refused, { new_refused: 'signature', runs: '1.0.0' });
+      // Some firmware does not start either what it would not install now.
+      const stopped = await nas(`sh ${TARGET}/dozo.sh stop`, center.serve(`${TARGET}/dozo.sh`, 'start'), isRunning);
+      assert.deepEqual(readValues(stopped), { start: 'refused', runs: '' });
+      center.allowUnsigned(true);
+      const output = await nas(
+        center.serve(`${TARGET}/dozo.sh`, 'start'),
+        center.install('new', install('new')),
+        `echo secret=$(cat ${STATE}/secret)`,
+      );
+      const values = readValues(output);
+      assert.deepEqual([values['start'], values['new_runs'], values['secret']], ['0', '1.1.0', 'kept'], output);
+    } finally {
+      center.allowUnsigned(false);
+      await nas(CLEAN);
+    }
   });
 
   it('speaks the language of the NAS, in English where it knows none', async () => {
@@ -482,13 +509,39 @@ END
           ),
       },
       async () => {
+        const center = new AppCenter(root);
+        center.allowUnsigned(true);
+        const allowed = center.install('bad', install('bad'));
+        // Once it is asked to install, and before it does.
+        center.allowUnsigned(false);
         const settings = (): string => readFileSync(root.path('etc/config/uLinux.conf'), 'utf8');
         const before = settings();
-        const output = await nas(install('bad'), `sh ${TARGET}/.uninstall.sh`, CLEAN);
+        const output = await nas(allowed, `sh ${TARGET}/.uninstall.sh`, CLEAN);
         const after = settings();
+        const { takesUnsigned } = center;
         root.write('etc/config/uLinux.conf', before);
         assert.equal(readValues(output)['bad_progress'], '3', output);
+        assert.equal(takesUnsigned, false, 'App Center takes packages of anybody now');
         assert.equal(after, before, 'the settings of the NAS are others');
+      },
+    ],
+    [
+      'a service that allows packages without a signature at each start',
+      {
+        'qpkg/dozo.sh': (text) =>
+          text.replace(
+            /^( *)ln -s "\$DOZO_ROOT" \/var\/dozo \|\| return 1$/m,
+            '$&\n$1/sbin/setcfg "QPKG Management" Ignore_Cert TRUE -f /etc/config/uLinux.conf',
+          ),
+      },
+      async () => {
+        const center = new AppCenter(root);
+        center.allowUnsigned(false);
+        await nas(install('bad'), 'rm -f /var/dozo', `sh ${TARGET}/dozo.sh stop; sh ${TARGET}/dozo.sh start`);
+        const { takesUnsigned } = center;
+        center.allowUnsigned(false);
+        await nas(CLEAN);
+        assert.equal(takesUnsigned, false, 'App Center takes packages of anybody now');
       },
     ],
     [
