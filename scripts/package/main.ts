@@ -1,6 +1,7 @@
 /**
  * `npm run package [-- --arch x86_64|aarch64] [--out FOLDER] [--without-window]`: the packages for DSM and QTS, with their
- * SHA-256 sums and bills of materials. The same commit gives the same bytes.
+ * SHA-256 sums and bills of materials. The same commit gives the same bytes. What was packed is started once, which
+ * shows that it does and how much memory it takes.
  */
 import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -8,6 +9,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { writeSbom } from './bill-of-materials.ts';
 import { execute } from './execute.ts';
+import { measureIdleMemory } from './measure-memory.ts';
 import { buildPayload, buildShared } from './payload.ts';
 import { ARCHITECTURES, type Architecture } from './pins.ts';
 import { QPKG_FOLDER, writeQpkg } from './qpkg.ts';
@@ -40,6 +42,12 @@ for (const architecture of architectures) {
     const data = write({ architecture, version, payload, modifiedS });
     save(name, data);
     console.log(`${name}: ${toMib(data.length)} MiB, installed ${toMib(installedBytes(payload))} MiB`);
+    if (write !== writeSpk) continue;
+    // Both packages have the same in them.
+    const memory = measureIdleMemory(architecture, payload);
+    console.log(
+      `${architecture.machine}: ${typeof memory === 'number' ? `server and queue at rest ${toMib(memory * 1024)} MiB` : `memory not measured: ${memory}`}`,
+    );
   }
   save(`Dozo-${version}-${architecture.machine}.cdx.json`, writeSbom(architecture, version));
 }

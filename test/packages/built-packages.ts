@@ -8,6 +8,8 @@ export interface BuiltPackages {
   spk: Buffer;
   qpkg: Buffer;
   version: string;
+  /** What the build said. */
+  log: string;
 }
 
 /** Builds both packages of an architecture. What was compiled once is taken from `.cache`. */
@@ -17,14 +19,16 @@ export function buildPackages(machine: 'x86_64' | 'aarch64'): BuiltPackages {
   const { spk, qpkg } = architecture;
   const out = mkdtempSync(join(tmpdir(), 'dozo-packages-'));
   try {
-    execFileSync(process.execPath, ['scripts/package/main.ts', '--arch', machine, '--out', out], {
-      stdio: ['ignore', 'ignore', 'inherit'],
+    const log = execFileSync(process.execPath, ['scripts/package/main.ts', '--arch', machine, '--out', out], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+      encoding: 'utf8',
     });
     const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
     return {
       spk: readFileSync(join(out, `Dozo-${spk}-${version}.spk`)),
       qpkg: readFileSync(join(out, `Dozo_${version}_${qpkg}.qpkg`)),
       version,
+      log,
     };
   } finally {
     rmSync(out, { recursive: true, force: true });

@@ -16,6 +16,7 @@ import {
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { KNOW_ARM } from '../../scripts/package/measure-memory.ts';
 import type { Member } from './archives.ts';
 
 interface RunOptions {
@@ -26,13 +27,6 @@ interface RunOptions {
 
 /** Shell: waits until `letGo` is called. */
 export const WAIT_UNTIL_LET_GO = 'while [ ! -e /let-go ]; do sleep 1; done';
-
-/**
- * Shell: makes programs for Arm run below a user namespace of ours, by the first bytes of their file. `F`: the
- * emulator is opened now, where it still is in sight. Kernels before 6.7 know this for the whole machine only.
- */
-const KNOW_ARM = String.raw`mount -t binfmt_misc none /proc/sys/fs/binfmt_misc
-printf '%s' ':arm:M::\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00:\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:/usr/bin/qemu-aarch64-static:F' > /proc/sys/fs/binfmt_misc/register`;
 
 /**
  * A root folder like that of a NAS as far as a package sees it: an old userland (BusyBox), no Node, no

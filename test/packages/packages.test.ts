@@ -1,5 +1,9 @@
 /** One build for all suites: it takes longer than they do. */
-import { before } from 'node:test';
+import assert from 'node:assert/strict';
+import { before, describe, it } from 'node:test';
+import { measureIdleMemory } from '../../scripts/package/measure-memory.ts';
+import { ARCHITECTURES } from '../../scripts/package/pins.ts';
+import { readSpk } from './archives.ts';
 import { testArm } from './arm-backup.ts';
 import { buildPackages, type BuiltPackages } from './built-packages.ts';
 import { testQnapBackup } from './qnap-backup.ts';
@@ -18,6 +22,23 @@ function built(): BuiltPackages {
   return packages;
 }
 
+describe('the build', () => {
+  it('has started what it packed, and would not let pass what does not start', () => {
+    const { log, spk } = built();
+    const [, mebibytes] = /^x86_64: server and queue at rest (\d+\.\d) MiB$/m.exec(log) ?? [];
+    assert.ok(Number(mebibytes) > 10 && Number(mebibytes) < 150, log);
+    const [architecture] = ARCHITECTURES;
+    assert.ok(architecture);
+    const dead = readSpk(spk)
+      .payload.filter(({ type }) => type === '0')
+      .map(({ name, mode, data }) => ({
+        path: name,
+        mode,
+        data: name === 'server/server-main.js' ? Buffer.from('throw new Error("packed wrongly");') : data,
+      }));
+    assert.throws(() => measureIdleMemory(architecture, dead), /x86_64 does not start[^]*packed wrongly/);
+  });
+});
 testSynologyProblems(built);
 testSynology(built);
 testQnap('dash', built);
