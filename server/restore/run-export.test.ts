@@ -118,6 +118,18 @@ describe('an export', () => {
     );
   });
 
+  test('takes the longest name that the file system does, and says so of a longer one', async () => {
+    const content = randomBytes(MIB);
+    const { send } = await pointWith(content);
+    const path = join(folder, `${'e'.repeat(251)}.raw`);
+
+    assert.equal((await send({ path })).state, 'success');
+    assert.ok(readFileSync(path).equals(content));
+    const refused = await send({ path: join(folder, `${'e'.repeat(252)}.raw`) });
+    assert.equal(refused.error?.code, 'STORAGE_FAILED');
+    assert.match(refused.error.message, /too long/);
+  });
+
   test('ends on cancel with no file', async () => {
     const { repository, send } = await pointWith(randomBytes(MIB));
     const cancel = new AbortController();

@@ -1,5 +1,5 @@
 import { link, open, rename, stat, unlink, type FileHandle } from 'node:fs/promises';
-import { basename } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 
 import type { LogLine, MachineProgress, RestoreResult } from '../contract/run.ts';
 import type { WorkerTask } from '../contract/task.ts';
@@ -82,7 +82,8 @@ async function exportDisk(
   const disk = await point.openDisk(task.diskKey);
   progress.addDisk(task.diskKey, labelDisk(point, task.diskKey), await countDataBytes(disk));
   // The run's id makes the name unique, and lets a repeated attempt write over its own remains.
-  const temporary = `${task.path}.${task.runId}.part`;
+  // Not made of the name that it will get, which may be as long as the file system takes.
+  const temporary = join(dirname(task.path), `dozo-${task.runId}.part`);
   const file = await open(temporary, 'w+', 0o640);
   try {
     const target = await createTarget(file, disk, task);
@@ -175,6 +176,15 @@ function wrap(error: unknown, path: string): AppError {
   if (errno === 'ENOENT' || errno === 'ENOTDIR') {
     const hint = 'Create the folder, or choose another.';
     return new AppError('STORAGE_MISSING', `The folder of ${path} does not exist.`, { hint, details, cause: error });
+  }
+  if (errno === 'ENAMETOOLONG') {
+    const hint =
+      'Choose a shorter name. An encrypted shared folder of DSM takes 143 bytes; a Japanese letter has three.';
+    return new AppError('STORAGE_FAILED', `The name of ${path} is too long for its folder.`, {
+      hint,
+      details,
+      cause: error,
+    });
   }
   return new AppError('STORAGE_FAILED', `Writing ${path} failed (${errno}).`, { details, cause: error });
 }

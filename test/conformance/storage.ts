@@ -175,6 +175,18 @@ export function storageConformance(label: string, open: () => Promise<StorageSub
       }
     });
 
+    test('holds names as long as an encrypted share takes them, and refuses longer ones', async ({
+      storage,
+      reopen,
+    }) => {
+      const longest = 'n'.repeat(143);
+      await storage.publish(`${longest}/${longest}`, Buffer.alloc(1));
+      assert.deepEqual(await namesOf(await reopen(), longest), [`${longest}/${longest}`]);
+      for (const name of [`${longest}n`, `${longest}n/a`, `a/${longest}n`]) {
+        await rejectsWith('INVARIANT_BROKEN', storage.publish(name, Buffer.alloc(1)));
+      }
+    });
+
     test('tells the free space', async ({ storage }) => {
       assert.ok((await storage.freeBytes()) > 0);
     });
