@@ -7,6 +7,8 @@ import { chromium, type BrowserContext, type FrameLocator, type Page } from 'pla
 import { generate } from 'selfsigned';
 import { WindowApi } from './window-api.ts';
 
+/** As the relay of QuickConnect names a NAS. */
+export const QUICKCONNECT_HOST = 'nas.de7.quickconnect.to';
 const CHROMIUM = process.env['DOZO_CHROMIUM'] ?? '/usr/bin/chromium';
 
 /**
@@ -53,7 +55,10 @@ export class Desktop {
     const browser = await chromium.launch({
       executablePath: program,
       timeout: 180_000,
-      args: ['--no-sandbox', '--disable-dev-shm-usage', '--disable-gpu'],
+      args: [
+        ...['--no-sandbox', '--disable-dev-shm-usage', '--disable-gpu'],
+        `--host-resolver-rules=MAP ${QUICKCONNECT_HOST} 127.0.0.1`,
+      ],
     });
     const complaints: string[] = [];
     try {
@@ -143,7 +148,7 @@ export async function inDsmWindow(desktop: Desktop, visit: (api: WindowApi) => P
  */
 export const DSM_WEB_SERVER = (packageFolder: string): string => `
   server {
-    listen 5001 ssl; server_name _;
+    listen 5000; listen 5001 ssl; server_name _;
     ssl_certificate @FOLDER@/certificate.pem; ssl_certificate_key @FOLDER@/key.pem;
     add_header X-Frame-Options SAMEORIGIN always;
     add_header X-Content-Type-Options nosniff always;
@@ -154,6 +159,23 @@ export const DSM_WEB_SERVER = (packageFolder: string): string => `
     location ~ ^/webman/3rdparty/.*/api/ { return 404; }
     location /webman/3rdparty/Dozo/ { alias ${packageFolder}/desktop/; }
     include ${packageFolder}/nginx/dozo.conf;
+  }`;
+
+/**
+ * A relay as QuickConnect's in front of DSM's web server: TLS ends in it, the host has another name, and it gathers
+ * answers unless it is told not to. One that `isDeaf` does so whatever it is told.
+ */
+export const QUICKCONNECT_RELAY = (options: { isDeaf: boolean }): string => `
+  server {
+    listen 127.0.0.1:${options.isDeaf ? 8444 : 8443} ssl; server_name ${QUICKCONNECT_HOST};
+    ssl_certificate @FOLDER@/certificate.pem; ssl_certificate_key @FOLDER@/key.pem;
+    location / {
+      proxy_pass http://127.0.0.1:5000;
+      proxy_set_header Host $http_host;
+      proxy_set_header X-Forwarded-For $remote_addr;
+      proxy_set_header X-Forwarded-Proto https;
+      ${options.isDeaf ? 'proxy_ignore_headers X-Accel-Buffering;' : ''}
+    }
   }`;
 
 export const DSM_DESKTOP = `<!doctype html><html><head><title>DSM</title></head><body>

@@ -6,10 +6,11 @@ import { after, before, describe, it } from 'node:test';
 import { readSpk, type Spk } from './archives.ts';
 import type { BuiltPackages } from './built-packages.ts';
 import { placeDsmPrograms } from './dsm-programs.ts';
-import { Desktop, DSM_DESKTOP, DSM_WEB_SERVER, headingOf } from './desktop.ts';
+import { Desktop, DSM_DESKTOP, DSM_WEB_SERVER, headingOf, QUICKCONNECT_HOST, QUICKCONNECT_RELAY } from './desktop.ts';
 import { NasRoot, PRINT_MAPPED, readValues, WAIT_UNTIL_LET_GO } from './nas-root.ts';
 import { PACKAGE_USER } from './package-center.ts';
 import { assertTaken, assertWindow } from './synology-form.ts';
+import { WindowApi } from './window-api.ts';
 
 const USER = PACKAGE_USER;
 const PACKAGE = '/var/packages/Dozo';
@@ -27,6 +28,51 @@ function packageEnvironment(status: string): Record<string, string> {
     SYNOPKG_PKGVAR: '/volume1/@appdata/Dozo',
     SYNOPKG_PKGTMP: '/volume1/@apptemp/Dozo',
   };
+}
+
+/** Behind a relay the window is signed in, shows what others do while it is open, and gets whole answers. */
+async function assertRelayed(desktop: Desktop, { port, isLive }: { port: number; isLive: boolean }): Promise<void> {
+  const url = `https://${QUICKCONNECT_HOST}:${port}/`;
+  const complaints = await desktop.browse({ url, values: { id: 'admin-session-1' } }, async (page) => {
+    await page.goto(url);
+    const window = page.frameLocator('iframe');
+    await headingOf(window);
+    const frame = await (await page.locator('iframe').elementHandle())?.contentFrame();
+    assert.ok(frame);
+    await frame.evaluate(() => {
+      (globalThis as unknown as { location: { hash: string } }).location.hash = '#/storage';
+    });
+    const api = new WindowApi(frame);
+    assert.equal((await api.get<{ user: string }>('/session')).user, 'alice@nas');
+    const begins = frame.evaluate(
+      (patienceMs) =>
+        new Promise<boolean>((resolve) => {
+          const scope = globalThis as unknown as { document: { baseURI: string }; EventSource: typeof EventTarget };
+          const stream = new (scope.EventSource as unknown as new (from: URL) => EventTarget & { close(): void })(
+            new URL('api/v1/events', scope.document.baseURI),
+          );
+          const end = (hasBegun: boolean): void => {
+            stream.close();
+            resolve(hasBegun);
+          };
+          stream.addEventListener('open', () => end(true));
+          setTimeout(() => end(false), patienceMs);
+        }),
+      isLive ? 30_000 : 5_000,
+    );
+    assert.equal(await begins, isLive, 'whether a stream of events begins');
+    const name = `relayed-${port}`;
+    await api.post('/repositories', { name, path: `/volume1/${name}` });
+    await window.getByText(name).first().waitFor();
+    const { status, text } = await api.send('GET', '/audit/export');
+    assert.equal(status, 200);
+    const entries = text.trim().split('\n');
+    assert.ok(
+      entries.some((line) => JSON.stringify(JSON.parse(line)).includes(name)),
+      text,
+    );
+  });
+  assert.deepEqual(complaints, [], url);
 }
 
 /** Package Center, from the file to its removal. @param built gives the packages once they are made */
@@ -124,7 +170,9 @@ export function testSynology(built: () => BuiltPackages): void {
       const desktop = new Desktop(running.pid);
       try {
         await root.until('tmp/up');
-        await desktop.serve(DSM_WEB_SERVER(root.path('volume1/@appstore/Dozo')), { 'index.html': DSM_DESKTOP });
+        const relays = [true, false].map((isDeaf) => QUICKCONNECT_RELAY({ isDeaf })).join('');
+        const servers = `${DSM_WEB_SERVER(root.path('volume1/@appstore/Dozo'))}${relays}`;
+        await desktop.serve(servers, { 'index.html': DSM_DESKTOP });
         const url = 'https://127.0.0.1:5001/';
         const open = async (id: string): Promise<string> => {
           let heading = '';
@@ -141,6 +189,8 @@ export function testSynology(built: () => BuiltPackages): void {
         for (const id of ['plain-session-1', 'no-session-at-all']) {
           assert.notEqual(await open(id), signedIn, id);
         }
+        await assertRelayed(desktop, { port: 8443, isLive: true });
+        await assertRelayed(desktop, { port: 8444, isLive: false });
       } finally {
         await desktop.close();
         running.letGo();

@@ -4,6 +4,9 @@ import type { ServerEvent } from './types.ts';
 
 const RETRY_MS_MIN = 1_000;
 const RETRY_MS_MAX = 20_000;
+/** A proxy that gathers answers before it passes them on lets no stream begin. */
+const OPEN_MS_MAX = 8_000;
+const LOOK_AGAIN_MS = 10_000;
 const TYPES: ServerEvent['type'][] = ['reset', 'run', 'part', 'progress', 'log', 'probe', 'changed'];
 
 /** False while what is shown may be old. */
@@ -12,6 +15,7 @@ export const isConnected = ref(true);
 const listeners = new Set<(event: ServerEvent) => void>();
 let source: EventSource | null = null;
 let timer: ReturnType<typeof setTimeout> | undefined;
+let watch: ReturnType<typeof setTimeout> | undefined;
 let retryMs = RETRY_MS_MIN;
 
 /** Calls back for every event until the function returned is called. */
@@ -25,11 +29,13 @@ export function openEvents(): void {
   closeEvents();
   const stream = new EventSource(apiUrl('/events'));
   source = stream;
+  watch = setTimeout(lookAgain, OPEN_MS_MAX);
   for (const type of TYPES) {
     stream.addEventListener(type, (message: MessageEvent<string>) => tell(JSON.parse(message.data) as ServerEvent));
   }
   stream.addEventListener('open', () => {
     retryMs = RETRY_MS_MIN;
+    clearTimeout(watch);
     // After a break that the server's memory did not span it says `reset` itself.
     isConnected.value = true;
   });
@@ -52,8 +58,15 @@ export function openEvents(): void {
   });
 }
 
+/** Without a stream, everything is asked for anew from time to time. */
+function lookAgain(): void {
+  tell({ type: 'reset' });
+  watch = setTimeout(lookAgain, LOOK_AGAIN_MS);
+}
+
 export function closeEvents(): void {
   clearTimeout(timer);
+  clearTimeout(watch);
   source?.close();
   source = null;
   isConnected.value = true;
