@@ -14,14 +14,12 @@ export const KNOW_ARM = String.raw`mount -t binfmt_misc none /proc/sys/fs/binfmt
 printf '%s' ':arm:M::\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00:\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:/usr/bin/qemu-aarch64-static:F' > /proc/sys/fs/binfmt_misc/register`;
 
 /**
- * Has qemu-user lay out what it emulates from 2^44 on, within 2^38 bytes. Nothing of the emulator itself lies there:
- * neither its program and heap nor its translations and stacks.
+ * awk, over /proc/PID/smaps: the KiB (`Pss`) of programs, or of what is emulated where they are (`part=emulated`).
+ * qemu-user gives a program for Arm addresses from 2^38 or 0x5500000000 on, or what it asks for, which Node does below
+ * 2^46. Its own program, heap, translations and stacks lie where Linux on x86-64 puts them: from 0x550000000000 on.
  */
-export const EMULATED_PLACE = { QEMU_GUEST_BASE: '0x100000000000', QEMU_RESERVED_VA: '0x4000000000' };
-
-/** awk, over /proc/PID/smaps: the KiB (`Pss`) of programs, or of what is emulated where they are (`part=emulated`). */
 export const SUM_MEMORY =
-  '/^[0-9a-f]+-[0-9a-f]+ / { is_emulated = ($1 ~ /^10[0-3].........-/) } /^Pss:/ && (part != "emulated" || is_emulated) { sum += $2 } END { print sum }';
+  '/^[0-9a-f]+-[0-9a-f]+ / { split($1, range, "-"); is_emulated = length(range[1]) < 12 || range[1] ~ /^[0-3]/ } /^Pss:/ && (part != "emulated" || is_emulated) { sum += $2 } END { print sum }';
 
 /** Shell: starts server and queue as installed, waits for an answer, and prints their memory. $1: the root. */
 const START_AND_MEASURE = `
@@ -73,7 +71,6 @@ export function measureIdleMemory({ machine }: Architecture, payload: readonly P
     const result = spawnSync('unshare', [...enter, script, 'sh', root, part, SUM_MEMORY], {
       encoding: 'utf8',
       timeout: TIMEOUT_MS,
-      env: { PATH: process.env['PATH'] ?? '', ...(isEmulated ? EMULATED_PLACE : {}) },
     });
     const kib = Number(result.stdout.trim());
     if (result.status === 0 && kib > 0) return kib;
