@@ -93,6 +93,7 @@ test('from the first opening to a protected machine, in clicks', async () => {
   await scene.window.picture('task-retention');
   await scene.next();
   await scene.next();
+  await page.getByText('Keeps the 3 latest versions, plus one a day for 7 days, one a week for 4 weeks').waitFor();
   await scene.window.picture('task-summary');
   await scene.button('Save and back up now').click();
   await scene.runEnded();
