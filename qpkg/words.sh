@@ -4,21 +4,21 @@
 words() {
   case ${DOZO_LANGUAGE:-}:$1 in
     ger:unchanged) echo "Nichts wurde geändert." ;;
-    ger:processor) echo "Dieses Paket ist für $2; dieses NAS hat $3. Nehmen Sie das andere." ;;
-    ger:nowhere) echo "Es gibt kein Volume zum Installieren${2:+: $2 ist nicht da}. Legen Sie in Speicher & Snapshots eines an, oder entsperren Sie es." ;;
+    ger:processor) echo "Dieses Paket ist für $2; dieses NAS hat $3. Verwenden Sie das andere Paket." ;;
+    ger:nowhere) echo "Es gibt kein Volume zum Installieren${2:+: $2 wurde nicht gefunden}. Legen Sie in Speicher & Snapshots eines an, oder entsperren Sie es." ;;
     ger:firmware) echo "Dozo braucht QTS oder QuTS hero $2 oder neuer; dies ist ${3:-unbekannt}." ;;
     ger:older) echo "Version $2 ist installiert und neuer als $3. Entfernen Sie sie zuerst; ihre Daten bleiben." ;;
     ger:space) echo "Auf dem Volume sind nur $2 MiB frei, $3 MiB werden gebraucht." ;;
     ger:unwritable) echo "In $2 kann nicht geschrieben werden." ;;
     ger:unpack) echo "Das Paket lässt sich nicht auspacken: Das Volume ist vielleicht voll oder die Datei beschädigt." ;;
     ger:damaged) echo "Die Dateien sind beschädigt, oder die Laufzeitumgebung des Pakets startet auf diesem NAS nicht ($2)." ;;
-    ger:no-stop) echo "Die laufende Version hält nicht an." ;;
+    ger:no-stop) echo "Die laufende Version lässt sich nicht anhalten." ;;
     ger:aside) echo "Die alte Version lässt sich nicht beiseitelegen." ;;
     ger:into-place) echo "Die neue Version lässt sich nicht an ihren Platz bringen." ;;
     ger:back) echo "Version $2 startet nicht; Version $3 ist zurück und läuft. Siehe $4." ;;
     ger:away) echo "Dozo startet nicht und wurde wieder entfernt. Siehe $2." ;;
     ger:installed) echo "Version $2 ist installiert." ;;
-    ger:removed) echo "Dozo ist entfernt. Einstellungen und Schlüssel liegen weiter in $2; eine Sicherung, die gerade lief, geht weiter, wenn Dozo wieder installiert wird." ;;
+    ger:removed) echo "Dozo ist entfernt. Einstellungen und Schlüssel liegen weiter in $2; eine Sicherung, die gerade lief, wird fortgesetzt, wenn Dozo wieder installiert wird." ;;
     jpn:unchanged) echo "変更は行われていません。" ;;
     jpn:processor) echo "このパッケージは $2 用です。この NAS は $3 です。もう一方のパッケージを使用してください。" ;;
     jpn:nowhere) echo "インストール先のボリュームがありません${2:+（$2 が見つかりません）}。「ストレージ＆スナップショット」でボリュームを作成するか、ロックを解除してください。" ;;

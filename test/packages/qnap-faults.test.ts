@@ -305,7 +305,7 @@ END
     );
     const values = readValues(output);
     assert.deepEqual([values['empty'], values['anew'], values['unlocked']], ['1', '1', '0'], output);
-    assert.match(output, /Das Volume mit den Einstellungen ist nicht da: .*\.dozo_data/);
+    assert.match(output, /Das Volume mit den Einstellungen wurde nicht gefunden: .*\.dozo_data/);
     assert.deepEqual([values['started'], values['link']], ['0', TARGET], output);
     assert.deepEqual([values['locked'], values['made']], ['1', '1'], output);
     assert.match(output, /its volume may be locked/);

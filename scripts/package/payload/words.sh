@@ -8,10 +8,10 @@ words() {
     ger:no-port) echo "kein Port von 5510 bis 5515 ist frei." ;;
     ger:port-moved) echo "Port $2 gehört einem anderen Programm (Active Backup benutzt 5510); Dozo antwortet stattdessen auf $3." ;;
     ger:no-start) echo "der Server startet nicht. Das Ende von $2:" ;;
-    ger:full) echo "das Volume von $2 ist voll, oder das Kontingent ist ausgeschöpft. Geben Sie Platz frei, und starten Sie das Paket noch einmal; nichts ging verloren." ;;
+    ger:full) echo "das Volume von $2 ist voll, oder das Kontingent ist ausgeschöpft. Schaffen Sie Platz, und starten Sie das Paket noch einmal; nichts ging verloren." ;;
     ger:newer) echo "die Einstellungen in $2 stammen von einer neueren Version. Installieren Sie diese wieder; nichts wurde geändert." ;;
-    ger:disabled) echo "Dozo ist im App Center ausgeschaltet." ;;
-    ger:no-volume) echo "Das Volume mit den Einstellungen ist nicht da: $2. Entsperren Sie es, und starten Sie Dozo im App Center." ;;
+    ger:disabled) echo "Dozo ist im App Center deaktiviert." ;;
+    ger:no-volume) echo "Das Volume mit den Einstellungen wurde nicht gefunden: $2. Entsperren Sie es, und starten Sie Dozo im App Center." ;;
     jpn:unwritable) echo "$2 に書き込めません。以前のインストールのフォルダーである可能性があります。このパッケージのユーザーに権限を付与するか、設定が不要であればフォルダーを削除してください。" ;;
     jpn:runtime) echo "このシステム（$2）ではパッケージのランタイムが起動しません。$3 を確認してください。" ;;
     jpn:no-port) echo "5510 から 5515 までのポートに空きがありません。" ;;
