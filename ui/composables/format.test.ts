@@ -8,6 +8,7 @@ import {
   formatDuration,
   formatExactTime,
   formatList,
+  formatSpokenDay,
   formatTime,
   formatTimeOfDay,
 } from './format.ts';
@@ -25,16 +26,17 @@ beforeEach(() => {
 });
 
 test('a date has one form in each language, whatever stands beside it', () => {
-  for (const [language, day, calendarDay, timeOfDay] of [
-    ['de', '03.11.2026', 'Di., 03.11.2026', '09:05'],
-    ['ja', '2026/11/03', '2026/11/03(火)', '09:05'],
-    ['en', 'Nov 3, 2026', 'Tue, Nov 3, 2026', '9:05 AM'],
+  for (const [language, day, calendarDay, timeOfDay, spoken] of [
+    ['de', '03.11.2026', 'Di., 03.11.2026', '09:05', 'Dienstag, 3. November 2026'],
+    ['ja', '2026/11/03', '2026/11/03(火)', '09:05', '2026年11月3日火曜日'],
+    ['en', 'Nov 3, 2026', 'Tue, Nov 3, 2026', '9:05 AM', 'Tuesday, November 3, 2026'],
   ] as const) {
     i18n.global.locale.value = language;
     const spaced = (text: string): string => text.replaceAll('\u202f', ' ');
     const between = language === 'ja' ? ' ' : ', ';
     assert.equal(formatDay(AT), day);
     assert.equal(formatCalendarDay(AT), calendarDay);
+    assert.equal(formatSpokenDay(AT), spoken);
     assert.equal(spaced(formatTime(AT)), `${day}${between}${timeOfDay}`);
     assert.equal(spaced(formatDayTime(AT)), `${calendarDay}${between}${timeOfDay}`);
     assert.equal(spaced(formatExactTime(AT)), `${day}${between}${timeOfDay.replace('05', '05:07')}`);

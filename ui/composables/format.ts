@@ -101,6 +101,11 @@ export function formatCalendarDay(atMs: number): string {
   return dates({ weekday: 'short', ...dateParts() }).format(atMs);
 }
 
+/** In words: for who hears it. */
+export function formatSpokenDay(atMs: number): string {
+  return dates({ dateStyle: 'full' }).format(atMs);
+}
+
 /** Day and month, as on a chart. */
 export function formatShortDay(atMs: number): string {
   return dates({ day: 'numeric', month: 'numeric' }).format(atMs);
