@@ -150,13 +150,10 @@ export class PackCatalog {
     const lists = await this.#readLists();
     const segments: string[] = [];
     const listed = new Set<string>();
-    let segmentBytes = 0;
-    for await (const { name, sizeBytes } of this.storage.list(INDEX_FOLDER)) {
+    for await (const name of this.storage.listNames(INDEX_FOLDER)) {
       if (!name.endsWith('.index')) continue;
       listed.add(name);
-      if (this.#segments.has(name)) continue;
-      segments.push(name);
-      segmentBytes += sizeBytes;
+      if (!this.#segments.has(name)) segments.push(name);
     }
     this.#dropSegments([...this.#segments].filter((name) => !listed.has(name)));
     const seen = new Uint8Array(this.#packs.length);
@@ -169,13 +166,23 @@ export class PackCatalog {
       else if (number < seen.length) seen[number] = 1;
     }
     for (const [number, flag] of seen.entries()) this.pack(number).gone = flag === 0;
-    this.index.reserve(Math.floor(segmentBytes / PACK_ROW_BYTES));
+    const segmentBytes = await Promise.all(segments.map((name) => this.#sizeIfThere(name)));
+    this.index.reserve(Math.floor(segmentBytes.reduce((sum, bytes) => sum + bytes, 0) / PACK_ROW_BYTES));
     for (const name of segments) await this.#loadSegment(name, present);
     for (const packId of present) await this.#loadPack(packId);
     const condemned = new Set(lists.flatMap((list) => list.packs));
     for (const entry of this.#packs) entry.condemned = condemned.has(entry.packId);
     this.#condemnedLists = lists;
     await this.#loadDamagedCopies();
+  }
+
+  async #sizeIfThere(name: string): Promise<number> {
+    try {
+      return await this.storage.sizeBytes(name);
+    } catch (error) {
+      if (!isAppError(error) || error.code !== 'NOT_FOUND') throw error;
+      return 0;
+    }
   }
 
   async #readLists(): Promise<readonly CondemnedList[]> {
