@@ -84,6 +84,10 @@ export default tseslint.config(
           selector: "CallExpression[callee.object.name='Math'][callee.property.name='random']",
           message: 'Randomness comes from runtime/random.',
         },
+        {
+          selector: "ImportDeclaration[importKind!='type'][source.value='zod'] > ImportSpecifier[imported.name='z']",
+          message: "Write import * as z from 'zod': out of one object the bundles cannot leave its fifty languages.",
+        },
       ],
     },
   },

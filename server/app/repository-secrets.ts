@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import type { RepositoryAddress, Sealed } from '../contract/task.ts';
 import { MACHINE_KEY_PURPOSE, KEY_TEXT_PURPOSE } from '../orchestration/index.ts';
 import type { Sealer } from '../queue/index.ts';

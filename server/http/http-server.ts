@@ -4,7 +4,7 @@ import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import express, { type Express, type NextFunction, type Request, type Response } from 'express';
-import { z } from 'zod';
+import * as z from 'zod';
 import { AppError, isAbort } from '../errors/index.ts';
 import type { Logger } from '../runtime/index.ts';
 import { nameOfTarget } from './audit-names.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { errorBodySchema } from '../contract/api/common.schema.ts';
 import { eventSchema } from '../contract/api/event.schema.ts';
 import type { Route } from './route.ts';

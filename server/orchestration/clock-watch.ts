@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { clockDoubt, followClock, type ClockTrust } from '../policy/index.ts';
 import { readBoot } from '../runtime/index.ts';
 import type { OrchestrationContext } from './context.ts';

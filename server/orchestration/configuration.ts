@@ -1,5 +1,5 @@
 import { createCipheriv, createDecipheriv, randomBytes, scrypt } from 'node:crypto';
-import { z, ZodError } from 'zod';
+import * as z from 'zod';
 import type {
   ConfigurationDocument,
   configurationImportInputSchema,
@@ -345,7 +345,7 @@ function isThere(): Pick<ImportItem, 'outcome' | 'reason'> {
 }
 
 function describeFailure(error: unknown): string {
-  if (error instanceof ZodError) {
+  if (error instanceof z.ZodError) {
     const [issue] = error.issues;
     return `Its form is not as expected: ${issue?.path.join('.') ?? ''} ${issue?.message ?? ''}`;
   }

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import type { JobRemoved } from '../contract/api/job.schema.ts';
 import type { PointsChanged } from '../contract/api/point.schema.ts';
 import type { RepositoryMaintenanceView } from '../contract/api/repository.schema.ts';

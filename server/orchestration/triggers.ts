@@ -1,5 +1,5 @@
 import { randomBytes, timingSafeEqual } from 'node:crypto';
-import { z } from 'zod';
+import * as z from 'zod';
 import type { NewTrigger } from '../contract/api/hook.schema.ts';
 import type { Tables } from '../database/index.ts';
 import { AppError } from '../errors/index.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 
 /** What the server tells workers again and again; it lies in Redis, and may vanish at any time. */
 export const workerLimitsSchema = z.object({

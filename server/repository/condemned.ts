@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { isAppError } from '../errors/index.ts';
 import type { Storage } from '../storage/index.ts';
 import { publishJson, readJson, type JsonFileKind } from './json-file.ts';

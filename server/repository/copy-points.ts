@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { z } from 'zod';
+import * as z from 'zod';
 import { normalizeExtents, totalBytes, type Extent } from '../disk/index.ts';
 import { AppError, isAppError } from '../errors/index.ts';
 import { systemClock } from '../runtime/index.ts';

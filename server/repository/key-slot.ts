@@ -1,5 +1,5 @@
 import { createCipheriv, createDecipheriv, randomBytes, scrypt } from 'node:crypto';
-import { z } from 'zod';
+import * as z from 'zod';
 import { AppError } from '../errors/index.ts';
 import type { Storage } from '../storage/index.ts';
 import { KEYS_FOLDER } from './layout.ts';

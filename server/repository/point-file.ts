@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { z } from 'zod';
+import * as z from 'zod';
 import { AppError } from '../errors/index.ts';
 import type { JsonFileKind } from './json-file.ts';
 import type { RepositoryKeys } from './keys.ts';

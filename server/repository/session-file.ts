@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { setTimeout } from 'node:timers/promises';
-import { z } from 'zod';
+import * as z from 'zod';
 import { AppError, isAppError } from '../errors/index.ts';
 import type { Storage } from '../storage/index.ts';
 import type { RepositoryKeys } from './keys.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { hostFactsSchema } from '../../contract/api/host.schema.ts';
 import type { LogLine } from '../../contract/run.ts';
 import { ADDRESS_PURPOSE } from '../../orchestration/index.ts';

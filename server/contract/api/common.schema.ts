@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 
 /** Identifier of anything in the catalogue: 16 lower-case hex digits. */
 export const idSchema = z.string().regex(/^[0-9a-f]{16}$/, 'must be 16 lower-case hex digits');

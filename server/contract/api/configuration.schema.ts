@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { idSchema, nameSchema } from './common.schema.ts';
 
 const passphraseSchema = z.string().min(12, 'must have at least 12 characters').max(1024);

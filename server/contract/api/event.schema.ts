@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { idSchema, logLineSchema } from './common.schema.ts';
 import { machineProgressSchema, runDetailSchema, runSchema } from './run.schema.ts';
 

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { languageSchema } from './notification.schema.ts';
 
 /** A volume of a version's disk: a partition, or the disk where it has none. */

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { timeSchema } from './common.schema.ts';
 
 const healthStatusSchema = z.enum(['ok', 'warning', 'critical']);

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { detailsSchema, errorBodySchema, idSchema, logLineSchema, nameSchema, timeSchema } from './common.schema.ts';
 
 const portSchema = z.number().int().min(1).max(65535);

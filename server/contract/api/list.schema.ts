@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { idSchema, timeSchema } from './common.schema.ts';
 import { jobSchema } from './job.schema.ts';
 

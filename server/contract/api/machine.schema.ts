@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { idSchema, timeSchema } from './common.schema.ts';
 
 /** Who a machine is, whatever its id today; same shape as `MachineIdentity` of `source`. */

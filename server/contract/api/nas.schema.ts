@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { detailsSchema, pathSchema } from './common.schema.ts';
 
 /** What a person should know of the NAS or a folder of it. `error`: it cannot be used like this. */

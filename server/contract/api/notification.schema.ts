@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { errorBodySchema, idSchema, nameSchema, pageQuerySchema, timeSchema } from './common.schema.ts';
 import { hostNameSchema } from './host.schema.ts';
 import { timeZoneSchema } from './schedule.schema.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { idSchema, timeSchema } from './common.schema.ts';
 import { machineRowSchema } from './list.schema.ts';
 import { runKindSchema, runStateSchema } from './run.schema.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { errorBodySchema, idSchema, pageQuerySchema, timeSchema } from './common.schema.ts';
 
 export const pointDiskSchema = z

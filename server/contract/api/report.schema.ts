@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { errorBodySchema, idSchema, timeSchema } from './common.schema.ts';
 import { languageSchema } from './notification.schema.ts';
 import { runKindSchema, runStateSchema } from './run.schema.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { errorBodySchema, idSchema, nameSchema, pathSchema, timeSchema } from './common.schema.ts';
 import { retentionSchema } from './retention.schema.ts';
 import { keyTextSchema, passphraseSchema } from './repository-key.schema.ts';

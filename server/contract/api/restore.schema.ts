@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { idSchema, nameSchema, pathSchema } from './common.schema.ts';
 
 const pointIdSchema = z.string().min(1).max(128);

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { idSchema, timeSchema } from './common.schema.ts';
 import { scheduleSchema, timeZoneSchema } from './schedule.schema.ts';
 

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { idSchema, timeSchema } from './common.schema.ts';
 
 /** `HH:MM`, 00:00 to 23:59, on the clock of the schedule's time zone. */

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { idSchema } from './common.schema.ts';
 
 /** `*` stands for any characters, `?` for one; upper and lower case are the same. */

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { idSchema, nameSchema, timeSchema } from './common.schema.ts';
 import { permissionSchema, roleSchema, tokenScopeSchema } from './permission.schema.ts';
 

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { timeZoneSchema } from './schedule.schema.ts';
 import { throttleSchema } from './throttle.schema.ts';
 

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { timeOfDaySchema, timeZoneSchema, weekdaySchema } from './schedule.schema.ts';
 
 /** Million bytes a second that backups read from hosts, over all disks of what is limited. */

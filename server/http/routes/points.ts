@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import type { Response } from 'express';
-import { z } from 'zod';
+import * as z from 'zod';
 import {
   guestArchiveQuerySchema,
   guestFileQuerySchema,

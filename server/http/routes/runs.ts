@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { emptySchema, idSchema } from '../../contract/api/common.schema.ts';
 import {
   runDetailSchema,

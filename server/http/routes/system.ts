@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { settingsChangeSchema, settingsSchema } from '../../contract/api/settings.schema.ts';
 import { healthSchema, systemSchema } from '../../contract/api/system.schema.ts';
 import { collectMetrics } from '../metrics.ts';

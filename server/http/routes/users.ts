@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { idSchema } from '../../contract/api/common.schema.ts';
 import { delegatesSchema, userChangeSchema, userInputSchema, userSchema } from '../../contract/api/user.schema.ts';
 import { openSessionSchema } from '../../contract/api/session.schema.ts';
