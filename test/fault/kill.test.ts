@@ -5,7 +5,9 @@
  * Method: a lab host with two guests that keep writing; run after run, server, worker or Redis is killed
  * with -9 at random moments (several times in one run), the server is started again when it was the one.
  * Each version is compared with what the lab froze for its snapshot; at the end every version is
- * read once more and compared with the hash of then, and the repository is checked to its last byte.
+ * read once more and compared with the hash of then, and the repository is checked to its last byte. Then two tasks
+ * write to one repository at the same time, by two worker processes, partly the same data; one of them is killed while
+ * both write and old versions are cleaned up beside them.
  *
  * `DOZO_KILLS` sets how many (few by default, for CI), `DOZO_MINUTES` after how long no more are begun, `DOZO_SEED`
  * replays the choices of a run.
@@ -16,7 +18,7 @@ import { mkdtemp, open, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { openRepository, type PointDisk, type Repository } from '../../server/repository/index.ts';
+import { openRepository, type KeptRepository, type PointDisk } from '../../server/repository/index.ts';
 import { MIB, silentLogger, systemClock } from '../../server/runtime/index.ts';
 import { openLocalStorage } from '../../server/storage/index.ts';
 import { startLabHost, type LabHost } from '../lab/lab-host.ts';
@@ -39,8 +41,13 @@ let jobId: string;
 let repositoryId: string;
 /** What the lab had of iSCSI and firewall before the first run, as text. */
 let untouched: string;
-/** Hash of each disk of each version, taken when it was compared with the truth. */
-const known = new Map<string, Record<string, string>>();
+interface Store {
+  path: string;
+  /** Hash of each disk of each version, taken when it was compared with the truth. */
+  known: Map<string, Record<string, string>>;
+}
+let main: Store;
+let machineIds: string[];
 
 /** A small generator with a seed, so that a failure can be replayed (mulberry32). */
 let randomState = SEED;
@@ -73,13 +80,19 @@ before(async () => {
         datastore: 'nfs',
         running: true,
         changeTracking: true,
-        disks: [{ sizeBytes: 128 * MIB, fill: { percent: 40, seed: 2 } }],
+        disks: [
+          { sizeBytes: 128 * MIB, fill: { percent: 40, seed: 2 } },
+          // As the disk of the other machine was at first.
+          { sizeBytes: 96 * MIB, fill: { percent: 40, seed: 1 } },
+        ],
         writer: { bytesPerSecond: 1 * MIB, spanPercent: 80 },
       },
     ],
   });
   untouched = JSON.stringify(await lab.iscsi());
-  product = await startProduct(join(folder, 'dozo'));
+  main = { path: join(folder, 'repository'), known: new Map() };
+  // Each may have one task at a time, so two tasks are in two processes.
+  product = await startProduct(join(folder, 'dozo'), { env: { DOZO_WORKERS: '2', DOZO_WORKER_CONCURRENCY: '1' } });
   const host = await product.api.post<{ id: string }>('/hosts', {
     host: '127.0.0.1',
     sshPort: lab.sshPort,
@@ -87,12 +100,13 @@ before(async () => {
     user: lab.user,
     password: lab.password,
   });
-  const repository = await product.api.post<{ id: string }>('/repositories', { name: 'main', path: repositoryPath() });
+  const repository = await product.api.post<{ id: string }>('/repositories', { name: 'main', path: main.path });
   repositoryId = repository.id;
   const machines = await product.api.get<{ id: string }[]>(`/hosts/${host.id}/machines?refresh=true`);
+  machineIds = machines.map(({ id }) => id);
   const job = await product.api.post<{ id: string }>('/jobs', {
     name: 'all',
-    machineIds: machines.map(({ id }) => id),
+    machineIds,
     repositoryId,
   });
   jobId = job.id;
@@ -126,12 +140,66 @@ test(`${KILLS} kills at random moments (seed ${SEED}) lose no version and leave 
       `run ${runs} ended ${run.state}: ${JSON.stringify(run.parts.map((part) => part.error))}`,
     );
     await assertHostIsClean();
-    await compareNewVersions();
+    await compareNewVersions(main);
     if (runs % RUNS_A_LINE === 0) console.log(`so far: ${JSON.stringify(killed)} in ${runs} runs`);
   }
-  console.log(`kills: ${JSON.stringify(killed)} in ${runs} runs; ${known.size} versions`);
+  console.log(`kills: ${JSON.stringify(killed)} in ${runs} runs; ${main.known.size} versions`);
 
-  const repository = await openFolder();
+  await assertWhole(main);
+});
+
+test('two tasks write to one repository at once, one is killed, a clean-up runs beside them', async () => {
+  const shared: Store = { path: join(folder, 'shared'), known: new Map() };
+  const { id: sharedId } = await product.api.post<{ id: string }>('/repositories', {
+    name: 'shared',
+    path: shared.path,
+  });
+  const jobs: string[] = [];
+  for (const [index, machineId] of machineIds.entries()) {
+    const job = { name: `task ${index}`, machineIds: [machineId], repositoryId: sharedId };
+    jobs.push((await product.api.post<{ id: string }>('/jobs', job)).id);
+  }
+  // So that both are long enough at work.
+  await product.api.patch('/settings', { throttle: { timeZone: 'UTC', otherwise: 12 } });
+  for (let round = 0; round < 2; round += 1) {
+    const old = [...shared.known.keys()];
+    if (old.length > 0) await product.api.post('/points/delete', { pointIds: old, trashDays: 0 });
+    // What was theirs alone may go now, while new versions are about to need the same content.
+    shared.known.clear();
+    const runs: string[] = [];
+    // All is read each time: who reads a little is done before anybody can be beside it.
+    for (const id of jobs)
+      runs.push((await product.api.post<{ id: string }>(`/jobs/${id}/run`, { fullRead: true })).id);
+    await until('both to write', async () => {
+      const both = await Promise.all(runs.map((id) => product.api.get<Run>(`/runs/${id}`)));
+      return both.every(({ parts }) => (parts[0]?.progress?.doneBytes ?? 0) > 0);
+    });
+    const cleanUp = await product.api.post<{ id: string }>(`/repositories/${sharedId}/maintenance`, {});
+    if (round > 0) {
+      const workers = product.pids().worker;
+      assert.equal(workers.length, 2);
+      process.kill(workers[random(2)] ?? 0, 'SIGKILL');
+    }
+    for (const id of [...runs, cleanUp.id]) {
+      const { state, parts } = await endOf(id);
+      assert.ok(state === 'success' || state === 'warning', JSON.stringify(parts));
+    }
+    await compareNewVersions(shared);
+    assert.equal(shared.known.size, machineIds.length);
+    const last = await product.api.post<{ id: string }>(`/repositories/${sharedId}/maintenance`, {});
+    assert.equal((await endOf(last.id)).state, 'success');
+  }
+  await product.api.patch('/settings', { throttle: null });
+  await assertHostIsClean();
+  await assertWhole(shared);
+  const repository = await openFolder(shared.path);
+  assert.deepEqual([(await repository.listTrash()).length, (await repository.listPoints()).length], [0, 2]);
+  await repository.close();
+});
+
+/** Every version as it was compared, and no damage in the whole repository. */
+async function assertWhole({ path, known }: Store): Promise<void> {
+  const repository = await openFolder(path);
   try {
     const report = await repository.check({ depth: 'hashes' });
     assert.deepEqual(report.damages, []);
@@ -145,7 +213,14 @@ test(`${KILLS} kills at random moments (seed ${SEED}) lose no version and leave 
   } finally {
     await repository.close();
   }
-});
+}
+
+async function until(what: string, look: () => Promise<boolean>): Promise<void> {
+  for (const startedAt = performance.now(); !(await look());) {
+    assert.ok(performance.now() - startedAt < RUN_LIMIT_MS, `waited in vain for ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
 
 /** False when there was none to kill at this moment (it is just being started again). */
 async function kill(role: (typeof ROLES)[number]): Promise<boolean> {
@@ -166,7 +241,7 @@ async function kill(role: (typeof ROLES)[number]): Promise<boolean> {
 
 interface Run {
   state: string;
-  parts: { error: unknown }[];
+  parts: { error: unknown; progress?: { doneBytes: number } | null }[];
 }
 
 async function endOf(id: string): Promise<Run> {
@@ -196,15 +271,12 @@ async function assertHostIsClean(): Promise<void> {
 }
 
 /** Each version that is new against the copies that the lab made when it took the version's snapshot. */
-async function compareNewVersions(): Promise<void> {
-  const repository = await openFolder();
+async function compareNewVersions({ path, known }: Store): Promise<void> {
+  const repository = await openFolder(path);
   try {
     const listed = await repository.listPoints();
-    for (const pointId of known.keys())
-      assert.ok(
-        listed.some((point) => point.pointId === pointId),
-        `${pointId} is lost`,
-      );
+    const there = new Set(listed.map(({ pointId }) => pointId));
+    for (const pointId of known.keys()) assert.ok(there.has(pointId), `${pointId} is lost`);
     for (const { pointId, manifest, damage } of listed) {
       assert.equal(damage, null);
       if (known.has(pointId) || manifest === null) continue;
@@ -228,12 +300,8 @@ async function compareNewVersions(): Promise<void> {
   await rm(join(lab.directory, 'truth'), { recursive: true, force: true });
 }
 
-function repositoryPath(): string {
-  return join(folder, 'repository');
-}
-
-async function openFolder(): Promise<Repository> {
-  const storage = await openLocalStorage({ folder: repositoryPath() });
+async function openFolder(path: string): Promise<KeptRepository> {
+  const storage = await openLocalStorage({ folder: path });
   return openRepository({ storage, clock: systemClock, logger: silentLogger, threads: 1 });
 }
 
