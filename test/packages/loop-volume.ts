@@ -19,6 +19,23 @@ export class LoopVolume {
     execFileSync('mount', ['-o', 'loop', image, folder], quiet);
   }
 
+  /** On Btrfs, a shared folder as DSM makes one there: a subvolume. */
+  makeShare(name: string, user: number): void {
+    const folder = join(this.#folder, name);
+    execFileSync('btrfs', ['subvolume', 'create', folder], { stdio: 'pipe' });
+    execFileSync('chown', [`${user}:${user}`, folder]);
+  }
+
+  /** On Btrfs. @param limitBytes of a shared folder; null: as much as there is */
+  setQuota(name: string, limitBytes: number | null): void {
+    const btrfs = (...args: string[]): string => execFileSync('btrfs', args, { encoding: 'utf8', stdio: 'pipe' });
+    btrfs('quota', 'enable', this.#folder);
+    btrfs('quota', 'rescan', '-w', this.#folder);
+    // By its number: a folder that is full would refuse its own.
+    const group = `0/${btrfs('inspect-internal', 'rootid', join(this.#folder, name)).trim()}`;
+    btrfs('qgroup', 'limit', limitBytes === null ? 'none' : String(limitBytes), group, this.#folder);
+  }
+
   /** As the NAS does when it must not write to a volume any more, or is allowed to again. */
   setReadOnly(isReadOnly: boolean): void {
     execFileSync('mount', ['-o', `remount,${isReadOnly ? 'ro' : 'rw'}`, this.#folder], { stdio: 'pipe' });

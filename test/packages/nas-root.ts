@@ -108,6 +108,8 @@ export class NasRoot {
       'mount --rbind "$1" "$1"',
       'for d in null zero random urandom; do mount --bind /dev/$d "$1/dev/$d"; done',
       'mount -t proc proc "$1/proc"',
+      // What everybody may read of the quotas of volumes.
+      '[ ! -d /sys/fs/btrfs ] || { mkdir -p "$1/sys/fs/btrfs"; mount --rbind /sys/fs/btrfs "$1/sys/fs/btrfs"; }',
       '/usr/sbin/chroot "$1" /bin/ip link set lo up',
       // A locale that the root does not have, as users of a NAS do.
       `exec env -i PATH=/bin:/sbin:/usr/bin LANG=de_DE.UTF-8 ${Object.entries(env)

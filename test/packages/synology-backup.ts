@@ -11,7 +11,7 @@ import { NasRoot, type NasSession } from './nas-root.ts';
 import { PACKAGE_USER, PackageCenter, type ChainResult } from './package-center.ts';
 import { placeDsmPrograms } from './dsm-programs.ts';
 import { assertSurvivesClock, SetClock } from './set-clock.ts';
-import type { RunView } from './window-api.ts';
+import type { RunView, WindowApi } from './window-api.ts';
 
 const RUNNING = 'grep -l -e bin/[n]ode -e bin/[v]alkey -e bin/[s]ervice /proc/[0-9]*/cmdline 2>/dev/null';
 
@@ -57,6 +57,7 @@ export function testSynologyBackup(built: () => BuiltPackages): void {
     let center: PackageCenter;
     before(async () => {
       center = await open('btrfs', 'ger');
+      volumes[0]?.makeShare('Dozo', PACKAGE_USER);
       // Of an earlier build, where there is one.
       const earlier = process.env['DOZO_EARLIER_SPK'];
       const first = earlier === undefined ? spk : readSpk(readFileSync(earlier));
@@ -85,11 +86,48 @@ export function testSynologyBackup(built: () => BuiltPackages): void {
           },
           install: async () => assertGood(await center.install(spk)),
         });
+        await assertHeedsQuota(api);
       });
       assert.equal(await center.status(), 0);
       assert.doesNotMatch(readFileSync(root.path(`${center.state}/log/server.log`), 'utf8'), /correct horse/);
     });
   });
+
+  /** The quota of a shared folder is told when it is chosen; a run that meets it says so, and the next one goes on. */
+  async function assertHeedsQuota(api: WindowApi): Promise<void> {
+    interface Folder {
+      quotaBytes: number | null;
+      quotaUsedBytes: number | null;
+      freeBytes: number;
+      advice: { level: string; code: string }[];
+    }
+    const path = '/volume1/Dozo/main';
+    const choose = (): Promise<Folder> => api.post<Folder>('/nas/folder', { path });
+    const [job] = await api.get<{ id: string }[]>('/jobs');
+    const [repository] = await api.get<{ id: string }[]>('/repositories');
+    assert.ok(job !== undefined && repository !== undefined);
+    const backUp = async (): Promise<RunView> => api.ended(await api.post<{ id: string }>(`/jobs/${job.id}/run`, {}));
+    assert.equal((await choose()).quotaBytes, null);
+    const mebibyte = 2 ** 20;
+    volumes[0]?.setQuota('Dozo', 512 * mebibyte);
+    const limited = await choose();
+    assert.equal(limited.quotaBytes, 512 * mebibyte);
+    const used = limited.quotaUsedBytes ?? 0;
+    assert.ok(used > mebibyte && limited.freeBytes <= 512 * mebibyte - used, JSON.stringify(limited));
+    assert.ok(limited.advice.some(({ level, code }) => level === 'warning' && code === 'FOLDER_QUOTA'));
+    const space = await api.get<{ freeBytes: number; totalBytes: number }>(`/repositories/${repository.id}/space`);
+    assert.deepEqual(space, { freeBytes: limited.freeBytes, totalBytes: 512 * mebibyte });
+
+    volumes[0]?.setQuota('Dozo', used);
+    assert.ok((await choose()).advice.some(({ level, code }) => level === 'error' && code === 'FOLDER_FULL'));
+    const full = await backUp();
+    assert.equal(full.state, 'failed');
+    assert.match(JSON.stringify(full), /STORAGE_FULL/);
+    volumes[0]?.setQuota('Dozo', null);
+    assert.equal((await choose()).quotaBytes, null);
+    scene.pointOf(await backUp());
+    await scene.assertClean(api, repository.id);
+  }
 
   describe('a backup by the package for DSM, on ext4', () => {
     let center: PackageCenter;
