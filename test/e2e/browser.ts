@@ -11,6 +11,30 @@ const CHROMIUM = process.env['DOZO_CHROMIUM'] ?? '/usr/bin/chromium';
 /** Each answer of the server comes up to so much later, in any order: what a window takes for granted shows. */
 const ANSWER_DELAY_MS = Number(process.env['DOZO_ANSWER_DELAY_MS'] ?? 0);
 
+/** Evaluated in the page. Boxes with gaps reach over their edge on purpose; what is seen of them does not. */
+const MISFITS = `(() => {
+  const found = [];
+  const told = (element) => element.className + ': ' + element.textContent.trim().slice(0, 60);
+  const clips = (element) => getComputedStyle(element).overflowX !== 'visible';
+  const isSeen = (element) =>
+    element.matches('button, input, img, svg') ||
+    [...element.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.textContent.trim() !== '');
+  for (const box of document.querySelectorAll('.panel, .framed, .q-list--bordered, .q-stepper, .q-card')) {
+    const edge = box.getBoundingClientRect();
+    const queue = [...box.children];
+    for (let element = queue.pop(); element !== undefined; element = queue.pop()) {
+      const { width, right, left } = element.getBoundingClientRect();
+      const isOut = width > 2 && (right > edge.right + 1 || left < edge.left - 1);
+      if (isOut && isSeen(element)) found.push('sticks out, ' + told(element));
+      else if (!clips(element)) queue.push(...element.children);
+    }
+  }
+  for (const element of document.querySelectorAll('.q-field__label, .q-tab__label, .q-btn__content, h2, h3')) {
+    if (element.scrollWidth > element.clientWidth + 1 && clips(element)) found.push('is cut, ' + told(element));
+  }
+  return found;
+})()`;
+
 /** A browser with one page that remembers everything its console complained about. */
 export class Window {
   readonly browser: Browser;
@@ -68,6 +92,11 @@ export class Window {
           return `${id}: ${places} ${nodes[0]?.failureSummary.slice(0, 200) ?? ''}`;
         });
     });
+  }
+
+  /** What sticks out of the box it lies in, and words of ours that are cut off because they have no room. */
+  async misfits(): Promise<string[]> {
+    return this.page.evaluate<string[]>(MISFITS);
   }
 
   /** Keeps a picture of the page where DOZO_SCREENSHOTS names a folder. */

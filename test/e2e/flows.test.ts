@@ -476,6 +476,8 @@ test('an encrypted storage hands out its recovery key once, and the words open i
   await page.getByRole('checkbox', { name: /I have printed/ }).click();
   await scene.next();
   const card = page.locator('article', { hasText: 'sealed' });
+  await scene.window.settle();
+  assert.deepEqual(await scene.window.misfits(), [], 'three panels side by side hold what is in them');
   await card.getByRole('button', { name: 'Keys', exact: true }).click();
   await scene.fill('Passphrase or recovery key', 'these are not the words');
   await scene.button('Try').click();

@@ -247,6 +247,7 @@ test('every screen in three languages, two themes and four widths: whole, quiet,
         if (key !== null) problems.push(`${label}: the key ${key[0]} is shown`);
         const overflow = await page.evaluate<number>('document.documentElement.scrollWidth - innerWidth');
         if (overflow > 0) problems.push(`${label}: ${overflow} px too wide`);
+        for (const misfit of await scene.window.misfits()) problems.push(`${label}: ${misfit}`);
         assert.equal(await page.evaluate<string>('document.documentElement.lang'), language);
         await scene.window.picture(`${name}-${language}-${width}${dark ? '-dark' : ''}`);
         if (!AXE_WIDTHS[language]?.includes(width)) continue;
