@@ -124,7 +124,7 @@ test('a version comes back as a new machine, byte for byte', async () => {
   await scene.window.picture('restore-check');
   await scene.next();
   await scene.window.picture('restore-summary');
-  await page.getByText('ds1 (where it was)').waitFor();
+  await page.getByText(`${isolated('ds1')} (where it was)`).waitFor();
   await scene.button(`Change: \u2068Disk format\u2069`).click();
   await page.getByRole('checkbox', { name: 'Power on after the restore' }).waitFor();
   // Back where the link was: what is between was seen.
