@@ -106,7 +106,12 @@ export class Window {
     await mkdir(folder, { recursive: true });
     // A step of a wizard that has just been opened keeps itself in sight until somebody scrolls.
     await this.page.evaluate("dispatchEvent(new Event('wheel')); scrollTo(0, 0)");
-    await this.page.screenshot({ path: join(folder, `${name}.png`), fullPage: true });
+    await this.page.screenshot({
+      path: join(folder, `${name}.png`),
+      fullPage: true,
+      // What keeps to the end of the window would stand in the middle of a longer picture.
+      style: '.q-stepper__nav { position: static !important }',
+    });
   }
 
   /** @throws AssertionError where anything but Dozo was asked for something */
