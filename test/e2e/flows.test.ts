@@ -50,6 +50,10 @@ test('a version goes to the trash after a question that names it, and comes back
   const dialog = page.getByRole('dialog');
   await dialog.getByText(/goes to the trash/).waitFor();
   assert.match(await dialog.innerText(), new RegExp(`The version of “.?${MACHINE}.?” from \\d.+ goes to the trash`));
+  assert.match(
+    await dialog.innerText(),
+    new RegExp(`After that there is no version of “.?${MACHINE}.?” in any storage`),
+  );
   await scene.window.picture('trash-delete');
   await scene.button('Cancel', dialog).click();
   await dialog.waitFor({ state: 'detached' });
@@ -225,7 +229,7 @@ test('a storage says what saves its room, and whose versions take it', async () 
   assert.ok(unreadBytes + zeroBytes > 0 && compressedBytes > 0, JSON.stringify(stats));
   await scene.open('/storage');
   for (const part of [
-    'Used',
+    'This storage',
     'Saved by compression',
     'Known already',
     'Empty areas',

@@ -93,7 +93,7 @@ test('names of strangers are text in questions, messages and tables of charts', 
     (await page.title()) !== 'owned' && (await page.locator('#x').count()) === 0;
   await scene.open('/storage');
   await scene.button(scene.say('storage.actionsOf', { name: `${MARKUP} store` })).click();
-  await page.getByText('Remove', { exact: true }).click();
+  await page.getByText(scene.say('storage.forget'), { exact: true }).click();
   await page.getByRole('dialog').getByText(MARKUP).waitFor();
   assert.ok(await isClean());
   await scene.button('Cancel', page.getByRole('dialog')).click();

@@ -13,6 +13,7 @@ const NEEDS = {
     'Add storage',
     'Edit',
     'Remove',
+    'Remove from Dozo (files stay)',
     'Delete',
     'Copy',
     'Scripts and start from elsewhere',
