@@ -1,10 +1,14 @@
 import type { ErrorBody } from '../api/types.ts';
 import { i18n } from '../i18n/index.ts';
+import { REASONS } from './field-reason.ts';
 
 /** What the server's schema says of one field; undefined when nothing. */
 export function fieldError(error: ErrorBody | null, field: string): string | undefined {
   if (error?.code !== 'INPUT_INVALID' || !Object.hasOwn(error.details, field)) return undefined;
-  return i18n.global.t('error.field', { why: String(error.details[field]) });
+  const why = String(error.details[field]);
+  return Object.hasOwn(REASONS, why)
+    ? i18n.global.t(`error.why.${String(REASONS[why])}`)
+    : i18n.global.t('error.field', { why });
 }
 
 /** The same as a field of a form takes it, by `v-bind`. */

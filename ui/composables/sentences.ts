@@ -22,11 +22,14 @@ export function tellLine(line: LogLine): string {
   );
 }
 
+/** Numbers that are names: nothing stands between their digits. */
+const PORTS = new Set(['port', 'wanted', 'actual']);
+
 function reader(details: Details): (name: string) => string | null {
   return (name) => {
     const value = Object.hasOwn(details, name) ? details[name] : undefined;
     if (value === undefined || value === null) return null;
-    if (typeof value !== 'number') return String(value);
+    if (typeof value !== 'number' || PORTS.has(name)) return String(value);
     if (name.endsWith('AtMs')) return formatTime(value);
     return name.endsWith('Bytes') || name.includes('BytesBefore') ? formatBytes(value) : formatNumber(value, 1);
   };

@@ -1,4 +1,4 @@
-import { ref, type Ref } from 'vue';
+import { ref, watch, type Ref } from 'vue';
 import { toErrorBody } from '../api/client.ts';
 import type { ErrorBody } from '../api/types.ts';
 
@@ -9,10 +9,17 @@ interface Action<A extends unknown[]> {
   run(...input: A): Promise<void>;
 }
 
-/** Something that the user sets off: busy while it lasts, its failure kept for showing. */
-export function useAction<A extends unknown[]>(work: (...input: A) => Promise<unknown>): Action<A> {
+/**
+ * Something that the user sets off: busy while it lasts, its failure kept for showing until the next attempt,
+ * or until what it was `about` is changed.
+ */
+export function useAction<A extends unknown[]>(
+  work: (...input: A) => Promise<unknown>,
+  about?: () => unknown,
+): Action<A> {
   const isBusy = ref(false);
   const error = ref<ErrorBody | null>(null);
+  if (about !== undefined) watch(about, () => (error.value = null), { deep: true });
   return {
     isBusy,
     error,
