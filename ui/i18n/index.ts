@@ -44,7 +44,9 @@ export function isolate(text: string): string {
  */
 function typeset(messages: unknown, language: Language): unknown {
   if (typeof messages !== 'string') {
-    return Object.fromEntries(Object.entries(messages as object).map(([key, inner]) => [key, typeset(inner, language)]));
+    return Object.fromEntries(
+      Object.entries(messages as object).map(([key, inner]) => [key, typeset(inner, language)]),
+    );
   }
   const named = messages.replaceAll(/\{(?:name|machine|host|storage|disk)\}/g, isolate);
   return language === 'en' ? named : named.replaceAll(/(\{n\}|\d) (?=\p{L})/gu, '$1\u00a0');

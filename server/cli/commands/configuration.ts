@@ -14,7 +14,9 @@ import { cleanText, formatTable } from '../table.ts';
 const PASSPHRASE = 'DOZO_CONFIGURATION_PASSPHRASE';
 
 export function addConfigurationCommands(program: Command, context: CommandContext): void {
-  const configuration = program.command('configuration').description('export and import of everything that is configured');
+  const configuration = program
+    .command('configuration')
+    .description('export and import of everything that is configured');
   const save = context
     .leaf(configuration, 'export <file>', 'write it to a file')
     .option('--secrets', `with passwords, sealed with a passphrase: from ${PASSPHRASE}, or asked for`);
