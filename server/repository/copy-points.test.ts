@@ -340,6 +340,36 @@ describe('a copy', () => {
     await target.close();
   });
 
+  it('goes on without a version that is deleted at the source meanwhile', async () => {
+    const { source, contents } = await makeSource();
+    const target = await createRepository({ storage: new MemoryStorage(), chunkSizeBytes: CHUNK, threads: 0 });
+    const ids = [...contents.keys()];
+    let deleting = Promise.resolve<unknown>(null);
+    const openPoint = source.openPoint.bind(source);
+    source.openPoint = async (pointId) => {
+      await deleting;
+      return openPoint(pointId);
+    };
+    const report = await copyPoints({
+      source,
+      target,
+      pointIds: null,
+      signal: new AbortController().signal,
+      begin: ({ pointId }) => {
+        if (pointId === ids[0]) deleting = source.deletePoint(ids[1] ?? '', { keepUntilMs: 2 ** 45, reason: 'rule' });
+      },
+      progress: () => undefined,
+    });
+    const sent = ids.filter((pointId) => pointId !== ids[1]);
+    assert.deepEqual([report.copied.map(({ pointId }) => pointId), report.failed], [sent, []]);
+    for (const { pointId, targetPointId } of report.copied) {
+      const disk = await (await target.openPoint(targetPointId)).openDisk('d0');
+      assert.ok((await readByStream(disk)).equals(contents.get(pointId) ?? Buffer.alloc(0)));
+    }
+    assert.deepEqual((await target.check({ depth: 'hashes' })).damages, []);
+    for (const repository of [source, target]) await repository.close();
+  });
+
   it('notices when the target gives back other bytes, and commits nothing', async () => {
     const { source } = await makeSource();
     const storage = new MemoryStorage();

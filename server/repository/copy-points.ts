@@ -109,6 +109,8 @@ export async function copyPoints(options: CopyOptions): Promise<CopyReport> {
       copies.set(pointId, copied.targetPointId);
       report.copied.push({ pointId, ...copied });
     } catch (error) {
+      // Deleted at the source since it was listed, by retention for one: nobody wants it any more.
+      if (isAppError(error) && error.code === 'POINT_NOT_FOUND' && error.details['pointId'] === pointId) continue;
       // Of this version's data, which others may not need; what the target's storage says ends the copy.
       if (!isAppError(error) || !/^(?:REPOSITORY_(?:CHUNK|MANIFEST|PACK)|DISK_VERIFY)/.test(error.code)) throw error;
       report.failed.push({ pointId, code: error.code, text: error.message });
