@@ -62,6 +62,8 @@ export type WorkerTask =
       verify: { after: string | null; bytesMax: number; timeMs: number } | null;
       /** The clock was set forward by so much, and would be believed after so long; absent or null: it is believed. */
       clockDoubt?: { aheadMs: number; settlesInMs: number } | null;
+      /** Versions that runs at work read: they stay although their time in the trash is over. */
+      readPoints?: string[];
     }
   | { kind: 'change-points'; repository: RepositoryAddress; pointIds: string[]; change: PointChange }
   | { kind: 'points'; repository: RepositoryAddress }

@@ -165,6 +165,25 @@ class Scene {
     return part.task.clockDoubt;
   }
 
+  /** Which versions the newest maintenance of the main repository is told to leave, since they are being read. */
+  async readPoints(): Promise<string[] | undefined> {
+    const [part] = await this.catalogue.parts.listByRun((await this.runs()).at(-1)?.id ?? '');
+    assert.ok(part?.task.kind === 'maintenance');
+    return part.task.readPoints;
+  }
+
+  /** A run at work with these tasks. */
+  async addReading(tasks: readonly WorkerTask[]): Promise<void> {
+    await this.catalogue.runs.add({
+      ...{ id: 'reading', kind: 'export', jobId: null, repositoryId: MAIN, title: 'web', state: 'running' },
+      ...{ cancelRequested: false, createdAtMs: 0, startedAtMs: 0, finishedAtMs: null, error: null },
+    });
+    for (const [position, task] of tasks.entries()) {
+      const part = { id: `reading ${position}`, runId: 'reading', machineId: null, hostId: null, name: 'web', task };
+      await this.catalogue.parts.add(part, position);
+    }
+  }
+
   /** Ends that of the main repository with what it read. */
   async endMaintenance(verification: object | null): Promise<void> {
     const active = (await this.runs()).filter(({ finishedAtMs }) => finishedAtMs === null);
@@ -354,6 +373,22 @@ describe('daily maintenance', () => {
     assert.equal((await scene.runs()).length, 1);
     await scene.lookAt('2026-11-22T04:00Z');
     assert.equal((await scene.runs()).length, 2);
+  });
+
+  it('names the versions that are being restored, exported and copied, so that they stay until that is over', async () => {
+    const own = { path: '/volume1/main' };
+    const other = { path: '/volume1/second' };
+    const task = { runId: 'r', repository: own, pointId: 'exported', diskKey: 'scsi0:0', format: 'raw', path: '/x' };
+    await scene.addReading([
+      { kind: 'export', ...task } as WorkerTask,
+      { kind: 'export', ...task, pointId: 'elsewhere', repository: other } as WorkerTask,
+      { kind: 'copy', runId: 'r', repository: own, target: other, pointIds: ['copied'] },
+    ]);
+    await scene.maintenance.begin(MAIN);
+    assert.deepEqual(await scene.readPoints(), ['exported', 'copied']);
+    await scene.endAll();
+    await scene.maintenance.begin(MAIN);
+    assert.deepEqual(await scene.readPoints(), []);
   });
 
   it('does not begin by itself when it is switched off', async () => {

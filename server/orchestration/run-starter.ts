@@ -4,7 +4,7 @@ import type { repositoryCopySchema } from '../contract/api/repository.schema.ts'
 import type { ExportInput, RestoreInput } from '../contract/api/restore.schema.ts';
 import type { RunKind, RunStarter as RunStartedBy } from '../contract/api/run.schema.ts';
 import type { ErrorBody } from '../contract/error-codes.ts';
-import type { WorkerTask } from '../contract/task.ts';
+import type { RepositoryAddress, WorkerTask } from '../contract/task.ts';
 import type { LogLine } from '../contract/run.ts';
 import type {
   HostRecord,
@@ -298,6 +298,7 @@ export class RunStarter {
       const active = await tables.runs.list({ kind: 'maintenance', active: true, limit: 100 });
       if (active.some((run) => run.repositoryId === repositoryId)) throw alreadyActive(repository.name);
       const address = await addressOf(tables, repository);
+      const readPoints = await findReadPoints(tables, address);
       return {
         kind: 'maintenance',
         jobId: null,
@@ -309,7 +310,7 @@ export class RunStarter {
             hostId: null,
             name: repository.name,
             hold: null,
-            task: (runId) => ({ kind: 'maintenance', runId, repository: address, ...work }),
+            task: (runId) => ({ kind: 'maintenance', runId, repository: address, readPoints, ...work }),
           },
         ],
         origin,
@@ -420,6 +421,19 @@ async function loadHostOf(tables: Tables, machine: MachineRecord): Promise<HostR
     hint: 'Add the host that it runs on, or take the machine out of the job.',
     details: { machineId: machine.id },
   });
+}
+
+/** Versions of a repository that runs at work read. None that is in the trash already can be chosen for another. */
+async function findReadPoints(tables: Tables, { path }: RepositoryAddress): Promise<string[]> {
+  const read = new Set<string>();
+  for (const { task } of await tables.parts.listActive()) {
+    if (task.kind === 'restore' || task.kind === 'export') {
+      if (task.repository.path === path) read.add(task.pointId);
+    } else if (task.kind === 'copy' && task.repository.path === path) {
+      for (const pointId of task.pointIds ?? []) read.add(pointId);
+    }
+  }
+  return [...read];
 }
 
 async function loadPoint(

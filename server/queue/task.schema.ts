@@ -99,6 +99,7 @@ export const workerTaskSchema: z.ZodType<WorkerTask> = z.discriminatedUnion('kin
       .strictObject({ after: z.string().nullable(), bytesMax: z.number().positive(), timeMs: z.number().positive() })
       .nullable(),
     clockDoubt: z.strictObject({ aheadMs: z.number().positive(), settlesInMs: z.number() }).nullable().exactOptional(),
+    readPoints: z.array(z.string()).exactOptional(),
   }),
   z.strictObject({
     kind: z.literal('change-points'),

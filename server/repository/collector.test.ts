@@ -161,6 +161,23 @@ describe('a deleted version', () => {
     });
   });
 
+  it('that is being read stays until the reading is over, however long its time is', async () => {
+    await withScene(async ({ repository, open }) => {
+      const content = ownContent(1);
+      const { pointId } = await commitDisk(repository, 'one', content);
+      const reader = await open();
+      const disk = await (await reader.openPoint(pointId)).openDisk('d0');
+      assert.ok((await disk.read(0, CHUNK)).equals(content.subarray(0, CHUNK)));
+      await repository.deletePoint(pointId, AT_ONCE);
+      const { spared, purgedPoints } = await repository.collect({ ...NOW, readPoints: [pointId] });
+      assert.deepEqual([spared, purgedPoints], [[pointId], []]);
+      assert.ok((await readByStream(disk)).equals(content));
+      const over = await repository.collect(NOW);
+      assert.deepEqual([over.spared, over.purgedPoints], [[], [pointId]]);
+      await assert.rejects(readByStream(disk), hasCode('REPOSITORY_CHUNK_MISSING'));
+    });
+  });
+
   it('is not brought back by a lock, nor locked', async () => {
     await withScene(async ({ clock, repository }) => {
       const { pointId } = await commitDisk(repository, 'one', ownContent(1));

@@ -73,6 +73,7 @@ class Collector {
     state: 'done',
     waitingFor: [],
     purgedPoints: [],
+    spared: [],
     keptPoints: 0,
     fencedSessions: [],
     packs: 0,
@@ -158,7 +159,10 @@ class Collector {
     ]);
     const listed = await this.#listPoints();
     // All that stays must be there and readable before anything goes.
-    const staying = [...listed].filter((pointId) => !isGoing(fates.get(pointId), this.#passedMs()));
+    const isRead = new Set(this.#options.readPoints);
+    const staying = [...listed].filter(
+      (pointId) => isRead.has(pointId) || !isGoing(fates.get(pointId), this.#passedMs()),
+    );
     for (const pointId of staying) await this.#readPoint(pointId, fates.get(pointId));
     for (const pointId of evidence.newest?.points ?? []) {
       if (!listed.has(pointId) && (fates.get(pointId) ?? null) === null) throw notListed(pointId, storage.location);
@@ -167,8 +171,9 @@ class Collector {
 
     const gone = new Set<string>();
     for (const [pointId, fate] of fates) {
-      if (fate.purged || (isPurgeDue(fate, this.#passedMs()) && (await marks.purge(pointId, this.#passedMs()))))
-        gone.add(pointId);
+      const isDue = isPurgeDue(fate, this.#passedMs());
+      if (isDue && isRead.has(pointId)) this.#report.spared.push(pointId);
+      else if (fate.purged || (isDue && (await marks.purge(pointId, this.#passedMs())))) gone.add(pointId);
     }
     for (const pointId of gone) {
       if (await removeIfThere(storage, pointName(pointId))) this.#report.purgedPoints.push(pointId);

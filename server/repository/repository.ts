@@ -91,6 +91,8 @@ export interface CollectOptions {
   sessionSilenceMs?: number;
   /** So much of what the clock shows may not have passed: nothing counts as over by that. 0: the clock is believed. */
   clockAheadMs?: number;
+  /** Points that somebody reads: their deletion does not become final this time, whatever its time. */
+  readPoints?: readonly string[];
   /** Packs of which at least this share of the chunks is needed stay as they are; 0 to 1. */
   liveShareMin?: number;
   signal?: AbortSignal;
@@ -105,6 +107,8 @@ export interface CollectReport {
   waitingFor: string[];
   /** Deletions whose time was over. */
   purgedPoints: string[];
+  /** Points in the trash whose time is over and that stay, since they are being read. */
+  spared: string[];
   /** Points that stay, those in the trash included. */
   keptPoints: number;
   /** Sessions that were taken for dead. */

@@ -21,7 +21,7 @@ type Say = (code: string, text: string, details: NonNullable<LogLine['details']>
 
 /** What was done when nothing could be removed. */
 const KEPT_ALL: CollectReport = {
-  ...{ state: 'done', waitingFor: [], purgedPoints: [], keptPoints: 0, fencedSessions: [] },
+  ...{ state: 'done', waitingFor: [], purgedPoints: [], spared: [], keptPoints: 0, fencedSessions: [] },
   ...{ packs: 0, removedPacks: 0, removedBytes: 0, writtenBytes: 0, missingChunks: 0 },
 };
 
@@ -62,9 +62,10 @@ export async function maintainFolder(
       'warning',
     );
   }
-  const report = await collectOrKeep(repository, say, {
+  const { spared, ...report } = await collectOrKeep(repository, say, {
     patienceMs: task.patienceMs,
     clockAheadMs: doubt?.aheadMs ?? 0,
+    readPoints: task.readPoints ?? [],
     signal: context.signal,
     progress: ({ stage }) => {
       if (stage === shown) return;
@@ -80,6 +81,13 @@ export async function maintainFolder(
     `${purgedPoints.length} versions were removed for good; ${formatBytes(freedBytes)} came free.`,
     { points: purgedPoints.length, freedBytes, packs: removedPacks },
   );
+  if (spared.length > 0) {
+    say(
+      'MAINTENANCE_SPARED',
+      `${spared.length} versions of the trash stay although their time is over: they are being restored, exported or copied. The next maintenance removes them.`,
+      { points: spared.length },
+    );
+  }
   if (report.state === 'waiting') {
     say(
       'MAINTENANCE_WAITS',
