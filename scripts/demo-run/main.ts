@@ -158,6 +158,8 @@ async function invite(): Promise<void> {
   const { sshPort, httpsPort, user, password } = lab;
   if (flags.fresh === true) await mkdir(join(folder, 'backups'));
   else await backUpFileServer(product);
+  // Who looks around finds no token that they did not make.
+  await product.api.logout();
   say(`
 Dozo serves at ${product.url} (user admin, password ${product.password}). Ctrl-C ends it.
 The host: address 127.0.0.1, SSH port ${sshPort}, HTTPS port ${httpsPort ?? 'none'}, user ${user}, password ${password}.`);

@@ -153,13 +153,18 @@ test('a log is narrowed by level and text, and goes out to a file line by line',
   const downloading = page.waitForEvent('download');
   await scene.button(scene.say('run.exportLog')).click();
   const path = join(scene.folder, 'log.txt');
-  await (await downloading).saveAs(path);
+  const download = await downloading;
+  assert.match(download.suggestedFilename(), /^Dozo .+ \d{4}-\d\d-\d\d \d\d-\d\d\.txt$/);
+  await download.saveAs(path);
   const rows = (await readFile(path, 'utf8')).trimEnd().split('\n');
   assert.equal(rows.length, lines.length);
   for (const [at, { atMs, level, code, text, partId }] of lines.entries()) {
     const row = rows[at] ?? '';
-    assert.ok(row.startsWith(`${new Date(atMs).toISOString()} ${level} ${code} `), row);
+    const [, time = ''] = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d) /.exec(row) ?? [];
+    assert.equal(Date.parse(time), Math.floor(atMs / 1000) * 1000, row);
+    assert.ok(row.startsWith(`${time} ${level} ${code} `), row);
     assert.ok(row.includes(text), row);
+    assert.doesNotMatch(row, /[\u2066-\u2069]/);
     if (partId !== null) assert.ok(row.includes(` ${STRANGE}: `), `whose line it is: ${row}`);
   }
   assert.deepEqual(scene.window.complaints, []);

@@ -6,6 +6,7 @@ export class Api {
   readonly #url: string;
   readonly #fingerprint: string;
   #token: string | null = null;
+  #tokenId: string | null = null;
 
   /** For other clients: the command line takes all of this from its environment. */
   get environment(): Record<string, string> {
@@ -18,8 +19,17 @@ export class Api {
   }
 
   async login(user: string, password: string): Promise<void> {
-    const made = await this.post<{ token: string }>('/tokens', { user, password, name: 'test' });
+    const made = await this.post<{ id: string; token: string }>('/tokens', { user, password, name: 'test' });
+    this.#tokenId = made.id;
     this.#token = made.token;
+  }
+
+  /** Leaves no token behind. */
+  async logout(): Promise<void> {
+    if (this.#tokenId === null) return;
+    await this.delete(`/tokens/${this.#tokenId}`);
+    this.#tokenId = null;
+    this.#token = null;
   }
 
   get<T>(path: string): Promise<T> {

@@ -7,6 +7,7 @@ import {
   formatDayTime,
   formatDuration,
   formatExactTime,
+  formatIsoTime,
   formatList,
   formatSpokenDay,
   formatTime,
@@ -67,4 +68,10 @@ test('several things are joined as a sentence joins them', () => {
     i18n.global.locale.value = language;
     assert.equal(formatList(['a', 'b', 'c']), list);
   }
+});
+
+test('a time for a file says how far the reader is from UTC', () => {
+  const told = formatIsoTime(AT);
+  assert.match(told, /^2026-11-03T09:05:07[+-]\d\d:\d\d$/);
+  assert.equal(Date.parse(told), AT);
 });

@@ -111,6 +111,14 @@ export function formatShortDay(atMs: number): string {
   return dates({ day: 'numeric', month: 'numeric' }).format(atMs);
 }
 
+/** `2027-01-31T22:00:05+01:00`: the reader's clock, for a file that may be read elsewhere. */
+export function formatIsoTime(atMs: number): string {
+  const beforeMinutes = -new Date(atMs).getTimezoneOffset();
+  const clock = new Date(atMs + beforeMinutes * 60_000).toISOString().slice(0, 19);
+  const [hours, minutes] = [Math.floor(Math.abs(beforeMinutes) / 60), Math.abs(beforeMinutes) % 60];
+  return `${clock}${beforeMinutes < 0 ? '-' : '+'}${String(hours).padStart(2, '0')}:${String(minutes).padStart(2, '0')}`;
+}
+
 /** `2027-01-31 22-00` in the reader's time, as it may stand in a name. */
 export function stampOf(atMs: number): string {
   const at = new Date(atMs);

@@ -1,5 +1,6 @@
 import type { ErrorBody, LogLine } from '../api/types.ts';
 import { sentenceOf } from '../i18n/index.ts';
+import { diskLabel } from './disk-label.ts';
 import { formatBytes, formatNumber, formatTime } from './format.ts';
 
 type Details = Record<string, string | number | boolean | null>;
@@ -29,6 +30,7 @@ function reader(details: Details): (name: string) => string | null {
   return (name) => {
     const value = Object.hasOwn(details, name) ? details[name] : undefined;
     if (value === undefined || value === null) return null;
+    if (name === 'label') return diskLabel(String(value));
     if (typeof value !== 'number' || PORTS.has(name)) return String(value);
     if (name.endsWith('AtMs')) return formatTime(value);
     return name.endsWith('Bytes') || name.includes('BytesBefore') ? formatBytes(value) : formatNumber(value, 1);

@@ -1,4 +1,5 @@
 import type { Schedule, ScheduleRule, Weekday } from '../../api/types.ts';
+import { readersTimeZone } from '../../composables/time-zone.ts';
 
 export const WEEKDAYS: readonly Weekday[] = [
   'monday',
@@ -12,15 +13,11 @@ export const WEEKDAYS: readonly Weekday[] = [
 export const RULE_KINDS = ['daily', 'weekly', 'monthly', 'interval', 'once', 'cron'] as const;
 export const INTERVALS_MINUTES = [5, 10, 15, 30, 60, 120, 180, 240, 360, 480, 720];
 
-export function browserTimeZone(): string {
-  return Intl.DateTimeFormat().resolvedOptions().timeZone;
-}
-
 /** Every night at ten: what a new schedule begins with. */
 export function newSchedule(): Schedule {
   return {
     enabled: true,
-    timeZone: browserTimeZone(),
+    timeZone: readersTimeZone(),
     rules: [{ rule: newRule('daily') }],
     after: null,
     window: null,
