@@ -101,6 +101,7 @@ class Collector {
       if (outcome !== 'refused') break;
     }
     if (this.#report.state === 'done') await this.#tidy();
+    await this.#catalog.storage.keepReserve?.();
     this.#report.packs = this.#catalog.packs.filter((entry) => !entry.gone).length;
     return this.#report;
   }

@@ -22,7 +22,9 @@ export async function publishJson<T>(
   { kind }: JsonFileKind<T>,
   keys: RepositoryKeys | null,
 ): Promise<void> {
-  await storage.publish(name, encodeSealed(kind, Buffer.from(JSON.stringify(value)), { compress: true, keys }));
+  const bytes = encodeSealed(kind, Buffer.from(JSON.stringify(value)), { compress: true, keys });
+  // Marks, announcements and verdicts are of these: a clean-up begins and ends with them.
+  await storage.publish(name, bytes, { mayUseReserve: true });
 }
 
 /** @throws the kind's code, REPOSITORY_FORMAT_UNKNOWN, REPOSITORY_KEY_NEEDED, REPOSITORY_KEY_WRONG */

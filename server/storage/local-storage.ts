@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { constants, type Stats } from 'node:fs';
 import * as fs from 'node:fs/promises';
 import path from 'node:path';
@@ -7,10 +7,16 @@ import { randomHex, silentLogger, systemClock, type Clock, type Logger } from '.
 import { describeProcess, isGone } from './claim-owner.ts';
 import { storageError, storageMissing } from './storage-error.ts';
 import { assertStorageName, isStorageName } from './storage-name.ts';
-import type { Storage, StorageWriter } from './storage.ts';
+import type { PublishOptions, Storage, StorageWriter } from './storage.ts';
 
 /** Holds files that are not published yet. No listing of the store's own folders ever sees it. */
 const TEMPORARY_FOLDER = 'tmp';
+/** Room set aside, in files since Btrfs gives back no part of an extent; one is removed for each file that finds none. */
+const RESERVES = Array.from({ length: 16 }, (_, number) => `${TEMPORARY_FOLDER}/${number}.reserve`);
+/** Enough for a file of a few kilobytes and its folder, whatever the size of a block. */
+const RESERVE_BYTES = 256 * 1024;
+/** Nothing is set aside where less is free. */
+const PLENTY_BYTES = 4 * RESERVES.length * RESERVE_BYTES;
 /** A file there that nobody wrote to for so long was left by a process that is gone. */
 const TEMPORARY_AGE_MS = 24 * 3600 * 1000;
 /** What a file system answers that cannot make hard links (exFAT, some network and FUSE mounts). */
@@ -87,7 +93,56 @@ class LocalStorage implements Storage {
     this.#logger = logger;
   }
 
-  async publish(name: string, data: Buffer | readonly Buffer[]): Promise<void> {
+  async publish(name: string, data: Buffer | readonly Buffer[], options: PublishOptions = {}): Promise<void> {
+    for (;;) {
+      try {
+        await this.#publishOnce(name, data);
+        return;
+      } catch (error) {
+        const isFull = error instanceof AppError && error.code === 'STORAGE_FULL';
+        if (!isFull || options.mayUseReserve !== true || !(await this.#useReserve())) throw error;
+      }
+    }
+  }
+
+  async keepReserve(): Promise<void> {
+    try {
+      if ((await this.freeBytes()) < PLENTY_BYTES) return;
+      await this.ensureFolder(TEMPORARY_FOLDER);
+      for (const name of RESERVES) {
+        const handle = await fs.open(this.path(name), 'a', 0o640);
+        try {
+          const missingBytes = RESERVE_BYTES - (await handle.stat()).size;
+          if (missingBytes <= 0) continue;
+          // Noise: zeros take no room where the file system compresses.
+          await handle.appendFile(randomBytes(missingBytes));
+          await handle.sync();
+        } finally {
+          await handle.close();
+        }
+      }
+    } catch (error) {
+      // A quota, for one. Nothing is lost by it but the way out of a full volume.
+      this.#logger.debug({ error: errnoOf(error) }, 'no room could be set aside');
+    }
+  }
+
+  /** False: nothing is set aside. */
+  async #useReserve(): Promise<boolean> {
+    for (const name of RESERVES) {
+      try {
+        await fs.unlink(this.path(name));
+        // Some file systems give the room back with the next commit only.
+        await this.syncFolder(TEMPORARY_FOLDER);
+        return true;
+      } catch (error) {
+        this.#logger.trace({ name, error: errnoOf(error) }, 'no room is set aside here');
+      }
+    }
+    return false;
+  }
+
+  async #publishOnce(name: string, data: Buffer | readonly Buffer[]): Promise<void> {
     const writer = await this.create(name);
     try {
       await writer.append(data);

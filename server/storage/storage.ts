@@ -15,7 +15,12 @@ export interface Storage {
    * Makes `data` readable under `name` at once and durably, or not at all. Never over an existing
    * name: STORAGE_EXISTS. When the promise resolves, a power cut no longer loses the file.
    */
-  publish(name: string, data: Buffer | readonly Buffer[]): Promise<void>;
+  publish(name: string, data: Buffer | readonly Buffer[], options?: PublishOptions): Promise<void>;
+  /**
+   * Sets room aside, as far as there is plenty, for what may use it; absent: this store has none of its own. Only
+   * removing makes room on a full volume, and what is to be removed is written down before.
+   */
+  keepReserve?(): Promise<void>;
   /** Begins a file too large for memory; invisible under `name` until its `publish`. */
   create(name: string): Promise<StorageWriter>;
   /** The whole file, or a range of it, in memory that is the caller's. Fewer bytes than asked for is an error. */
@@ -43,4 +48,9 @@ export interface StorageWriter {
   /** As `Storage.publish`. */
   publish(): Promise<void>;
   discard(): Promise<void>;
+}
+
+export interface PublishOptions {
+  /** A small file without which no room comes free. */
+  mayUseReserve?: boolean;
 }
