@@ -459,7 +459,7 @@ const DELIVERIES_LOOSE = 8192;
 /** A map of a 62 TB disk in 1 MiB blocks can be long; beyond this the disk is read without it. */
 const BLOCK_MAP_BYTES_MAX = 64 * 1024 * 1024;
 
-const CHANGES_FIRST = info('CHANGES_FIRST', 'There is no earlier version to compare with.');
+const CHANGES_FIRST = info('CHANGES_FIRST', 'The first time all areas in use are read, later those that have changed.');
 
 /** Errors that another route may not have. */
 function isRefusal(error: unknown): boolean {
