@@ -79,6 +79,10 @@ export function formatMonth(atMs: number): string {
   return dates({ month: 'short' }).format(atMs);
 }
 
+export function formatYear(atMs: number): string {
+  return dates({ year: 'numeric' }).format(atMs);
+}
+
 export function formatYearMonth(atMs: number): string {
   return dates({ year: 'numeric', month: 'long' }).format(atMs);
 }
