@@ -10,25 +10,39 @@ import { openAddressKey } from './repository-secrets.ts';
 /** What is read and sent at a time: whole chunks of every allowed size. */
 const PIECE_BYTES = 4 * MIB;
 
+export interface OwnDownloads extends DiskDownloads {
+  /** Ids of the versions of a repository that are being read now. */
+  readPoints(repositoryPath: string): string[];
+}
+
 /** Disks of versions for downloads, read by the server itself. */
-export function createDiskDownloads(parts: { sealer: Sealer; clock: Clock; logger: Logger }): DiskDownloads {
+export function createDiskDownloads(parts: { sealer: Sealer; clock: Clock; logger: Logger }): OwnDownloads {
   const { sealer, clock, logger } = parts;
+  const reads = new Set<{ path: string; pointId: string }>();
   const keptContents = new KeptContents(clock);
   const openDisk = async (address: RepositoryAddress, pointId: string, diskKey: string): Promise<OpenedDisk> => {
     const secret = openAddressKey(sealer, address);
     const repository = await openFolder(address.path, { clock, logger, secret });
+    const read = { path: address.path, pointId };
+    reads.add(read);
+    const close = async (): Promise<void> => {
+      reads.delete(read);
+      await repository.close();
+    };
     try {
       const point = await repository.openPoint(pointId);
       const disk = await point.openDisk(diskKey);
       const otherKeys = point.manifest.disks.map(({ key }) => key).filter((key) => key !== diskKey);
       const others = await Promise.all(otherKeys.map((key) => point.openDisk(key)));
-      return { disk, others, close: () => repository.close() };
+      return { disk, others, close };
     } catch (error) {
-      await repository.close();
+      await close();
       throw error;
     }
   };
   return {
+    readPoints: (repositoryPath) =>
+      [...reads].flatMap(({ path, pointId }) => (path === repositoryPath ? [pointId] : [])),
     open: async (address, pointId, diskKey): Promise<DiskDownload> => {
       const { disk, close } = await openDisk(address, pointId, diskKey);
       return {

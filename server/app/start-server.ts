@@ -91,6 +91,7 @@ async function start(
   undo.push(() => queue.close());
   const nas = detectNas(logger);
   logger.info({ nas: nas.name }, 'system');
+  const downloads = createDiskDownloads({ sealer, clock, logger });
   const orchestration: Orchestration = new Orchestration(
     { catalogue, queue, sealer, events, clock, logger },
     {
@@ -98,6 +99,7 @@ async function start(
       tellNas: (level, text) => nas.notify(level, text),
       hostName: hostname(),
       scriptsFolder: configuration.scriptsFolder ?? null,
+      readPoints: (path) => downloads.readPoints(path),
     },
   );
   orchestration.start();
@@ -133,7 +135,7 @@ async function start(
               isOwn: configuration.tls.kind === 'own',
             },
       ...people,
-      downloads: createDiskDownloads({ sealer, clock, logger }),
+      downloads,
     },
     logger,
     version: readVersion(),

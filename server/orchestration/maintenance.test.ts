@@ -52,6 +52,8 @@ class Scene {
     [SECOND, []],
   ]);
   readonly announced: string[] = [];
+  /** Versions that the server reads itself, by the folder of their repository. */
+  readonly downloaded = new Map<string, string[]>();
   storedBytes = 1;
   readonly retention: RetentionService;
   maintenance: MaintenanceService;
@@ -76,7 +78,7 @@ class Scene {
       clock,
       logger: silentLogger,
     };
-    this.starter = new RunStarter(this.#context);
+    this.starter = new RunStarter(this.#context, (path) => this.downloaded.get(path) ?? []);
     this.retention = new RetentionService(this.#context);
     this.#repositories = new RepositoryService(this.#context, new RepositoryKeyService(this.#context));
     this.maintenance = this.restart();
@@ -384,9 +386,11 @@ describe('daily maintenance', () => {
       { kind: 'export', ...task, pointId: 'elsewhere', repository: other } as WorkerTask,
       { kind: 'copy', runId: 'r', repository: own, target: other, pointIds: ['copied'] },
     ]);
+    scene.downloaded.set(own.path, ['downloaded']).set(other.path, ['downloaded elsewhere']);
     await scene.maintenance.begin(MAIN);
-    assert.deepEqual(await scene.readPoints(), ['exported', 'copied']);
+    assert.deepEqual(await scene.readPoints(), ['exported', 'copied', 'downloaded']);
     await scene.endAll();
+    scene.downloaded.clear();
     await scene.maintenance.begin(MAIN);
     assert.deepEqual(await scene.readPoints(), []);
   });

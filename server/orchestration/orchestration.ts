@@ -20,7 +20,7 @@ import { RetentionService } from './retention.ts';
 import { RunKeeper } from './run-keeper.ts';
 import { RunLog } from './run-log.ts';
 import { RepositoryKeyService } from './repository-keys.ts';
-import { RunStarter } from './run-starter.ts';
+import { RunStarter, type ReadPoints } from './run-starter.ts';
 import { Scheduler } from './scheduler.ts';
 import { ScheduleService } from './schedules.ts';
 import { Triggers } from './triggers.ts';
@@ -50,7 +50,7 @@ export class Orchestration {
 
   constructor(
     context: OrchestrationContext,
-    options: { version: string; scriptsFolder: string | null } & SenderOptions,
+    options: { version: string; scriptsFolder: string | null; readPoints?: ReadPoints } & SenderOptions,
   ) {
     this.context = context;
     this.#version = options.version;
@@ -59,7 +59,7 @@ export class Orchestration {
     this.repositoryKeys = new RepositoryKeyService(context);
     this.repositories = new RepositoryService(context, this.repositoryKeys);
     this.jobs = new JobService(context);
-    this.#starter = new RunStarter(context);
+    this.#starter = new RunStarter(context, options.readPoints);
     this.retention = new RetentionService(context);
     this.maintenance = new MaintenanceService(context, {
       repositories: this.repositories,

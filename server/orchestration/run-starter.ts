@@ -33,6 +33,9 @@ export interface RunOrigin {
   first?: readonly string[];
 }
 
+/** Versions of the repository in a folder that this process reads itself: downloads, single files. */
+export type ReadPoints = (repositoryPath: string) => string[];
+
 interface NewPart {
   machineId: string | null;
   hostId: string | null;
@@ -61,9 +64,11 @@ interface NewRun {
  */
 export class RunStarter {
   readonly #context: OrchestrationContext;
+  readonly #readPoints: ReadPoints;
 
-  constructor(context: OrchestrationContext) {
+  constructor(context: OrchestrationContext, readPoints: ReadPoints = () => []) {
     this.#context = context;
+    this.#readPoints = readPoints;
   }
 
   /**
@@ -298,7 +303,7 @@ export class RunStarter {
       const active = await tables.runs.list({ kind: 'maintenance', active: true, limit: 100 });
       if (active.some((run) => run.repositoryId === repositoryId)) throw alreadyActive(repository.name);
       const address = await addressOf(tables, repository);
-      const readPoints = await findReadPoints(tables, address);
+      const readPoints = [...(await findReadPoints(tables, address)), ...this.#readPoints(address.path)];
       return {
         kind: 'maintenance',
         jobId: null,

@@ -84,7 +84,7 @@ export async function maintainFolder(
   if (spared.length > 0) {
     say(
       'MAINTENANCE_SPARED',
-      `${spared.length} versions of the trash stay although their time is over: they are being restored, exported or copied. The next maintenance removes them.`,
+      `${spared.length} versions of the trash stay although their time is over: they are being restored, exported, downloaded or copied. The next maintenance removes them.`,
       { points: spared.length },
     );
   }
