@@ -1,15 +1,18 @@
+import { isDeepStrictEqual } from 'node:util';
 import { hostFactsSchema } from '../contract/api/host.schema.ts';
 import { machineIdentitySchema, machineSummarySchema } from '../contract/api/machine.schema.ts';
 import type { RunStopper } from '../contract/api/run.schema.ts';
 import { ERROR_CODES, type ErrorBody } from '../contract/error-codes.ts';
 import type { MachineProgress } from '../contract/run.ts';
-import type { RunPartRecord, RunRecord, Tables } from '../database/index.ts';
+import type { Sealed } from '../contract/task.ts';
+import type { HostRecord, RunPartRecord, RunRecord, Tables } from '../database/index.ts';
 import { AppError, toAppError } from '../errors/index.ts';
 import { allowedBytesPerSecond } from '../policy/index.ts';
-import type { TaskEvent, TaskOutcome, TaskSight } from '../queue/index.ts';
+import type { Sealer, TaskEvent, TaskOutcome, TaskSight } from '../queue/index.ts';
 import { found, loadSettings, type OrchestrationContext } from './context.ts';
 import { chooseParts, isAwaited, priorityOf, type DispatchPart } from './dispatch.ts';
 import { HoldSweeper } from './hold-sweeper.ts';
+import { ADDRESS_PURPOSE, sealHostAddress } from './host-addresses.ts';
 import type { HostService } from './hosts.ts';
 import type { JobScripts } from './job-scripts.ts';
 import type { MaintenanceService } from './maintenance.ts';
@@ -356,10 +359,14 @@ export class RunKeeper {
       if (verdict.isHoldReleased) await tables.holds.releaseOfPart(part.id, atMs);
       await takeOverIdentity(tables, run, part, verdict.result);
       await takeOverFacts(tables, part, outcome, atMs);
+      await takeOverRefusal(tables, part, { sealer: this.#context.sealer, error, atMs });
     });
     this.#progress.delete(part.id);
     await queue.forget(part.id);
     await this.#emitPart(part);
+    if (part.hostId !== null && isRefusal(verdict.error)) {
+      this.#context.events.emit({ type: 'changed', what: 'host', id: part.hostId });
+    }
     await this.#endRunIfDone(run.id);
     if (!verdict.isHoldReleased) await this.#sweeper.sweep({ now: true });
   }
@@ -394,12 +401,13 @@ export class RunKeeper {
 
   /** A restore leaves a machine on the host; a backup may have found out that it answers again, or that it does not. */
   async #lookAtHost(hostId: string, run: RunRecord, parts: readonly RunPartRecord[]): Promise<void> {
+    const own = parts.filter((part) => part.hostId === hostId);
+    if (own.some(({ error }) => isRefusal(error))) return;
     if (run.kind === 'backup') {
       const host = await this.#context.catalogue.hosts.load(hostId);
       const isKnownToFail = host !== null && host.error !== null;
-      const own = parts.filter((part) => part.hostId === hostId);
       const hasAnswered = own.some(({ state }) => state === 'success' || state === 'warning');
-      const wasMissed = own.some(({ error }) => error !== null && isPassingFailureOfHost(error));
+      const wasMissed = own.some(({ error }) => error?.code.startsWith('HOST_') === true);
       if (isKnownToFail ? !hasAnswered : !wasMissed) return;
     } else if (run.kind !== 'restore') return;
     await this.#hosts.refresh(hostId);
@@ -415,9 +423,9 @@ export class RunKeeper {
   }
 }
 
-/** What a look at the host may show as well; a refused login is not tried again: the host would lock the account. */
-function isPassingFailureOfHost({ code }: ErrorBody): boolean {
-  return code.startsWith('HOST_') && ERROR_CODES[code].retry === 'transient';
+/** What only a person mends, like a refused login: to look again would have the host lock the account. */
+function isRefusal(error: ErrorBody | null): boolean {
+  return error !== null && error.code.startsWith('HOST_') && ERROR_CODES[error.code].retry === 'never';
 }
 
 async function describeParts(tables: Tables, parts: readonly RunPartRecord[]): Promise<DispatchPart[]> {
@@ -454,6 +462,28 @@ async function takeOverFacts(tables: Tables, part: RunPartRecord, outcome: TaskO
   if (part.hostId === null || typeof value !== 'object' || value === null || !('facts' in value)) return;
   const facts = hostFactsSchema.safeParse(value.facts);
   if (facts.success) await tables.hosts.saveContact(part.hostId, { facts: facts.data, error: null, atMs });
+}
+
+/** That it let nobody in stands at the host, too, unless another password or key was given to Dozo meanwhile. */
+async function takeOverRefusal(
+  tables: Tables,
+  part: RunPartRecord,
+  { sealer, error, atMs }: { sealer: Sealer; error: ErrorBody | null; atMs: number },
+): Promise<void> {
+  if (part.hostId === null || !('address' in part.task) || !isRefusal(error)) return;
+  const host = await tables.hosts.load(part.hostId);
+  if (host === null || !isAddressOf(sealer, host, part.task.address)) return;
+  await tables.hosts.saveContact(host.id, { facts: null, error, atMs });
+}
+
+function isAddressOf(sealer: Sealer, host: HostRecord, address: Sealed): boolean {
+  try {
+    const now = sealer.open(ADDRESS_PURPOSE, sealHostAddress(sealer, host));
+    return isDeepStrictEqual(sealer.open(ADDRESS_PURPOSE, address), now);
+  } catch {
+    // What cannot be read must not keep a run from its end.
+    return false;
+  }
 }
 
 /** Who the machine is after a run: a restore in place gives it a new id on the host, and the job goes on. */

@@ -196,4 +196,19 @@ describe('runs of a server with a real queue', { timeout: 900_000 }, () => {
     assert.equal(await runJob(), 'success');
     await errorOfHost(null);
   });
+
+  it('shows a refused login of a run with its host at once, until there is another password', async () => {
+    const runJob = async (): Promise<string> => {
+      const started = await lab.call('POST', `/jobs/${ids.jobId}/run`, {});
+      return (await lab.waitForRun(started.id)).state;
+    };
+    const host = `/hosts/${ids.hostId}`;
+    await lab.call('PATCH', host, { password: 'wrong' });
+    assert.equal(await runJob(), 'failed');
+    assert.equal((await lab.call('GET', host)).error?.code, 'HOST_LOGIN_REFUSED');
+    await lab.call('PATCH', host, { password: 'right' });
+    await lab.call('GET', `${host}/machines?refresh=true`);
+    assert.equal((await lab.call('GET', host)).error, null);
+    assert.equal(await runJob(), 'success');
+  });
 });
