@@ -57,3 +57,17 @@ test('a host with another key or certificate is not let in before both fingerpri
   }
   scene.window.complaints.length = 0;
 });
+
+test('a password that a host has refused is mended beside what it says, and is tried at once', async () => {
+  const { page, api } = scene;
+  await api.patch(`/hosts/${hostId}`, { password: 'as it was before' });
+  await assert.rejects(api.get(`/hosts/${hostId}/machines?refresh=true`));
+  await scene.open('/machines');
+  await scene.button(scene.say('common.edit'), page.getByRole('alert')).click();
+  const form = page.getByRole('dialog');
+  await form.getByLabel(scene.say('host.password'), { exact: true }).fill(LAB_PASSWORD);
+  await scene.button(scene.say('common.save'), form).click();
+  await page.getByRole('alert').waitFor({ state: 'detached' });
+  assert.equal((await api.get<{ error: unknown }>(`/hosts/${hostId}`)).error, null);
+  scene.window.complaints.length = 0;
+});
