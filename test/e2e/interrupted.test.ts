@@ -1,12 +1,16 @@
 import assert from 'node:assert/strict';
+import { copyFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import type { Locator } from 'playwright-core';
+import { firstDifference } from '../../scripts/demo-run/compare.ts';
 import { oneDisk, Scene, type Named } from './scene.ts';
 
 const MACHINES = ['web', 'mail'];
 /** More than there are before the last thing of a step. */
-const TABS_MAX = 60;
+const TABS_MAX = 80;
+/** Around what has the focus: where its mark may be drawn. */
+const MARK_PX = 6;
 
 interface Job extends Named {
   machineIds: string[];
@@ -19,12 +23,16 @@ let repositoryId: string;
 let machineId: string;
 let jobId: string;
 let runId: string;
+/** A copy of the disk of `web`, which nobody writes to. */
+let original: string;
 
 before(async () => {
   scene = await Scene.start({
     machines: MACHINES.map((name, seed) => oneDisk(name, { mebibytes: 1, percent: 50, seed })),
   });
   const { api, folder } = scene;
+  original = join(folder, 'original');
+  await copyFile(await scene.diskOnHost('web'), original);
   ({ id: repositoryId } = await api.post<Named>('/repositories', { name: 'main', path: join(folder, 'main') }));
   machineId = (await scene.addHost()).get('web') ?? '';
   ({ id: jobId } = await api.post<Named>('/jobs', { name: 'First', machineIds: [machineId], repositoryId }));
@@ -201,6 +209,71 @@ test('a task is made by the keyboard alone', async () => {
   assert.deepEqual(scene.window.complaints, []);
 });
 
+test('a version comes back byte for byte by the keyboard alone, and where the keyboard is can be seen', async () => {
+  const { page } = scene;
+  const atStepOf = async (step: string): Promise<void> =>
+    page.locator('.q-stepper__tab--active', { hasText: scene.say(`restore.step.${step}`) }).waitFor();
+  await scene.open('/machines');
+  await press(page.getByRole('checkbox', { name: scene.say('machine.select', { name: 'web' }), exact: true }), 'Space');
+  await press(scene.button('Restore'), 'Enter');
+  await page.getByRole('radio', { checked: true }).waitFor();
+  await press(scene.button('Next'), 'Enter');
+  await atStepOf('kind');
+  await press(page.getByRole('radio', { name: scene.say('restore.kind.new'), exact: true }), 'Space');
+  await press(scene.button('Next'), 'Enter');
+  await atStepOf('place');
+  await tabTo(page.getByLabel(scene.say('restore.newName'), { exact: true }));
+  await assertMarked(page.getByLabel(scene.say('restore.newName'), { exact: true }));
+  await page.keyboard.press('Control+A');
+  await page.keyboard.type('by keys');
+  for (const step of ['options', 'check', 'summary']) {
+    await press(scene.button('Next'), 'Enter');
+    await atStepOf(step);
+  }
+  await press(scene.button(scene.say('common.changeOf', { name: scene.say('restore.provisioning') })), 'Enter');
+  await atStepOf('options');
+  // The head of a step that was seen leads back there.
+  await press(page.locator('.q-stepper__tab', { hasText: scene.say('restore.step.summary') }), 'Enter');
+  await atStepOf('summary');
+  await press(scene.button('Restore now'), 'Enter');
+  assert.match(await scene.runEnded(), /Success/);
+  assert.equal(await firstDifference(await scene.diskOnHost('by keys'), original), null);
+  assert.deepEqual(scene.window.complaints, []);
+});
+
+test('a version goes to the trash, comes back by the undo and from the trash, by the keyboard alone', async () => {
+  const { page, api } = scene;
+  const count = async (query = ''): Promise<number> =>
+    (await api.get<{ points: unknown[] }>(`/points?machineId=${machineId}${query}`)).points.length;
+  const versions = await count();
+  const remove = async (): Promise<void> => {
+    await scene.open(`/storage/${repositoryId}`);
+    await press(page.getByRole('checkbox').first(), 'Space');
+    await press(scene.button('Delete'), 'Enter');
+    const dialog = page.getByRole('dialog');
+    await press(scene.button('Delete', dialog), 'Enter');
+    await dialog.waitFor({ state: 'detached' });
+    await page.getByText('1 version is in the trash.').waitFor();
+    assert.equal(await count('&trash=true'), 1);
+  };
+  const isBack = (): Promise<true> =>
+    scene.until('the version is back', async () => ((await count()) === versions ? true : null));
+  await remove();
+  await press(scene.button('Undo'), 'Enter');
+  await isBack();
+
+  await remove();
+  await tabTo(page.getByRole('tab', { name: 'Versions', exact: true }));
+  await page.keyboard.press('ArrowRight');
+  await press(page.getByRole('tab', { name: 'Trash', exact: true }), 'Enter');
+  await page.getByText('Goes for good after').waitFor();
+  await press(page.getByRole('checkbox').first(), 'Space');
+  await press(scene.button('Bring back'), 'Enter');
+  await isBack();
+  assert.equal(await count('&trash=true'), 0);
+  assert.deepEqual(scene.window.complaints, []);
+});
+
 function jobs(): Promise<Job[]> {
   return scene.api.get<Job[]>('/jobs');
 }
@@ -225,13 +298,37 @@ async function toStep(step: string, next = (): Promise<void> => scene.next()): P
 }
 
 async function pressNext(): Promise<void> {
-  await tabTo(scene.button('Next'));
-  await scene.page.keyboard.press('Enter');
+  await press(scene.button('Next'), 'Enter');
+}
+
+/** By the keyboard alone, after a look whether it can be seen that it has the focus. */
+async function press(wanted: Locator, key: string): Promise<void> {
+  await tabTo(wanted);
+  await assertMarked(wanted);
+  await scene.page.keyboard.press(key);
+}
+
+/** With the focus and without it looks different. */
+async function assertMarked(wanted: Locator): Promise<void> {
+  const { page } = scene;
+  const box = await wanted.boundingBox();
+  assert.ok(box !== null);
+  const x = Math.max(0, box.x - MARK_PX);
+  const y = Math.max(0, box.y - MARK_PX);
+  const clip = { x, y, width: box.width + 2 * MARK_PX, height: box.height + 2 * MARK_PX };
+  const look = (): Promise<Buffer> => page.screenshot({ clip, animations: 'disabled' });
+  const focused = await look();
+  await wanted.evaluate((element) => {
+    (element as unknown as { blur(): void }).blur();
+  });
+  assert.notDeepEqual(await look(), focused, `${String(wanted)} shows that it has the focus`);
+  await wanted.focus();
 }
 
 /** Goes on by Tab until it is there. */
 async function tabTo(wanted: Locator): Promise<void> {
   await wanted.waitFor();
+  await scene.until(`${String(wanted)} can be used`, async () => ((await wanted.isEnabled()) ? true : null));
   for (let count = 0; count < TABS_MAX; count += 1) {
     if (await wanted.evaluate((element) => element === element.ownerDocument.activeElement)) return;
     await scene.page.keyboard.press('Tab');
