@@ -4,7 +4,7 @@ import type { DiskReader } from '../disk/index.ts';
 import { KeptContents, listGuestFolder, listGuestVolumes, openGuestArchive, openGuestFile } from '../restore/index.ts';
 import type { Sealer } from '../queue/index.ts';
 import { MIB, type Clock, type Logger } from '../runtime/index.ts';
-import { openFolder } from './open-repository.ts';
+import { assertMeant, openFolder } from './open-repository.ts';
 import { openAddressKey } from './repository-secrets.ts';
 
 /** What is read and sent at a time: whole chunks of every allowed size. */
@@ -30,6 +30,7 @@ export function createDiskDownloads(parts: { sealer: Sealer; clock: Clock; logge
       await repository.close();
     };
     try {
+      assertMeant(repository, address);
       const point = await repository.openPoint(pointId);
       const disk = await point.openDisk(diskKey);
       const otherKeys = point.manifest.disks.map(({ key }) => key).filter((key) => key !== diskKey);

@@ -1,6 +1,7 @@
 import { mkdir, readdir } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { AppError } from '../errors/index.ts';
+import type { RepositoryAddress } from '../contract/task.ts';
 import { createRepository, openRepository, type KeySecret, type KeptRepository } from '../repository/index.ts';
 import type { Clock, Logger } from '../runtime/index.ts';
 import { openLocalStorage } from '../storage/index.ts';
@@ -30,6 +31,19 @@ export async function openFolder(
     logger,
     ...(parts.threads === undefined ? {} : { threads: parts.threads }),
     ...parts.secret,
+  });
+}
+
+/**
+ * Another repository may lie at a path that was right yesterday: two USB disks take turns, a folder was put back from
+ * elsewhere. What is done to it would be done well, and be missing where everybody looks for it.
+ * @throws REPOSITORY_EXCHANGED
+ */
+export function assertMeant(repository: Pick<KeptRepository, 'id'>, { path, formatId }: RepositoryAddress): void {
+  if (formatId === undefined || formatId === repository.id) return;
+  throw new AppError('REPOSITORY_EXCHANGED', `Another repository lies at ${path} now.`, {
+    hint: 'Put the right volume back, or adopt the other one as a new repository.',
+    details: { path, expectedId: formatId, foundId: repository.id },
   });
 }
 

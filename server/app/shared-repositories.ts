@@ -2,7 +2,7 @@ import type { RepositoryAddress } from '../contract/task.ts';
 import type { Sealer } from '../queue/index.ts';
 import type { KeptRepository } from '../repository/index.ts';
 import type { Clock, Logger } from '../runtime/index.ts';
-import { openFolder } from './open-repository.ts';
+import { assertMeant, openFolder } from './open-repository.ts';
 import { openAddressKey } from './repository-secrets.ts';
 
 /** A repository in use by several tasks of one worker: one index in memory, one set of threads. */
@@ -23,7 +23,9 @@ export class SharedRepositories {
     this.#open.set(path, entry);
     entry.users += 1;
     try {
-      return await work(await entry.opening);
+      const repository = await entry.opening;
+      assertMeant(repository, address);
+      return await work(repository);
     } finally {
       entry.users -= 1;
       if (entry.users === 0) {

@@ -96,6 +96,7 @@ export const ERROR_CODES = {
   STORAGE_EXISTS: { http: 409, retry: 'permanent' },
   REPOSITORY_NOT_FOUND: { http: 404, retry: 'permanent' },
   REPOSITORY_EXISTS: { http: 409, retry: 'permanent' },
+  REPOSITORY_EXCHANGED: { http: 409, retry: 'permanent' },
   REPOSITORY_FORMAT_UNKNOWN: { http: 409, retry: 'permanent' },
   REPOSITORY_KEY_NEEDED: { http: 409, retry: 'permanent' },
   REPOSITORY_KEY_WRONG: { http: 409, retry: 'never' },

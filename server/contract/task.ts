@@ -94,6 +94,8 @@ export type Sealed = string;
 export interface RepositoryAddress {
   /** Absolute path of the repository's folder. */
   path: string;
+  /** The id written in the repository; where another one lies at the path, nothing is done. Absent: any. */
+  formatId?: string;
   /** The installation's own key of an encrypted repository: `{ machineKey }`. */
   key?: Sealed;
 }

@@ -40,10 +40,10 @@ function settingOf(repositoryId: string): string {
 /** Where a repository is, with what opens it: for a task. */
 export async function addressOf(
   tables: Tables,
-  repository: Pick<RepositoryRecord, 'id' | 'path'>,
+  { id, path, formatId }: Pick<RepositoryRecord, 'id' | 'path' | 'formatId'>,
 ): Promise<RepositoryAddress> {
-  const key = (await loadRecord(tables, repository.id))?.machineKey ?? null;
-  return key === null ? { path: repository.path } : { path: repository.path, key };
+  const key = (await loadRecord(tables, id))?.machineKey ?? null;
+  return { path, ...(formatId === null ? {} : { formatId }), ...(key === null ? {} : { key }) };
 }
 
 export async function isEncrypted(tables: Tables, repositoryId: string): Promise<boolean> {

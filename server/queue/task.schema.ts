@@ -2,7 +2,11 @@ import * as z from 'zod';
 import type { WorkerTask } from '../contract/task.ts';
 
 const sealed = z.string().min(1);
-const repository = z.strictObject({ path: z.string().min(1), key: sealed.exactOptional() });
+const repository = z.strictObject({
+  path: z.string().min(1),
+  formatId: z.string().min(1).exactOptional(),
+  key: sealed.exactOptional(),
+});
 const runId = z.string().min(1);
 const hold = z.string().regex(/^dozo-[0-9a-f]{16}$/);
 
