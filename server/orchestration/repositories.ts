@@ -120,22 +120,20 @@ export class RepositoryService {
     const askedAtMs = clock.nowMs();
     try {
       const content = await this.#askPoints(await addressOf(catalogue, repository));
-      if (repository.formatId !== null && content.formatId !== repository.formatId) {
-        throw new AppError('CONFLICT', `Another repository lies at ${repository.path} now.`, {
-          hint: 'Put the right volume back, or adopt the other one as a new repository.',
-          details: { path: repository.path },
-        });
-      }
       await catalogue.transaction(async (tables) => {
         const current = await tables.repositories.load(id);
-        if (current === null) return;
+        // Moved or forgotten meanwhile: what was seen is of another folder.
+        if (current?.path !== repository.path) return;
         await tables.repositories.save(withContent(current, content, askedAtMs));
         await takeOverPoints(tables, id, content);
       });
       return content;
     } catch (error) {
       const body = toAppError(error).toBody();
-      await catalogue.repositories.save({ ...repository, error: body });
+      await catalogue.transaction(async (tables) => {
+        const current = await tables.repositories.load(id);
+        if (current?.path === repository.path) await tables.repositories.save({ ...current, error: body });
+      });
       throw error;
     } finally {
       events.emit({ type: 'changed', what: 'repository', id });
