@@ -1,5 +1,6 @@
+import type { ErrorBody } from '../contract/error-codes.ts';
 import type { SweepResult } from '../contract/task-result.ts';
-import type { HoldRecord } from '../database/index.ts';
+import type { HoldRecord, HostRecord } from '../database/index.ts';
 import { AppError, toAppError } from '../errors/index.ts';
 import { found, type OrchestrationContext } from './context.ts';
 import { sealHostAddress } from './host-addresses.ts';
@@ -31,6 +32,11 @@ export class HoldSweeper {
       byHost.set(hold.hostId, [...(byHost.get(hold.hostId) ?? []), hold]);
     }
     for (const [hostId, holds] of byHost) {
+      // The host would lock the account; whoever gives Dozo the right password has the host looked at, which ends this.
+      if ((await catalogue.hosts.load(hostId))?.error?.code === 'HOST_LOGIN_REFUSED') {
+        if (this.#hosts.get(hostId)?.isRunning === false) this.#hosts.delete(hostId);
+        continue;
+      }
       const state = this.#hosts.get(hostId) ?? { isRunning: false, failures: 0, notBeforeMs: 0 };
       this.#hosts.set(hostId, state);
       if (state.isRunning || (options.now !== true && clock.monotonicMs() < state.notBeforeMs)) continue;
@@ -48,8 +54,10 @@ export class HoldSweeper {
   /** Returns whether nothing of the holds is left. Never rejects. */
   async #sweepHost(hostId: string, holds: HoldRecord[]): Promise<boolean> {
     const { catalogue, queue, sealer, clock, events, logger } = this.#context;
+    let asked: HostRecord | null = null;
     try {
       const host = found(await catalogue.hosts.load(hostId), 'host', hostId);
+      asked = host;
       const report = (await queue.request(
         {
           kind: 'sweep',
@@ -81,9 +89,21 @@ export class HoldSweeper {
     } catch (error) {
       const body = toAppError(error).toBody();
       logger.warn({ hostId, holds: holds.length, code: body.code }, 'a host could not be swept');
+      if (body.code === 'HOST_LOGIN_REFUSED') await this.#noteRefusal(hostId, asked, body).catch(() => undefined);
       for (const hold of holds) await catalogue.holds.saveError(hold.name, body).catch(() => undefined);
       return false;
     }
+  }
+
+  /** Stands at the host unless it was given another login meanwhile. */
+  async #noteRefusal(hostId: string, asked: HostRecord | null, error: ErrorBody): Promise<void> {
+    const { catalogue, clock, events } = this.#context;
+    await catalogue.transaction(async (tables) => {
+      const host = await tables.hosts.load(hostId);
+      if (host === null || host.user !== asked?.user || host.secret !== asked.secret) return;
+      await tables.hosts.saveContact(hostId, { facts: null, error, atMs: clock.nowMs() });
+    });
+    events.emit({ type: 'changed', what: 'host', id: hostId });
   }
 
   async #logReleased(hold: HoldRecord, removed: string[]): Promise<void> {

@@ -266,6 +266,11 @@ export class RunKeeper {
     for (const id of chooseParts(dispatched, await loadSettings(catalogue))) {
       const part = parts.get(id);
       if (part === undefined || this.#stopping.signal.aborted) continue;
+      const refusal = await this.#loginRefusedSince(part);
+      if (refusal !== null) {
+        await this.#endUnbegun(part, refusal);
+        continue;
+      }
       // The catalogue first: after a crash in between, the task is missing and handed over again.
       await catalogue.parts.saveEnqueued(part.id, part.task, clock.nowMs());
       await this.#handOver(part, priorities.get(id));
@@ -274,19 +279,33 @@ export class RunKeeper {
 
   /** One that an upgrade has made unreadable ends as failed: it would wait for ever, and keep others waiting. */
   async #handOver(part: RunPartRecord, priority: number | undefined): Promise<void> {
-    const { catalogue, queue, clock } = this.#context;
     try {
-      await queue.enqueue(part.id, part.task, priority);
+      await this.#context.queue.enqueue(part.id, part.task, priority);
     } catch (error) {
       const known = toAppError(error);
       if (known.code !== 'INPUT_INVALID') throw error;
-      await catalogue.transaction(async (tables) => {
-        const atMs = clock.nowMs();
-        await tables.parts.finish(part.id, { state: 'failed', result: null, error: known.toBody(), atMs });
-        if (part.startedAtMs === null) await tables.holds.releaseOfPart(part.id, atMs);
-      });
-      await this.#emitPart(part);
+      await this.#endUnbegun(part, known.toBody());
     }
+  }
+
+  async #endUnbegun(part: RunPartRecord, error: ErrorBody): Promise<void> {
+    const { catalogue, clock } = this.#context;
+    await catalogue.transaction(async (tables) => {
+      const atMs = clock.nowMs();
+      await tables.parts.finish(part.id, { state: 'failed', result: null, error, atMs });
+      if (part.startedAtMs === null) await tables.holds.releaseOfPart(part.id, atMs);
+    });
+    await this.#emitPart(part);
+  }
+
+  /** What another machine's login met since the run began: each further one would bring the account nearer to its lock. */
+  async #loginRefusedSince(part: RunPartRecord): Promise<ErrorBody | null> {
+    const { catalogue, sealer } = this.#context;
+    if (part.hostId === null || !('address' in part.task)) return null;
+    const host = await catalogue.hosts.load(part.hostId);
+    if (host?.error?.code !== 'HOST_LOGIN_REFUSED' || !isAddressOf(sealer, host, part.task.address)) return null;
+    const run = await catalogue.runs.load(part.runId);
+    return run !== null && (host.checkedAtMs ?? 0) >= run.createdAtMs ? host.error : null;
   }
 
   /** Leaves out what waits for the script before its run, and ends what that script has failed. */

@@ -66,7 +66,10 @@ const sealer = createSealer(key);
 function openAddress(sealed: string): { host: string; password?: string } {
   const address = sealer.open('host-address', sealed) as { host: string; password?: string };
   if (readScript().hostDown) throw new AppError('HOST_UNREACHABLE', 'The host does not answer.', { hint: 'Wait.' });
-  if (address.password === 'wrong') throw new AppError('HOST_LOGIN_REFUSED', 'The password is wrong.');
+  if (address.password === 'wrong') {
+    note('login-refused', {});
+    throw new AppError('HOST_LOGIN_REFUSED', 'The password is wrong.');
+  }
   return address;
 }
 

@@ -211,4 +211,29 @@ describe('runs of a server with a real queue', { timeout: 900_000 }, () => {
     assert.equal((await lab.call('GET', host)).error, null);
     assert.equal(await runJob(), 'success');
   });
+
+  it('is refused one login a run, however many machines it has: more would lock the account', async () => {
+    const host = `/hosts/${ids.hostId}`;
+    const refusals = (): number => lab.journal('login-refused').length;
+    const before = refusals();
+    await lab.call('PATCH', '/settings', { tasksPerHost: 1 });
+    await lab.call('PATCH', host, { password: 'wrong' });
+    for (const count of [1, 2]) {
+      const run = await lab.waitForRun((await lab.call('POST', `/jobs/${ids.jobId}/run`, {})).id);
+      assert.deepEqual(
+        run.parts.map(({ state, error }: { state: string; error: { code: string } }) => [state, error.code]),
+        [
+          ['failed', 'HOST_LOGIN_REFUSED'],
+          ['failed', 'HOST_LOGIN_REFUSED'],
+        ],
+      );
+      assert.equal(refusals() - before, count);
+    }
+    await lab.call('PATCH', host, { password: 'right' });
+    await lab.call('GET', `${host}/machines?refresh=true`);
+    const run = await lab.waitForRun((await lab.call('POST', `/jobs/${ids.jobId}/run`, {})).id);
+    assert.equal(run.state, 'success');
+    assert.equal(refusals() - before, 2, 'nor does what clears up after a run log in');
+    await lab.call('PATCH', '/settings', { tasksPerHost: 2 });
+  });
 });
