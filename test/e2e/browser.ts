@@ -35,6 +35,15 @@ const MISFITS = `(() => {
   return found;
 })()`;
 
+/** Evaluated in the page. Codes and names of strangers end where they must. */
+const CUT_WORDS = `(() => {
+  const isText = (node) => node.nodeType === Node.TEXT_NODE && /[\\u3040-\\u30ff\\u4e00-\\u9fff]{2}/.test(node.textContent);
+  return [...document.querySelectorAll('body *:not(.mono, .name, .name *)')]
+    .filter((element) => [...element.childNodes].some(isText))
+    .filter((element) => getComputedStyle(element).wordBreak !== 'auto-phrase')
+    .map((element) => 'may break inside a word, ' + element.textContent.trim().slice(0, 60));
+})()`;
+
 /** A browser with one page that remembers everything its console complained about. */
 export class Window {
   readonly browser: Browser;
@@ -97,6 +106,11 @@ export class Window {
   /** What sticks out of the box it lies in, and words of ours that are cut off because they have no room. */
   async misfits(): Promise<string[]> {
     return this.page.evaluate<string[]>(MISFITS);
+  }
+
+  /** Japanese texts of ours whose lines may end inside a word. */
+  async cutWords(): Promise<string[]> {
+    return this.page.evaluate<string[]>(CUT_WORDS);
   }
 
   /** Keeps a picture of the page where DOZO_SCREENSHOTS names a folder. */

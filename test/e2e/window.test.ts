@@ -248,6 +248,9 @@ test('every screen in three languages, two themes and four widths: whole, quiet,
         const overflow = await page.evaluate<number>('document.documentElement.scrollWidth - innerWidth');
         if (overflow > 0) problems.push(`${label}: ${overflow} px too wide`);
         for (const misfit of await scene.window.misfits()) problems.push(`${label}: ${misfit}`);
+        if (language === 'ja') {
+          for (const cut of await scene.window.cutWords()) problems.push(`${label}: ${cut}`);
+        }
         assert.equal(await page.evaluate<string>('document.documentElement.lang'), language);
         await scene.window.picture(`${name}-${language}-${width}${dark ? '-dark' : ''}`);
         if (!AXE_WIDTHS[language]?.includes(width)) continue;
