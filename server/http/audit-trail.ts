@@ -6,7 +6,7 @@ import type { Catalogue, NewAuditEntry, SessionRecord } from '../database/index.
 import { toAppError } from '../errors/index.ts';
 import type { Sealer } from '../queue/index.ts';
 import type { Clock, Logger } from '../runtime/index.ts';
-import type { RouteAction } from './route.ts';
+import type { RouteAction } from './route-action.ts';
 
 /** Number and hash of the newest entry, sealed with the installation's key: whoever cuts the end off cannot forge it. */
 const HEAD = 'audit-head';

@@ -11,6 +11,7 @@ import type { Nas } from '../nas/index.ts';
 import type { Orchestration } from '../orchestration/index.ts';
 import type { Caller } from './authentication.ts';
 import type { People } from './people.ts';
+import type { Method, RouteAction } from './route-action.ts';
 
 /** What the routes reach. */
 export interface HttpServices extends People {
@@ -63,10 +64,6 @@ export interface DiskDownload {
   bytes(signal: AbortSignal): AsyncIterable<Buffer>;
   close(): Promise<void>;
 }
-
-export type Method = 'get' | 'post' | 'put' | 'patch' | 'delete';
-/** `POST /jobs/:id/run` */
-export type RouteAction = `${Uppercase<Method>} ${string}`;
 
 /** What a handler is given: checked input, and who asks (null on open routes). */
 export interface RouteInput<Params, Query, Body> {
