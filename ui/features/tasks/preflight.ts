@@ -5,7 +5,10 @@ export interface Finding {
   level: 'ok' | 'warning' | 'error';
   key: string;
   values: Record<string, string>;
+  /** By name, those of which the sentence is true; none where it is about no machine, or about one of its disks. */
+  machines: string[];
 }
+type Single = Omit<Finding, 'machines'>;
 
 interface Draft {
   machines: MachineView[];
@@ -17,7 +20,7 @@ interface Draft {
 
 /** What can be said of a task before it ran, from what the hosts told last. */
 export function checkTask(draft: Draft): Finding[] {
-  const findings: Finding[] = [];
+  const findings: Single[] = [];
   const { repository } = draft;
   if (repository !== undefined) {
     const values = { storage: repository.name };
@@ -35,14 +38,32 @@ export function checkTask(draft: Draft): Finding[] {
     if (host.facts?.changeTracking === 'refused') findings.push({ level: 'warning', key: 'hostNoChanges', values });
   }
   for (const machine of draft.machines) findings.push(...checkMachine(machine, draft));
+  return gather(findings);
+}
+
+/** What is true of several machines is said once. */
+function gather(singles: Single[]): Finding[] {
+  const findings: Finding[] = [];
+  const told = new Map<string, Finding>();
+  for (const single of singles) {
+    const name = Object.keys(single.values).join() === 'machine' ? single.values['machine'] : undefined;
+    const known = name === undefined ? undefined : told.get(single.key);
+    if (known !== undefined && name !== undefined) {
+      known.machines.push(name);
+      continue;
+    }
+    const finding = { ...single, machines: name === undefined ? [] : [name] };
+    findings.push(finding);
+    if (name !== undefined) told.set(single.key, finding);
+  }
   return findings;
 }
 
-function checkMachine(machine: MachineView, draft: Draft): Finding[] {
+function checkMachine(machine: MachineView, draft: Draft): Single[] {
   const values = { machine: machine.name };
   const { summary } = machine;
   if (!machine.present || summary === null) return [{ level: 'error', key: 'machineGone', values }];
-  const findings: Finding[] = [];
+  const findings: Single[] = [];
   if (summary.consolidationNeeded) findings.push({ level: 'error', key: 'consolidation', values });
   const leftOut = new Set(draft.excludedDisks[machine.id] ?? []);
   const wanted = summary.disks.filter(({ key }) => !leftOut.has(key));
