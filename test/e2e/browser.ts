@@ -124,7 +124,7 @@ export class Window {
       path: join(folder, `${name}.png`),
       fullPage: true,
       // What keeps to the end of the window would stand in the middle of a longer picture.
-      style: '.q-stepper__nav { position: static !important }',
+      style: '.q-stepper__nav { position: relative !important; bottom: auto !important }',
     });
   }
 
