@@ -1,4 +1,4 @@
-import type { DiskResult, LogLine, TransferStats } from '../contract/run.ts';
+import type { LogLine } from '../contract/run.ts';
 import { normalizeExtents, subtractExtents, totalBytes, type DiskReader, type Extent } from '../disk/index.ts';
 import { AppError, assert, isAbort, toAppError } from '../errors/index.ts';
 import type { DiskWriter, WriteStats } from '../repository/index.ts';
@@ -383,34 +383,6 @@ export function settleDiskFailure(disk: MachineDisk, error: unknown, log: RunLog
   log.outcomes.add('disk-failed');
   const text = `${disk.label} (${disk.key}) could not be backed up: ${failure.message}`;
   return { failure, why: log.error(failure.code, text, { ...failure.details, disk: disk.key }) };
-}
-
-export function describeDisk(run: DiskRun): DiskResult {
-  const { disk } = run.frozen;
-  return {
-    key: disk.key,
-    label: disk.label,
-    sizeBytes: disk.sizeBytes,
-    kind: run.failure === null ? run.kind : 'failed',
-    why: run.why,
-    route: run.plan.route,
-    stats: transferStats(run),
-    seconds: run.bottleneck.seconds,
-    bottleneck: run.bottleneck.verdict({ route: run.plan.route, ...run.report }),
-  };
-}
-
-function transferStats(run: DiskRun): TransferStats {
-  return {
-    nominalBytes: run.frozen.disk.sizeBytes,
-    readBytes: run.report.readBytes,
-    sentBytes: run.report.wireBytes,
-    storedBytes: run.stats?.storedBytes ?? 0,
-    // The writer knows them as zeros.
-    zeroBytes: Math.max(0, (run.stats?.zeroBytes ?? 0) - run.skippedBytes),
-    duplicateBytes: run.stats?.duplicateBytes ?? 0,
-    ...(run.skippedBytes > 0 ? { skippedBytes: run.skippedBytes } : {}),
-  };
 }
 
 export function wholeDisk(sizeBytes: number): Extent[] {

@@ -1,10 +1,10 @@
-import type { BackupResult, DiskResult, LogLine, MachineProgress, TransferStats } from '../contract/run.ts';
+import type { BackupResult, DiskResult, LogLine, MachineProgress } from '../contract/run.ts';
 import type { WorkerTask } from '../contract/task.ts';
 import { totalBytes } from '../disk/index.ts';
 import { AppError, cancelled, toAppError } from '../errors/index.ts';
 import type { PointManifest, Repository, WriteSession } from '../repository/index.ts';
-import { MIB, formatBytes, type Clock, type Logger } from '../runtime/index.ts';
-import type { Budget, FreezeRequest, FrozenMachine, MachineIdentity, Note, SourceHost } from '../source/index.ts';
+import { MIB, type Clock, type Logger } from '../runtime/index.ts';
+import type { Budget, FreezeRequest, FrozenMachine, MachineIdentity, SourceHost } from '../source/index.ts';
 
 import { openBase, type Base } from './base-selection.ts';
 import {
@@ -19,7 +19,6 @@ import {
 import { Checkpointer } from './checkpointer.ts';
 import {
   copyDisk,
-  describeDisk,
   planDisk,
   settleDiskFailure,
   wholeDisk,
@@ -27,9 +26,18 @@ import {
   type DiskRun,
   type RunContext,
 } from './disk-run.ts';
+import {
+  absentDisk,
+  describeDisk,
+  describeSkipped,
+  diskResultsOfPoint,
+  explainDisk,
+  isGap,
+  sumStats,
+} from './disk-results.ts';
 import { ExtentSet } from './extent-set.ts';
 import { moveToFreshSession, openSession } from './open-session.ts';
-import { describeMachine, holdOfPoint, labelOf, parseEvidence, type PointEvidence } from './point-record.ts';
+import { describeMachine, holdOfPoint, parseEvidence, type PointEvidence } from './point-record.ts';
 import { compareAmounts, compareMachines } from './run-comparison.ts';
 import { RunLog } from './run-log.ts';
 import { decidePointState, decideRunState } from './run-state.ts';
@@ -630,109 +638,3 @@ const EXCLUSIONS: Record<FrozenMachine['excluded'][number]['reason'], string> = 
   shared: 'it is shared with other machines',
   encrypted: 'it is encrypted by the host',
 };
-
-const BOTTLENECKS: Record<NonNullable<DiskResult['bottleneck']>, string> = {
-  host: "the host's reading",
-  network: 'the way from the host',
-  processor: 'the processor of this machine',
-  repository: 'the storage of the repository',
-};
-
-/** What became of a disk, in one line of the log. */
-function explainDisk({ key, label, kind, route, stats, seconds, bottleneck }: DiskResult, verifiedBytes: number): Note {
-  const { skippedBytes = 0 } = stats;
-  const parts = [
-    `${formatBytes(stats.readBytes)} read by ${route ?? 'no way'} in ${seconds.toFixed(1)} s`,
-    `${formatBytes(stats.storedBytes)} added to the repository`,
-    ...(skippedBytes > 0 ? [`${formatBytes(skippedBytes)} of free space and swap left out, zeros when restored`] : []),
-    ...(verifiedBytes > 0 ? [`${formatBytes(verifiedBytes)} of the rest found unchanged`] : []),
-    ...(bottleneck === null ? [] : [`limited by ${BOTTLENECKS[bottleneck]}`]),
-  ];
-  const { readBytes, sentBytes, storedBytes } = stats;
-  const details = {
-    disk: key,
-    label,
-    kind,
-    route,
-    readBytes,
-    sentBytes,
-    storedBytes,
-    verifiedBytes,
-    skippedBytes,
-    bottleneck,
-  };
-  return { level: 'info', code: 'DISK_DONE', text: `${label} (${key}): ${parts.join(', ')}.`, details };
-}
-
-/** What the version has as zeros although the disk did not; empty where there is nothing of that. */
-function describeSkipped(run: DiskRun | undefined): Pick<PointEvidence['disks'][number], 'skipped'> {
-  if (run === undefined || (run.skippedBytes === 0 && !run.inheritsSkipped)) return {};
-  const volumes = run.skipped?.volumes ?? [];
-  return { skipped: { bytes: run.skippedBytes, isInherited: run.inheritsSkipped, volumes } };
-}
-
-/** Whether a disk is missing against the task's wish, as opposed to by its choice. */
-function isGap(disk: DiskResult): boolean {
-  return disk.kind === 'failed' || disk.why.code === 'DISK_NOT_PROTECTABLE';
-}
-
-function absentDisk(disk: { key: string; label: string; sizeBytes: number }, why: LogLine): DiskResult {
-  return {
-    key: disk.key,
-    label: disk.label,
-    sizeBytes: disk.sizeBytes,
-    kind: 'excluded',
-    why,
-    route: null,
-    stats: { ...sumStats([]), nominalBytes: disk.sizeBytes },
-    seconds: 0,
-    bottleneck: null,
-  };
-}
-
-/** The disks of a point that an earlier attempt of this run committed, as far as the point tells. */
-function diskResultsOfPoint(point: PointManifest): DiskResult[] {
-  const evidence = parseEvidence(point.evidence);
-  return point.disks.map((disk) => {
-    const told = evidence?.disks.find((candidate) => candidate.key === disk.key);
-    return {
-      key: disk.key,
-      label: labelOf(disk.facts, disk.key),
-      sizeBytes: disk.sizeBytes,
-      kind: told?.kind ?? 'everything',
-      why: { atMs: point.createdAtMs, level: 'info', code: 'RUN_COMMITTED_BEFORE', text: told?.why ?? '' },
-      route: told?.route ?? null,
-      stats: {
-        nominalBytes: disk.sizeBytes,
-        readBytes: disk.stats.deliveredBytes,
-        sentBytes: disk.stats.deliveredBytes,
-        storedBytes: disk.stats.storedBytes,
-        zeroBytes: disk.stats.zeroBytes,
-        duplicateBytes: disk.stats.duplicateBytes,
-      },
-      seconds: 0,
-      bottleneck: null,
-    };
-  });
-}
-
-function sumStats(disks: readonly DiskResult[]): TransferStats {
-  const sum: TransferStats = {
-    nominalBytes: 0,
-    readBytes: 0,
-    sentBytes: 0,
-    storedBytes: 0,
-    zeroBytes: 0,
-    duplicateBytes: 0,
-  };
-  for (const { stats } of disks) {
-    sum.nominalBytes += stats.nominalBytes;
-    sum.readBytes += stats.readBytes;
-    sum.sentBytes += stats.sentBytes;
-    sum.storedBytes += stats.storedBytes;
-    sum.zeroBytes += stats.zeroBytes;
-    sum.duplicateBytes += stats.duplicateBytes;
-    if (stats.skippedBytes !== undefined) sum.skippedBytes = (sum.skippedBytes ?? 0) + stats.skippedBytes;
-  }
-  return sum;
-}
