@@ -271,7 +271,7 @@ class Check {
     try {
       table = await this.#readTable(name, packId, fileBytes);
     } catch (error) {
-      if (!isAppError(error) || !isDamage(error)) throw error;
+      if (!isAppError(error) || !isDamage(error) || error.code === 'NOT_FOUND') throw error;
       if (error.code === 'REPOSITORY_PACK_DAMAGED') this.#brokenPacks.add(packId);
       if (number === undefined) throw error;
       // The index has a copy of the table: the chunks can be checked all the same.
@@ -360,7 +360,7 @@ class Check {
       const parts = rows.map(({ row, form }) => ({ ...form, offset: form.offsetBytes - offsetBytes, row }));
       results = await this.#pool.verify(range, this.#catalog.packKey(number), parts);
     } catch (error) {
-      if (!isAppError(error) || !isDamage(error)) throw error;
+      if (!isAppError(error) || !isDamage(error) || error.code === 'NOT_FOUND') throw error;
       results = rows.map(() => error.message);
     }
     for (const [index, { row, form }] of rows.entries()) {

@@ -309,6 +309,42 @@ describe('damage', () => {
     }
   });
 
+  it('is not a pack that a collector removes while it is read', async () => {
+    await withScene(async ({ storage }) => {
+      const packs = [...storage.disk.files.keys()].filter((name) => name.startsWith('packs/'));
+      const checked = async (
+        victim: string,
+        removeAtRead: number,
+      ): Promise<{ reads: number; damages: string[]; noted: string[] }> => {
+        const beside = new MemoryStorage({ ...storage.disk, files: new Map(storage.disk.files) });
+        const reader = await openRepository({ storage: beside, threads: 0 });
+        let reads = 0;
+        beside.fault = (operation, name) => {
+          if (operation !== 'read' || name !== victim) return null;
+          reads += 1;
+          if (reads === removeAtRead) beside.disk.files.delete(victim);
+          return null;
+        };
+        const { damages } = await reader.check({ depth: 'hashes', noteDamage: true });
+        await reader.close();
+        const noted = [...beside.disk.files.keys()].filter((name) => name.startsWith('damaged/'));
+        return { reads, damages: damages.map(({ text }) => text), noted };
+      };
+      let removals = 0;
+      for (const victim of packs) {
+        // Of those that no version needs, which is what a collector removes.
+        if ((await checked(victim, 1)).damages.some((text) => text.includes('gone'))) continue;
+        const { reads } = await checked(victim, Infinity);
+        for (let at = 1; at <= reads; at += 1) {
+          const { damages, noted } = await checked(victim, at);
+          assert.deepEqual({ damages, noted }, { damages: [], noted: [] }, `${victim}, read ${at} of ${reads}`);
+          removals += 1;
+        }
+      }
+      assert.ok(removals >= 4, `only ${removals} removals were tried`);
+    });
+  });
+
   it('is what is listed and cannot be found', async () => {
     for (const folder of ['points', 'index', 'sessions']) {
       await withScene(async ({ storage }) => {
