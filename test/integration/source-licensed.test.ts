@@ -92,6 +92,38 @@ test('freezes what was reverted, resized or replaced meanwhile by reading all of
   await scene.lab.removeSnapshot(id, user);
 });
 
+test('reads all of a machine that may have gone back to a snapshot, though names and numbers are as before', async () => {
+  await scene.lab.set({ revertTracking: 'as-in-snapshot' });
+  const machine = await findMachine(host, 'vm');
+  const id = Number(machine.hostId);
+  if (machine.powerState !== 'on') await scene.lab.power(id, 'on');
+  const user = await scene.lab.createSnapshot(id, 'by the user');
+  await scene.lab.write(id, { count: 20, blockBytes: 65536, seed: 10 });
+  const first = await host.freeze(scene.request(machine));
+  const before = await readAll(first);
+  const tip = first.disks[0]?.disk.path;
+  await first.thaw();
+  // Twice: the second time the layer gets the name that the first one had.
+  for (let times = 0; times < 2; times += 1) {
+    await scene.lab.call('POST', `/vms/${String(id)}/snapshots/${String(user)}/revert`);
+    await scene.lab.power(id, 'on');
+  }
+  const request = scene.request(machine);
+  const second = await host.freeze(request);
+  assert.equal(second.disks[0]?.disk.path, tip, 'the lab gives other names than this test is for');
+  const after = await readAll(second, before);
+  await assertTruth(after, await scene.lab.frozenCopy(id, request.hold));
+  await second.thaw();
+  assert.equal(after['scsi0:0']?.why, 'CHANGES_MAYBE_REVERTED');
+
+  // Nothing happened to it since: what changed is enough again.
+  const third = await host.freeze(scene.request(machine));
+  assert.equal((await readAll(third, after))['scsi0:0']?.kind, 'changed');
+  await third.thaw();
+  await scene.lab.removeSnapshot(id, user);
+  await scene.lab.set({ revertTracking: 'new-epoch' });
+});
+
 test('takes back a replacement that was killed between its renames', async () => {
   const machine = await findMachine(host, 'vm');
   const hostId = Number(machine.hostId);

@@ -13,12 +13,22 @@ import {
 } from './change-map.ts';
 
 const EPOCH = '52 2d 7b 8f ac 61 51 cc-77 4c 7b ec 91 50 bb 7b';
-const TOKEN = { changeId: `${EPOCH}/4`, diskUuid: '60 00 C2 9a-11', tip: '[ds 1] a b/ü.vmdk' };
-const NOW = { changeId: `${EPOCH}/7`, diskUuid: '6000c29a-11', sizeBytes: 100, chain: ['[ds 1] a b/ü.vmdk'] };
+const TOKEN = { changeId: `${EPOCH}/4`, diskUuid: '60 00 C2 9a-11', tip: '[ds 1] a b/ü.vmdk', bootedAtMs: 5 };
+const NOW = {
+  changeId: `${EPOCH}/7`,
+  diskUuid: '6000c29a-11',
+  sizeBytes: 100,
+  chain: ['[ds 1] a b/ü.vmdk'],
+  bootedAtMs: 6,
+};
 const REFERENCE = { type: 'VirtualMachine', value: '1' };
 
 test('keeps a token through its text', () => {
   assert.deepEqual(parseChangeToken(encodeChangeToken(TOKEN)), TOKEN);
+  const off = { ...TOKEN, bootedAtMs: null };
+  assert.deepEqual(parseChangeToken(encodeChangeToken(off)), off);
+  const earlier = encodeChangeToken(TOKEN).replace(/ 5$/, '');
+  assert.deepEqual(parseChangeToken(earlier), off);
   assert.equal(parseChangeToken('cbt1 x y z'), null);
   assert.equal(parseChangeToken('cbt1 %E0%A4%A y z'), null);
   assert.deepEqual(parseChangeId(`${EPOCH}/12`), { epoch: '522d7b8fac6151cc774c7bec9150bb7b', sequence: 12 });
@@ -26,6 +36,13 @@ test('keeps a token through its text', () => {
 });
 
 const since = { changeToken: encodeChangeToken(TOKEN), sizeBytes: 100 };
+/** Of a machine that had a snapshot of its own then. */
+const LAYER = '[ds 1] a b/ü-000001.vmdk';
+const layered = (bootedAtMs: number | null): typeof since => ({
+  ...since,
+  changeToken: encodeChangeToken({ ...TOKEN, tip: LAYER, bootedAtMs }),
+});
+const onLayer = { ...NOW, chain: [LAYER, ...NOW.chain] };
 for (const [code, before, now] of [
   [null, since, NOW],
   [null, since, { ...NOW, chain: ['[ds 1] a b/ü-000002.vmdk', ...NOW.chain] }],
@@ -35,8 +52,15 @@ for (const [code, before, now] of [
   ['CHANGES_TRACKING_RESET', since, { ...NOW, changeId: `53${EPOCH.slice(2)}/7` }],
   ['CHANGES_REVERTED', since, { ...NOW, changeId: `${EPOCH}/3` }],
   ['CHANGES_CHAIN_CHANGED', since, { ...NOW, chain: ['[ds 1] a b/ü-000003.vmdk'] }],
+  [null, layered(6), onLayer],
+  [null, layered(6), { ...onLayer, chain: ['[ds 1] a b/ü-000002.vmdk', ...onLayer.chain] }],
+  ['CHANGES_MAYBE_REVERTED', layered(5), onLayer],
+  ['CHANGES_MAYBE_REVERTED', layered(null), onLayer],
+  ['CHANGES_MAYBE_REVERTED', layered(null), { ...onLayer, bootedAtMs: null }],
 ] as const) {
-  test(`trust in a change map: ${code ?? 'granted'}, chain of ${String(now.chain.length)}`, () => {
+  const { tip, bootedAtMs } = parseChangeToken(before.changeToken) ?? { tip: 'unreadable', bootedAtMs: null };
+  const when = `${String(bootedAtMs)} and ${String(now.bootedAtMs)}`;
+  test(`trust in a change map: ${code ?? 'granted'}, ${tip} in a chain of ${String(now.chain.length)}, on since ${when}`, () => {
     assert.equal(distrust(before, { ...now, chain: [...now.chain] })?.code ?? null, code);
   });
 }

@@ -6,7 +6,7 @@ import { plainUuid } from './identity.ts';
 
 /**
  * A point in time of a disk, with what is needed to distrust it later. Written into each version as
- * text: `cbt1 <changeId> <disk uuid> <tip>`, blanks in the parts percent-encoded.
+ * text: `cbt1 <changeId> <disk uuid> <tip> <switched on>`, blanks in the parts percent-encoded.
  */
 export interface ChangeToken {
   /** As ESXi gives it: `52 2d … 7b/1`, epoch and sequence. */
@@ -14,18 +14,21 @@ export interface ChangeToken {
   diskUuid: string;
   /** The file that the disk wrote to before our snapshot: `[ds1] a/a.vmdk`. */
   tip: string;
+  /** When the machine was switched on, milliseconds since 1970; null: it was off, or nobody knows. */
+  bootedAtMs: number | null;
 }
 
-export function encodeChangeToken({ changeId, diskUuid, tip }: ChangeToken): string {
-  return `cbt1 ${[changeId, diskUuid, tip].map(encodeURIComponent).join(' ')}`;
+export function encodeChangeToken({ changeId, diskUuid, tip, bootedAtMs }: ChangeToken): string {
+  return `cbt1 ${[changeId, diskUuid, tip, bootedAtMs ?? '-'].map(encodeURIComponent).join(' ')}`;
 }
 
 export function parseChangeToken(text: string): ChangeToken | null {
   const [kind, ...parts] = text.split(' ');
-  if (kind !== 'cbt1' || parts.length !== 3) return null;
+  if (kind !== 'cbt1' || parts.length < 3 || parts.length > 4) return null;
   try {
-    const [changeId = '', diskUuid = '', tip = ''] = parts.map(decodeURIComponent);
-    return parseChangeId(changeId) === null ? null : { changeId, diskUuid, tip };
+    const [changeId = '', diskUuid = '', tip = '', booted = '-'] = parts.map(decodeURIComponent);
+    const bootedAtMs = /^\d{1,15}$/.test(booted) ? Number(booted) : null;
+    return parseChangeId(changeId) === null ? null : { changeId, diskUuid, tip, bootedAtMs };
   } catch {
     return null;
   }
@@ -45,6 +48,8 @@ export interface FrozenState {
   sizeBytes: number;
   /** Every file of the frozen chain, tip first. */
   chain: string[];
+  /** As in the token. */
+  bootedAtMs: number | null;
 }
 
 /** Why changes since the token must not be asked for; null when they may. */
@@ -77,6 +82,15 @@ export function distrust(since: { changeToken: string; sizeBytes: number }, now:
       'CHANGES_CHAIN_CHANGED',
       'The snapshots of the machine were merged or reverted since the last version.',
     );
+  }
+  // What is written into the layer of a snapshot is gone when the machine goes back to it. The next layer may have the
+  // same name, and whether the epoch stays is published nowhere. Nobody goes back without stopping the machine.
+  const isLayer = now.chain.at(-1) !== token.tip;
+  if (isLayer && (token.bootedAtMs === null || token.bootedAtMs !== now.bootedAtMs)) {
+    const text =
+      'The machine has snapshots of its own and was switched off since the last version: it may have gone back.';
+    // Mostly it did not.
+    return { ...full('CHANGES_MAYBE_REVERTED', text), level: 'info' };
   }
   return null;
 }

@@ -436,7 +436,13 @@ class EsxiFrozenMachine implements FrozenMachine {
     this.disks = parts.disks.map(
       ({ disk, layers }) =>
         new EsxiFrozenDisk(
-          { disk: toMachineDisk(disk), deviceKey: disk.deviceKey, changeId: disk.changeId, layers },
+          {
+            disk: toMachineDisk(disk),
+            deviceKey: disk.deviceKey,
+            changeId: disk.changeId,
+            bootedAtMs: machine.bootedAtMs,
+            layers,
+          },
           {
             context,
             datastores,

@@ -57,6 +57,8 @@ export interface FrozenDiskParts {
   disk: MachineDisk;
   deviceKey: number;
   changeId: string | null;
+  /** When the machine was switched on; null: it is off, or the host does not say. */
+  bootedAtMs: number | null;
   /** The frozen chain, tip first. */
   layers: DiskLayer[];
 }
@@ -87,6 +89,7 @@ export class EsxiFrozenDisk implements FrozenDisk {
             changeId: parts.changeId,
             diskUuid: parts.disk.diskUuid ?? '',
             tip: parts.disk.path,
+            bootedAtMs: parts.bootedAtMs,
           });
   }
 
@@ -145,7 +148,8 @@ export class EsxiFrozenDisk implements FrozenDisk {
   ): Promise<Pick<ReadPlan, 'kind' | 'extents' | 'why'> | Note> {
     const chain = this.#parts.layers.map((layer) => formatDatastorePath(layer.path));
     const { sizeBytes } = this.disk;
-    const doubt = distrust(since, { changeId, diskUuid: this.disk.diskUuid ?? '', sizeBytes, chain });
+    const { bootedAtMs } = this.#parts;
+    const doubt = distrust(since, { changeId, diskUuid: this.disk.diskUuid ?? '', sizeBytes, chain, bootedAtMs });
     const token = parseChangeToken(since.changeToken);
     if (doubt !== null || token === null) return doubt ?? CHANGES_FIRST;
     const answer = await this.#query(token.changeId, signal);

@@ -23,6 +23,8 @@ export interface InventoryMachine extends MachineSummary {
   snapshots: InventorySnapshot[];
   isEncrypted: boolean;
   isTemplate: boolean;
+  /** Null: it is off, or the host does not say. */
+  bootedAtMs: number | null;
   firmware: 'bios' | 'efi';
   cpus: number;
   memoryMib: number;
@@ -63,6 +65,7 @@ const MACHINE_PROPERTIES = [
   'config.hardware',
   'config.keyId',
   'runtime.powerState',
+  'runtime.bootTime',
   'runtime.consolidationNeeded',
   'runtime.question',
   'snapshot',
@@ -170,12 +173,18 @@ function toMachine(content: ObjectContent, datastores: DatastoreMap): InventoryM
     snapshots,
     isEncrypted,
     isTemplate: asBoolean(properties['config.template']),
+    bootedAtMs: toTimeMs(properties['runtime.bootTime']),
     firmware: asText(properties['config.firmware']) === 'efi' ? 'efi' : 'bios',
     cpus: asNumber(hardware['numCPU']) ?? 1,
     memoryMib: asNumber(hardware['memoryMB']) ?? 0,
     question: asText(question['text']),
     networkCards,
   };
+}
+
+function toTimeMs(value: unknown): number | null {
+  const atMs = Date.parse(asText(value) ?? '');
+  return Number.isNaN(atMs) ? null : atMs;
 }
 
 function toPowerState(state: string | null): 'on' | 'off' | 'suspended' {
@@ -282,13 +291,12 @@ export function toSnapshots(info: unknown): InventorySnapshot[] {
       const reference = asReference(node['snapshot']);
       if (reference === null) continue;
       const id = asText(node['id']) ?? '';
-      const createdAtMs = Date.parse(asText(node['createTime']) ?? '');
       found.push({
         reference,
         id,
         name: unescapeName(asText(node['name']) ?? ''),
         parentId,
-        createdAtMs: Number.isNaN(createdAtMs) ? null : createdAtMs,
+        createdAtMs: toTimeMs(node['createTime']),
         isQuiesced: asBoolean(node['quiesced']),
         hasManifest: (asText(node['backupManifest']) ?? '') !== '',
       });

@@ -16,12 +16,20 @@ export class ChangeTracker {
   readonly #lastWritten: Uint32Array;
 
   /** @param allocated blocks that count as changed since ever */
-  constructor(sizeBytes: number, allocated: readonly Run[]) {
+  constructor(sizeBytes: number, allocated: readonly Run[], epoch = newEpoch()) {
     this.sizeBytes = sizeBytes;
-    const hex = randomBytes(16).toString('hex').match(/../g) ?? [];
-    this.epoch = `${hex.slice(0, 8).join(' ')}-${hex.slice(8).join(' ')}`;
+    this.epoch = epoch;
     this.#lastWritten = new Uint32Array(Math.ceil(sizeBytes / TRACKED_BLOCK_BYTES));
     for (const run of allocated) this.mark(run.offsetBytes, run.lengthBytes);
+  }
+
+  /** Goes on from the state at a snapshot, as if nothing had been written since. */
+  static from(map: FrozenMap): ChangeTracker {
+    const [epoch = '', sequence] = map.changeId.split('/');
+    const tracker = new ChangeTracker(map.sizeBytes, [], epoch);
+    tracker.#sequence = Number(sequence) + 1;
+    tracker.#lastWritten.set(map.lastWritten);
+    return tracker;
   }
 
   mark(offsetBytes: number, lengthBytes: number): void {
@@ -55,6 +63,11 @@ export class ChangeTracker {
     Buffer.from(this.epoch.replace(/[ -]/g, ''), 'hex').copy(file, 44);
     writeFileSync(path, file, { mode: 0o600 });
   }
+}
+
+function newEpoch(): string {
+  const hex = randomBytes(16).toString('hex').match(/../g) ?? [];
+  return `${hex.slice(0, 8).join(' ')}-${hex.slice(8).join(' ')}`;
 }
 
 export interface FrozenMap {

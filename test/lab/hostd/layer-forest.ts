@@ -22,7 +22,7 @@ export function baseStem(path: string): string {
     .replace(/-\d{6}$/, '');
 }
 
-/** Next free `<stem>-NNNNNN.vmdk` in the folder. */
+/** The first free `<stem>-NNNNNN.vmdk` in the folder. */
 export function nextLayerPath(top: string): string {
   const stem = baseStem(top);
   const folder = dirname(top);
@@ -30,7 +30,8 @@ export function nextLayerPath(top: string): string {
     const match = /-(\d{6})\.vmdk$/.exec(name);
     return match !== null && name === `${stem}-${match[1]}.vmdk` ? [Number(match[1])] : [];
   });
-  const next = Math.max(0, ...used) + 1;
+  let next = 1;
+  while (used.includes(next)) next += 1;
   return join(folder, `${stem}-${String(next).padStart(6, '0')}.vmdk`);
 }
 

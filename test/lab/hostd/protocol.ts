@@ -436,6 +436,8 @@ export interface Switches {
   changedAreas: 'works' | 'short' | 'overlap' | 'partial' | 'noTrack' | 'noEpoch' | 'cannotGetChanges';
   /** Areas per answer at most. */
   changedAreasMax: number;
+  /** What becomes of change tracking when a machine goes back to a snapshot; no source says which it is. */
+  revertTracking: 'new-epoch' | 'as-in-snapshot';
   /** What the free edition answers; nobody has published it. */
   freeChangedAreas: 'answer' | 'refuse';
   // --- truth for tests

@@ -44,6 +44,7 @@ export function defaultSwitches(profile: HostProfile): Switches {
     rdmHoles: 'write-same',
     changedAreas: 'works',
     changedAreasMax: 2000,
+    revertTracking: 'new-epoch',
     freeChangedAreas: 'answer',
     keepTruth: false,
     writersPaused: false,

@@ -887,6 +887,9 @@ export class VirtualMachine {
       }
       this.tree.currentId = id;
       this.#trackers.clear();
+      if (this.#host.switches().revertTracking === 'as-in-snapshot') {
+        for (const [node, map] of record.maps) this.#trackers.set(node, ChangeTracker.from(map));
+      }
       this.#saveVmx();
       this.#saveTree();
       await this.#consolidate([...before, ...this.#tops()], () => undefined);
