@@ -235,8 +235,10 @@ export class NoticeWatch {
     }
     // After a time without power the scheduler has the first word, and a run that was missed was told just now.
     const missedToldMs = await outbox.loadMark(`missed told ${job.id}`);
-    const isAboutToRun =
-      doneUntilMs < dueMs || (await catalogue.runs.list({ jobId: job.id, active: true, limit: 1 })).length > 0;
+    // A run that is at work may mend it; one that hangs, or waits for a turn that never comes, must not hide it.
+    const [active] = await catalogue.runs.list({ jobId: job.id, active: true, limit: 1 });
+    const isAtWork = active !== undefined && nowMs - active.createdAtMs < DAY_MS;
+    const isAboutToRun = doneUntilMs < dueMs || isAtWork;
     if (isAboutToRun || (missedToldMs !== null && Math.abs(nowMs - missedToldMs) < DAY_MS)) return;
     if (toldMs !== null && Math.abs(nowMs - toldMs) < OVERDUE_AGAIN_MS) return;
     const [last] = await catalogue.runs.list({ jobId: job.id, kind: 'backup', limit: 1 });

@@ -316,6 +316,21 @@ describe('notifications', { timeout: 900_000 }, () => {
     assert.deepEqual(scene.news(), []);
   });
 
+  it('speak up about a run that does not come to an end', async () => {
+    await scene.addNas({ results: ['missed'] });
+    await scene.notifications.settings.change({ overdueDays: 3 });
+    await scene.addJob(DAILY);
+    scene.ending = () => null;
+    await scene.passUntil('2026-11-23T21:00Z');
+    assert.deepEqual(scene.news(), []);
+    await scene.passUntil('2026-11-25T12:00Z');
+    const [first = '', ...more] = scene.news();
+    assert.match(first, /^error: No successful backup “nightly” for 3 days/);
+    assert.deepEqual(more, []);
+    await scene.passUntil('2026-12-01T12:00Z');
+    assert.equal(scene.news().length, 1);
+  });
+
   it('leave tasks alone that nobody expects to succeed: weekly, switched off, without a schedule', async () => {
     await scene.addNas({ results: ['missed'] });
     await scene.addJob({ ...DAILY, rules: [{ rule: { kind: 'weekly', days: ['monday'], time: '22:00' } }] });
