@@ -16,6 +16,14 @@ describe('settings of the server', () => {
     assert.deepEqual(configuration.redis, { kind: 'embedded', binary: null });
     assert.equal(configuration.adminPassword, null);
     assert.equal(configuration.workers, 1);
+    assert.equal(configuration.language, 'en');
+  });
+
+  it('take the language that the scripts of a package have found', () => {
+    const languages = ['ger', 'jpn', 'enu', 'def', 'fre', ''].map(
+      (language) => readServerConfiguration({ DOZO_DATA_DIR: '/x', DOZO_LANGUAGE: language }).language,
+    );
+    assert.deepEqual(languages, ['de', 'ja', 'en', 'en', 'en', 'en']);
   });
 
   it('take secrets from files', async () => {

@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { join, resolve } from 'node:path';
+import type { Language } from '../contract/api/notification.schema.ts';
 import { AppError } from '../errors/index.ts';
 import { parseRedisUrl, type RedisAddress } from '../queue/index.ts';
 
@@ -28,6 +29,8 @@ export interface ServerConfiguration {
   loopback?: { port: number; prefix: string | null } | null | undefined;
   /** Folder of scripts that tasks may run; null: they may run none. */
   scriptsFolder?: string | null;
+  /** Of what the NAS is told from the first start on; English where nothing is said. */
+  language?: Language;
   /** Folder of the built window; null: none. */
   uiFolder: string | null;
 }
@@ -62,6 +65,7 @@ export function readServerConfiguration(environment: Environment): ServerConfigu
     workerConcurrency: readInteger(environment, 'DOZO_WORKER_CONCURRENCY', { fallback: 2, min: 1, max: 32 }),
     loopback: readLoopback(environment),
     scriptsFolder: readScriptsFolder(environment),
+    language: readLanguage(environment),
     uiFolder: readUiFolder(environment),
   };
 }
@@ -146,6 +150,12 @@ function readRedis(environment: Environment): ServerConfiguration['redis'] {
       ...(authorityFile === undefined ? {} : { authority: readText(authorityFile, 'DOZO_REDIS_CA_FILE') }),
     }),
   };
+}
+
+/** As DSM names languages, which the scripts of both packages do. */
+function readLanguage(environment: Environment): Language {
+  const named = environment['DOZO_LANGUAGE'];
+  return named === 'ger' ? 'de' : named === 'jpn' ? 'ja' : 'en';
 }
 
 /** Off unless somebody who can set the environment of the server wants it. */

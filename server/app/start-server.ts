@@ -98,6 +98,7 @@ async function start(
       version: readVersion(),
       tellNas: (level, text) => nas.notify(level, text),
       hostName: hostname(),
+      language: configuration.language ?? 'en',
       scriptsFolder: configuration.scriptsFolder ?? null,
       readPoints: (path) => downloads.readPoints(path),
     },

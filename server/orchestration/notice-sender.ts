@@ -1,3 +1,4 @@
+import type { Language } from '../contract/api/notification.schema.ts';
 import { ERROR_CODES } from '../contract/error-codes.ts';
 import type { DeliveryRecord, RecipientRecord } from '../database/index.ts';
 import { AppError, toAppError } from '../errors/index.ts';
@@ -35,6 +36,8 @@ export interface SenderOptions {
   tellNas: TellNas;
   /** Name of this machine, for the last line of messages. */
   hostName: string;
+  /** Of what the NAS is told until somebody says otherwise. */
+  language?: Language;
 }
 
 /**

@@ -2,9 +2,10 @@ import * as z from 'zod';
 import type {
   ChannelInput,
   ChannelView,
+  Language,
   MailServerInput,
-  NotificationSettingsView,
   notificationSettingsChangeSchema,
+  NotificationSettingsView,
   RecipientInput,
   RecipientView,
 } from '../contract/api/notification.schema.ts';
@@ -140,7 +141,7 @@ export class NotificationSettings {
   }
 
   /** The NAS itself hears of what goes wrong from the first start on, until somebody says otherwise. */
-  async ensureDefaultRecipient(): Promise<void> {
+  async ensureDefaultRecipient(language: Language): Promise<void> {
     const { catalogue, clock, sealer } = this.#context;
     const id = randomHex(8);
     await catalogue.transaction(async (tables) => {
@@ -150,7 +151,7 @@ export class NotificationSettings {
         id,
         name: 'NAS',
         enabled: true,
-        language: 'en',
+        language,
         timeZone: Intl.DateTimeFormat().resolvedOptions().timeZone,
         results: ['warning', 'failure', 'recovered', 'missed'],
         jobIds: null,

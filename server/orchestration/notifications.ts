@@ -1,9 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { z } from 'zod';
 import type {
-  DeliveryView,
   deliveryPageSchema,
   deliveryQuerySchema,
+  DeliveryView,
+  Language,
   mailServerTestSchema,
   NotificationTest,
 } from '../contract/api/notification.schema.ts';
@@ -28,6 +29,7 @@ export class Notifications {
   readonly #context: OrchestrationContext;
   readonly #watch: NoticeWatch;
   readonly #sender: NoticeSender;
+  readonly #language: Language;
   readonly #stopping = new AbortController();
   #wake: () => void = () => undefined;
   #loops: Promise<unknown> = Promise.resolve();
@@ -38,6 +40,7 @@ export class Notifications {
     this.settings = new NotificationSettings(context);
     this.#watch = new NoticeWatch(context, this.settings);
     this.#sender = new NoticeSender(context, this.settings, options);
+    this.#language = options.language ?? 'en';
   }
 
   start(): void {
@@ -129,7 +132,7 @@ export class Notifications {
 
   async #run(): Promise<void> {
     const { clock, logger } = this.#context;
-    await this.settings.ensureDefaultRecipient().catch((error: unknown) => {
+    await this.settings.ensureDefaultRecipient(this.#language).catch((error: unknown) => {
       logger.warn({ code: toAppError(error).code }, 'the NAS is not told by itself');
     });
     let nextClockMs = 0;

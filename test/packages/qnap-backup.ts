@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync, globSync, readFileSync } from 'node:fs';
+import { existsSync, globSync, mkdirSync, readdirSync, readFileSync, renameSync, rmdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { BackupScene } from './backup-scene.ts';
@@ -8,7 +8,7 @@ import { Desktop, headingOf, QTS_DESKTOP, QTS_WEB_SERVER } from './desktop.ts';
 import { LoopVolume } from './loop-volume.ts';
 import { readValues, type NasRoot, type NasSession } from './nas-root.ts';
 import { makeQnapRoot, ON_QNAP } from './qnap-root.ts';
-import { WindowApi } from './window-api.ts';
+import { type RunView, WindowApi } from './window-api.ts';
 import { ZfsPool } from './zfs-pool.ts';
 
 /** QTS: everything on one volume. QuTS hero: a dataset for the packages, and one for each shared folder. */
@@ -32,6 +32,8 @@ export function testQnapBackup(built: () => BuiltPackages, system: keyof typeof 
     let session: NasSession;
     let disks: { close(): void | Promise<void> };
     let desktop: Desktop;
+    /** Earlier builds told the NAS everything in English. */
+    let isGerman = true;
     before(async () => {
       scene = await BackupScene.open();
       root = makeQnapRoot('busybox');
@@ -45,8 +47,11 @@ export function testQnapBackup(built: () => BuiltPackages, system: keyof typeof 
       root.makeFolder(`${VOLUME}/Public`);
       root.makeFolder(shared);
       root.write('etc/config/smb.conf', `[Public]\npath = /${VOLUME}/Public\n[VMs]\npath = /${shared}\n`);
+      const settings = readFileSync(root.path('etc/config/uLinux.conf'), 'utf8');
+      root.write('etc/config/uLinux.conf', settings.replace('[System]\n', '[System]\nLanguage = GER\n'));
       // Of an earlier build, where there is one.
       const earlier = process.env['DOZO_EARLIER_QPKG'];
+      isGerman = earlier === undefined;
       root.write(`${VOLUME}/package.qpkg`, earlier === undefined ? built().qpkg : readFileSync(earlier));
       session = root.open(0);
       await session.run(ON_QNAP);
@@ -104,7 +109,41 @@ export function testQnapBackup(built: () => BuiltPackages, system: keyof typeof 
           },
           install,
         });
+        await assertMissesShare(api);
       });
     });
+
+    /** The shared folder is not there when the NAS comes up: nothing is written in its place, and the event log tells. */
+    async function assertMissesShare(api: WindowApi): Promise<void> {
+      const [job] = await api.get<{ id: string }[]>('/jobs');
+      assert.ok(job);
+      const folder = root.path(shared);
+      const away = `${folder}-away`;
+      const restart = async (): Promise<void> => {
+        const output = await session.run('sh /etc/init.d/dozo.sh restart; echo started=$?', { DOZO_ISCSI: 'off' });
+        assert.equal(readValues(output)['started'], '0', output);
+        await api.answers();
+      };
+      const backUp = async (): Promise<RunView> => api.ended(await api.post<{ id: string }>(`/jobs/${job.id}/run`, {}));
+      const stopped = await session.run('sh /etc/init.d/dozo.sh stop; echo stopped=$?');
+      assert.equal(readValues(stopped)['stopped'], '0', stopped);
+      renameSync(folder, away);
+      await restart();
+      const missing = await backUp();
+      assert.equal(missing.state, 'failed');
+      assert.match(JSON.stringify(missing), /STORAGE_MISSING/);
+      assert.ok(!existsSync(folder), 'something is written where the shared folder was');
+      const words = isGerman ? /\[Dozo\] Sicherung „nightly“ fehlgeschlagen/ : /\[Dozo\] Backup “nightly” failed/;
+      await api.until('an event in the language of the NAS', async () =>
+        words.test(readFileSync(root.path('etc/config/events'), 'utf8')) ? true : null,
+      );
+      // Where a volume appears that is not mounted, or locked, is an empty folder in the memory of the NAS.
+      mkdirSync(folder);
+      assert.equal((await backUp()).state, 'failed');
+      assert.deepEqual(readdirSync(folder), [], 'something is written into memory');
+      rmdirSync(folder);
+      renameSync(away, folder);
+      scene.pointOf(await backUp());
+    }
   });
 }

@@ -31,8 +31,15 @@ awk -v s="[$section]" -v k="$key" -v v="$value" '
 const RMCFG = `#!/bin/sh
 awk -v s="[$1]" '/^\\[/ { on = ($0 == s) } !on { print }' "$3" > "$3.new" && mv "$3.new" "$3"
 `;
+/** That of an older QTS, which does not know the options for the name of an application. */
 const LOG_TOOL = `#!/bin/sh
-echo "$*" >> /etc/config/events
+line=$*
+while [ $# -gt 0 ]; do
+  case $1 in -t | -u | -p | -m | -a) [ $# -gt 1 ] || exit 1 ;; *) exit 1 ;; esac
+  case $1 in -t) case $2 in 0 | 1 | 2) ;; *) exit 1 ;; esac ;; esac
+  shift 2
+done
+echo "$line" >> /etc/config/events
 `;
 
 /** Notes what the folder of packages holds at that moment: the disks of the machine that tests run on are not ours. */

@@ -9,7 +9,7 @@ import { Desktop, DSM_DESKTOP, DSM_WEB_SERVER, inDsmWindow } from './desktop.ts'
 import { LoopVolume } from './loop-volume.ts';
 import { NasRoot, type NasSession } from './nas-root.ts';
 import { PACKAGE_USER, PackageCenter, type ChainResult } from './package-center.ts';
-import { placeDsmPrograms } from './dsm-programs.ts';
+import { placeDsmPrograms, readNotices, refuseSystemNotices } from './dsm-programs.ts';
 import { assertSurvivesClock, SetClock } from './set-clock.ts';
 import type { RunView, WindowApi } from './window-api.ts';
 
@@ -47,6 +47,13 @@ export function testSynologyBackup(built: () => BuiltPackages): void {
     await scene.close();
     for (const volume of volumes) volume.close();
     root.remove();
+  }
+
+  /** Waits until DSM was told so, in words or by the keys of words. */
+  async function told(api: WindowApi, words: RegExp): Promise<void> {
+    await api.until(`a notice ${words}`, async () =>
+      readNotices(root).some((line) => words.test(line)) ? true : null,
+    );
   }
 
   function assertGood(result: ChainResult): void {
@@ -123,6 +130,9 @@ export function testSynologyBackup(built: () => BuiltPackages): void {
     const full = await backUp();
     assert.equal(full.state, 'failed');
     assert.match(JSON.stringify(full), /STORAGE_FULL/);
+    const heading =
+      process.env['DOZO_EARLIER_SPK'] === undefined ? 'Sicherung „nightly“ fehlgeschlagen' : 'Backup “nightly” failed';
+    await told(api, new RegExp(`^system DozoError \\{"%TEXT%":"${heading}: .*"SYNO\\.SDS\\.Dozo\\.Application"\\}$`));
     volumes[0]?.setQuota('Dozo', null);
     assert.equal((await choose()).quotaBytes, null);
     scene.pointOf(await backUp());
@@ -160,6 +170,7 @@ export function testSynologyBackup(built: () => BuiltPackages): void {
         };
         await assertSurvivesClock(api, clock, { scene, hostId, jobId, repositoryId, password, restart });
 
+        refuseSystemNotices(root, true);
         // Encrypted, and locked when the NAS came up: where it appears is an empty folder.
         await center.stop();
         renameSync(root.path('volume2/Dozo'), root.path('volume2/locked'));
@@ -170,6 +181,7 @@ export function testSynologyBackup(built: () => BuiltPackages): void {
         const locked = await backUp();
         assert.equal(locked.state, 'failed');
         assert.match(JSON.stringify(locked), /STORAGE_MISSING.*is not there/);
+        await told(api, /^note Dozo:notify:error バックアップ「nightly」/);
         assert.deepEqual(readdirSync(root.path('volume2/Dozo')), [], 'something is written into the empty folder');
         rmdirSync(root.path('volume2/Dozo'));
         renameSync(root.path('volume2/locked'), root.path('volume2/Dozo'));

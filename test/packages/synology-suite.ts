@@ -156,6 +156,25 @@ export function testSynology(built: () => BuiltPackages): void {
       assert.doesNotMatch(readFileSync(root.path(`${STATE}/log/server.log`), 'utf8'), /password/);
     });
 
+    it('has words for what it tells DSM, in the only forms that DSM shows', async () => {
+      placeDsmPrograms(root);
+      const [note, system] = ['/usr/syno/bin/synodsmnotify', '/usr/syno/bin/synonotify'];
+      const application = '-c SYNO.SDS.Dozo.Application @administrators';
+      const calls: [command: string, isShown: boolean][] = [
+        [`${note} ${application} Dozo:notify:error Dozo:notify:text 'it failed'`, true],
+        [`${note} ${application} 'It failed' Dozo:notify:text 'it failed'`, false],
+        [`${note} ${application} Dozo:notify:other Dozo:notify:text 'it failed'`, false],
+        [`${note} ${application} Dozo:app:description Dozo:notify:text 'it failed'`, false],
+        [`${note} -c SYNO.SDS.Other @administrators Dozo:notify:error Dozo:notify:text 'it failed'`, false],
+        [`${system} DozoError '{}'`, true],
+        [`${system} DozoOther '{}'`, false],
+      ];
+      for (const [command, isShown] of calls) {
+        const output = await packageCenter(`${command}; echo shown=$?`, '');
+        assert.equal(readValues(output)['shown'], isShown ? '0' : '1', command);
+      }
+    });
+
     it("opens its window on the desktop, behind DSM's web server and signed in by its session", async () => {
       placeDsmPrograms(root);
       const running = root.start(
