@@ -39,6 +39,7 @@ export function assertTaken(spk: Spk): void {
       assert.ok(Array.isArray(pages) && pages.length > 0, `${wizard}${language}`);
     }
   }
+  assert.equal(info.get('support_move'), 'yes', 'Package Center offers no other volume');
   for (const key of ['adminport', 'adminprotocol', 'install_dep_packages']) assert.ok(!info.has(key), key);
   const { 'data-share': share, 'port-config': port } = JSON.parse(read(members.get('conf/resource'))) as {
     'data-share': { shares: { name: string; permission: { rw: string[] } }[] };

@@ -54,6 +54,7 @@ const PROBLEMS: [problem: string, change: (spk: Spk) => void, check: (spk: Spk) 
   ['a wizard that is no JSON', inMember('WIZARD_UIFILES/install_uifile_jpn', (text) => text.slice(1)), assertTaken],
   ['files of somebody else', (spk) => void (must(spk.payload[3]).owner = [1000, 1000]), assertTaken],
   ['a wrong size on the volume', inInfo('extractsize', '1000'), assertTaken],
+  ['a volume that it cannot leave', (spk) => void spk.info.delete('support_move'), assertTaken],
   ['an application that the desktop does not find', inInfo('dsmappname', 'SYNO.SDS.Dozo.App'), assertWindow],
   [
     'notices whose words are not loaded',
