@@ -36,13 +36,17 @@ export const WAIT_UNTIL_LET_GO = 'while [ ! -e /let-go ]; do sleep 1; done';
 export class NasRoot {
   readonly folder = mkdtempSync(join(tmpdir(), 'dozo-nas-'));
   readonly #isArm: boolean;
+  /** In front of the first program in it. */
+  readonly #below: string;
 
   /**
    * @param shell what `/bin/sh` is
    * @param options.isArm runs programs for 64-bit Arm as well, with qemu-user-static; its only user is root then
+   * @param options.isOldKernel has only the system calls of Linux 4.4
    */
-  constructor(shell: 'busybox' | 'dash', options: { isArm?: boolean } = {}) {
+  constructor(shell: 'busybox' | 'dash', options: { isArm?: boolean; isOldKernel?: boolean } = {}) {
     this.#isArm = options.isArm ?? false;
+    this.#below = options.isOldKernel === true ? compileNative('linux-4-4', this.folder) : '';
     chmodSync(this.folder, 0o755);
     for (const name of ['bin', 'sbin', 'usr/bin', 'proc', 'tmp', 'dev', 'etc', 'var']) this.makeFolder(name);
     chmodSync(join(this.folder, 'tmp'), 0o1777);
@@ -114,7 +118,9 @@ export class NasRoot {
       // A locale that the root does not have, as users of a NAS do.
       `exec env -i PATH=/bin:/sbin:/usr/bin LANG=de_DE.UTF-8 ${Object.entries(env)
         .map(([name, value]) => `${name}='${value}'`)
-        .join(' ')} /usr/sbin/chroot ${user === 0 ? '' : `--userspec=${user}:${user}`} "$1" /bin/sh /run.sh`,
+        .join(
+          ' ',
+        )} ${this.#below} /usr/sbin/chroot ${user === 0 ? '' : `--userspec=${user}:${user}`} "$1" /bin/sh /run.sh`,
     ].join('\n');
     const [flags, steps] = this.#isArm ? ['-Urmpfn', `${KNOW_ARM}\n${outside}`] : ['-mpfn', outside];
     const child = spawn('unshare', [flags, '--kill-child', 'sh', '-ec', steps, 'sh', this.folder], {
@@ -205,6 +211,15 @@ export class NasSession {
     if (first !== '') process.kill(Number(first), 'SIGKILL');
     await this.#ended;
   }
+}
+
+/** @returns path of a program in `native`, which runs where nothing else is */
+function compileNative(name: string, folder: string): string {
+  const program = join(folder, name);
+  const source = join(import.meta.dirname, 'native', `${name}.c`);
+  const flags = ['-O2', '-Wall', '-Wextra', '-Werror', '-static'];
+  execFileSync('gcc', [...flags, '-o', program, source], { stdio: 'inherit' });
+  return program;
 }
 
 function librariesOf(program: string): string[] {

@@ -31,7 +31,7 @@ export function testSynologyBackup(built: () => BuiltPackages): void {
   ): Promise<PackageCenter> {
     spk = readSpk(built().spk);
     scene = await BackupScene.open();
-    root = new NasRoot('busybox');
+    root = new NasRoot('busybox', { isOldKernel: true });
     volumes = [new LoopVolume(fileSystem, root.path('volume1')), new LoopVolume('ext4', root.path('volume2'))];
     placeDsmPrograms(root);
     const environment = prepare(root);
