@@ -3,13 +3,18 @@ import type { Member, Spk } from './archives.ts';
 
 /**
  * Stands for Node: answers what the service asks of it, and as the server keeps a secret, takes the password of the
- * wizard, and runs until it is told to end. With `data/slow` it does not answer, with `data/stubborn` it does not end.
+ * wizard, and runs until it is told to end. With `data/slow` it does not answer, with `data/stubborn` it does not end;
+ * `data/port-taken` is another program on port 5510, `data/ports-taken` one on every port that it may have.
  */
 export const STAND_IN_NODE = `#!/bin/sh
 answering=$DOZO_STATE/run/answering
 case "$*" in
   '-e 0') exit 0 ;;
-  *'probe.mjs free '*) echo "$3" ;;
+  *'probe.mjs free '*)
+    [ ! -e "$DOZO_STATE/data/ports-taken" ] || exit 1
+    [ ! -e "$DOZO_STATE/data/port-taken" ] || shift
+    echo "$4"
+    ;;
   *'probe.mjs health '*) [ -d "/proc/$(cat "$answering" 2>/dev/null)/fd" ] ;;
   *server-main.js)
     [ ! -e "$DOZO_STATE/data/refuses" ] || { cat "$DOZO_STATE/data/refuses"; exit 1; }

@@ -220,6 +220,45 @@ exec /bin/busybox ${tool} "$@"
     forget();
   });
 
+  it('says in the language of the user that it took another port, or that none is free', async () => {
+    const center = new PackageCenter(root, session);
+    assert.equal((await center.install(OLD)).failedAt, null);
+    for (const [language, moved, none] of [
+      [
+        'enu',
+        /port 5510 is used by another program .*Dozo answers on 5511 instead/,
+        /no port from 5510 to 5515 is free/,
+      ],
+      [
+        'ger',
+        /Port 5510 gehört einem anderen Programm .*antwortet stattdessen auf 5511/,
+        /kein Port von 5510 bis 5515/,
+      ],
+      [
+        'jpn',
+        /ポート 5510 は別のプログラムが使用.*代わりに 5511 で応答/,
+        /5510 から 5515 までのポートに空きがありません/,
+      ],
+    ] as const) {
+      const asked = new PackageCenter(root, session, { language });
+      for (const [name, words, failedAt] of [
+        ['port-taken', moved, null],
+        ['ports-taken', none, 'start'],
+      ] as const) {
+        await asked.stop();
+        rmSync(root.path(`${center.state}/port`), { force: true });
+        root.write(`${center.state}/data/${name}`, '');
+        const result = await asked.start();
+        rmSync(root.path(`${center.state}/data/${name}`));
+        assert.equal(result.failedAt, failedAt, result.output);
+        assert.match(result.dialog, words);
+      }
+    }
+    assert.equal((await center.start()).failedAt, null);
+    await center.stop();
+    forget();
+  });
+
   it('keeps its log small while the server runs on', async () => {
     const center = new PackageCenter(root, session, { environment: { DOZO_LOG_SECONDS: '1' } });
     assert.equal((await center.install(OLD)).failedAt, null);
@@ -270,6 +309,43 @@ exec /bin/busybox ${tool} "$@"
     assert.equal(secret(center), before);
     await center.stop();
     forget();
+  });
+});
+
+describe('the package for DSM, whose user has another number after a removal', { timeout: 900_000 }, () => {
+  it('says so in the language of the user, and takes its settings up once it may', async () => {
+    const root = new NasRoot('dash');
+    root.makeFolder('volume1');
+    const first = root.open(PACKAGE_USER);
+    const before = new PackageCenter(root, first);
+    assert.equal((await before.install(OLD)).failedAt, null);
+    const path = root.path(`${before.state}/data/secret`);
+    const secret = readFileSync(path, 'utf8');
+    assert.equal((await before.uninstall()).failedAt, null);
+    await first.cut();
+
+    const user = PACKAGE_USER + 1;
+    const second = root.open(user);
+    try {
+      for (const [language, words] of [
+        ['enu', /cannot write to .*earlier installation: give this package's user the right to it/],
+        ['ger', /kann nicht in .* schreiben.*Geben Sie dem Benutzer dieses Pakets das Recht dazu/],
+        ['jpn', /に書き込めません。.*このパッケージのユーザーに権限を付与するか/],
+      ] as const) {
+        const refused = await new PackageCenter(root, second, { user, language }).install(OLD);
+        assert.equal(refused.failedAt, 'start', refused.output);
+        assert.match(refused.dialog, words);
+      }
+      execFileSync('chown', ['-hR', `${user}:${user}`, root.path('volume1/@appdata/Dozo')]);
+      const again = new PackageCenter(root, second, { user });
+      assert.equal((await again.start()).failedAt, null);
+      assert.equal(await again.status(), 0);
+      assert.equal(readFileSync(path, 'utf8'), secret);
+      await again.stop();
+    } finally {
+      await second.cut();
+      root.remove();
+    }
   });
 });
 

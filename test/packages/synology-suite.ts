@@ -271,6 +271,27 @@ export function testSynology(built: () => BuiltPackages): void {
       execFileSync('chown', ['-hR', `${USER}:${USER}`, root.path(STATE)]);
     });
 
+    it('leaves settings of a newer version alone, as after a downgrade, and says so', async () => {
+      const path = root.path(`${STATE}/data/catalogue.sqlite`);
+      // What was cut off a moment ago lies in its journal still.
+      await packageCenter(`sh ${SCRIPTS}/start-stop-status start; sh ${SCRIPTS}/start-stop-status stop`, 'START');
+      assert.ok(!existsSync(`${path}-wal`));
+      const before = readFileSync(path);
+      const newer = Buffer.from(before);
+      // user_version, by the description of SQLite's file format.
+      newer.writeUInt32BE(newer.readUInt32BE(60) + 1, 60);
+      writeFileSync(path, newer);
+      const script = `sh ${SCRIPTS}/start-stop-status start; echo started=$?`;
+      rmSync(root.path('tmp/dialog'), { force: true });
+      const refused = await packageCenter(script, 'START', { SYNOPKG_DSM_LANGUAGE: 'ger' });
+      assert.equal(readValues(refused)['started'], '1', refused);
+      assert.match(readFileSync(root.path('tmp/dialog'), 'utf8'), /stammen von einer neueren Version/);
+      assert.deepEqual(readFileSync(path), newer);
+      writeFileSync(path, before);
+      const output = await packageCenter(`${script}; sh ${SCRIPTS}/start-stop-status stop`, 'START');
+      assert.equal(readValues(output)['started'], '0', output);
+    });
+
     it('deletes its settings only when asked for twice, and backups never', async () => {
       root.write('volume1/Dozo/main/pack', 'backup');
       const remove = (answers: Record<string, string>): Promise<string> =>
