@@ -52,6 +52,13 @@ async function wholeFlow(scene: Scene): Promise<void> {
   await page.getByText(lab.sshHostKey).first().waitFor();
   await scene.button(scene.say('host.add')).click();
 
+  // Of failures the NAS hears in the language of the guide.
+  const recipients = await product.api.get<{ language: string }[]>('/notifications/recipients');
+  assert.deepEqual(
+    recipients.map(({ language }) => language),
+    [await page.evaluate<string>('document.documentElement.lang')],
+  );
+
   // Protect and watch.
   await scene.button(scene.say('task.create')).click();
   await page.getByRole('checkbox', { name: MACHINE, exact: true }).click();
