@@ -556,6 +556,34 @@ describe('a collection', () => {
     });
   });
 
+  it('lists the packs twice, and reads a version that stays and its pages once', async () => {
+    await withScene(async ({ storage, clock, repository }) => {
+      const points: string[] = [];
+      for (let seed = 0; seed < 4; seed += 1) {
+        points.push((await commitDisk(repository, `v${seed}`, ownContent(seed))).pointId);
+      }
+      const [first = '', ...staying] = points;
+      await repository.deletePoint(first, AT_ONCE);
+      const door = new MemoryStorage(storage.disk);
+      const other = await openRepository({ storage: door, clock, threads: 0 });
+      const opened = door.log.length;
+      const report = await other.collect(NOW);
+      const log = door.log.slice(opened);
+      await other.close();
+
+      assert.equal(report.removedPacks, 2);
+      const count = (operation: string, name: string): number =>
+        log.filter((one) => one.operation === operation && one.name === name).length;
+      assert.equal(count('list', 'packs'), 2);
+      // Names are looked at again: one that is missing stops a collection.
+      assert.ok(count('list', 'points') >= 6);
+      for (const pointId of staying) assert.equal(count('read', `points/${pointId}.point`), 1);
+      const read = log.filter(({ operation, name }) => operation === 'read' && name.startsWith('packs/'));
+      // Of each version that stays: the table of the pack with its page, and the page.
+      assert.equal(read.length, 2 * staying.length);
+    });
+  });
+
   it('makes few index segments of many', async () => {
     await withScene(async ({ storage, repository, open }) => {
       const segments = (): number => [...storage.disk.files.keys()].filter((name) => name.startsWith('index/')).length;

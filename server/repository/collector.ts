@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { AppError, isAppError } from '../errors/index.ts';
 import { randomHex, type Clock, type Logger } from '../runtime/index.ts';
+import { ByteCache } from './byte-cache.ts';
 import { ChunkWriter } from './chunk-writer.ts';
 import type { CodecPool } from './codec-pool.ts';
 import { listName, publishCondemned, settleVerdict, verdictName, type CondemnedList } from './condemned.ts';
@@ -14,15 +15,16 @@ import {
   indexName,
   MARKS_FOLDER,
   PACK_TARGET_BYTES,
+  packIdOfName,
   packName,
   pointIdOfName,
   pointName,
   POINTS_FOLDER,
 } from './layout.ts';
-import { Liveness } from './liveness.ts';
+import { Liveness, needsOf, sizeOfNeeds, type PointNeeds } from './liveness.ts';
 import type { PackCatalog, PackEntry } from './pack-catalog.ts';
 import type { PackTable } from './pack-format.ts';
-import { FENCE, isFence, parsePoint, type PointContent } from './point-file.ts';
+import { FENCE, isFence, parsePoint } from './point-file.ts';
 import { isPurgeDue, removeIfThere, type PointMarks } from './point-marks.ts';
 import type { CollectOptions, CollectReport, CollectStage, PointFate } from './repository.ts';
 import { readAllSessions, type FoundSession } from './session-file.ts';
@@ -43,6 +45,11 @@ const SEGMENT_WASTE_MAX = 0.25;
 /** So many segments below a megabyte are made into few. */
 const SMALL_SEGMENTS_MAX = 32;
 const SMALL_SEGMENT_BYTES = 1024 * 1024;
+/** Enough for some thousand points, and for the pages of 256 GiB of different content. */
+const POINT_CACHE_BYTES = 4 * 1024 * 1024;
+const PAGE_CACHE_BYTES = 8 * 1024 * 1024;
+/** Packs removed between two looks whether to go on. */
+const REMOVED_AT_ONCE = 32;
 
 export interface CollectContext {
   catalog: PackCatalog;
@@ -69,6 +76,9 @@ class Collector {
   readonly #seen = new Map<string, { sessionId: string; pointId: string }>();
   /** Packs whose names a power cut does not take back. */
   readonly #durable = new Set<number>();
+  /** What was read of points and pages, which never change: each mark needs them. */
+  readonly #points = new ByteCache<string, PointNeeds>(POINT_CACHE_BYTES);
+  readonly #pages = new ByteCache<string, Buffer>(PAGE_CACHE_BYTES);
   readonly #report: CollectReport = {
     state: 'done',
     waitingFor: [],
@@ -92,7 +102,7 @@ class Collector {
 
   async run(): Promise<CollectReport> {
     await this.#assertIdentity();
-    await this.#catalog.refresh();
+    await this.#catalog.refreshLists();
     await this.#removeOverSessions();
     await this.#endDeletions();
     await this.#finishDecided();
@@ -121,7 +131,7 @@ class Collector {
       await publishCondemned(this.#catalog.storage, list, this.#catalog.keys);
     }
     // Also shows what other collectors announced: no chunk is trusted to lie in a pack of theirs.
-    await this.#catalog.refresh();
+    await this.#catalog.refreshLists();
     // Only these are decided: one that is announced during the wait has a wait of its own.
     const lists = this.#catalog.condemnedLists;
     if (lists.length === 0) return 'done';
@@ -130,6 +140,7 @@ class Collector {
     const free = await this.#secure(lists, now);
     let outcome: 'done' | 'refused' = 'done';
     for (const list of lists) if (!(await this.#decide(list, free))) outcome = 'refused';
+    await this.#catalog.refreshLists();
     return outcome;
   }
 
@@ -176,8 +187,9 @@ class Collector {
       if (isDue && isRead.has(pointId)) this.#report.spared.push(pointId);
       else if (fate.purged || (isDue && (await marks.purge(pointId, this.#passedMs())))) gone.add(pointId);
     }
-    for (const pointId of gone) {
-      if (await removeIfThere(storage, pointName(pointId))) this.#report.purgedPoints.push(pointId);
+    for (const name of await storage.removeAll([...gone].map(pointName))) {
+      const pointId = pointIdOfName(name);
+      if (pointId !== null) this.#report.purgedPoints.push(pointId);
     }
     const kept = [...listed].filter((pointId) => !gone.has(pointId)).sort();
     for (const pointId of kept) this.#kept.add(pointId);
@@ -229,11 +241,16 @@ class Collector {
    * @returns null for one that needs nothing any more
    * @throws REPOSITORY_MANIFEST_DAMAGED unless it was deleted
    */
-  async #readPoint(pointId: string, fate: PointFate | undefined): Promise<PointContent | null> {
+  async #readPoint(pointId: string, fate: PointFate | undefined): Promise<PointNeeds | null> {
+    const known = this.#points.get(pointId);
+    if (known !== undefined) return known;
     const name = pointName(pointId);
     try {
       const bytes = await this.#catalog.storage.read(name);
-      return isFence(bytes) ? null : parsePoint(bytes, name, this.#catalog.keys);
+      if (isFence(bytes)) return null;
+      const needs = needsOf(parsePoint(bytes, name, this.#catalog.keys));
+      this.#points.set(pointId, needs, sizeOfNeeds(needs));
+      return needs;
     } catch (error) {
       if (!isAppError(error)) throw error;
       // Deleted while it could not be read: there is nothing to bring back.
@@ -248,7 +265,7 @@ class Collector {
    * seen as the point that it published. A new look at the packs comes last, so none is unknown.
    */
   async #mark(): Promise<Liveness> {
-    const { catalog, pool, header, marks } = this.#context;
+    const { catalog, header, marks } = this.#context;
     const sessions = await this.#readSessions();
     const listed = await this.#listPoints();
     const fates = await marks.loadAll();
@@ -265,7 +282,7 @@ class Collector {
     }
     await catalog.refresh();
     const { signal } = this.#options;
-    const liveness = new Liveness({ catalog, pool, chunkSizeBytes: header.chunkSizeBytes, signal });
+    const liveness = new Liveness({ catalog, chunkSizeBytes: header.chunkSizeBytes, pages: this.#pages, signal });
     for (const { records } of sessions) for (const record of records) await liveness.addSession(record);
     let done = 0;
     this.#report.keptPoints = 0;
@@ -274,11 +291,11 @@ class Collector {
       this.#progress('marking', done, listed.size);
       done += 1;
       if (fate?.purged === true) continue;
-      const content = await this.#readPoint(pointId, fate);
-      if (content === null) continue;
+      const needs = await this.#readPoint(pointId, fate);
+      if (needs === null) continue;
       this.#kept.add(pointId);
       this.#report.keptPoints += 1;
-      await liveness.addPoint(content);
+      await liveness.addPoint(needs);
     }
     return liveness;
   }
@@ -489,18 +506,19 @@ class Collector {
     const isOpen = await storage.exists(listName(list.id));
     if (isOpen && verdict.verdict === 'remove') await this.#remove(verdict.packs);
     await this.#dropList(list.id);
-    await this.#catalog.refresh();
     return verdict.verdict === 'remove';
   }
 
   /** What a collection before had decided and not brought to its end. */
   async #finishDecided(): Promise<void> {
+    if (this.#catalog.condemnedLists.every(({ verdict }) => verdict === null)) return;
+    // How large a pack was is only known of those that were listed.
+    await this.#catalog.refresh();
     for (const { id, verdict } of this.#catalog.condemnedLists) {
       if (verdict === null) continue;
       if (verdict.verdict === 'remove') await this.#remove(verdict.packs);
       await this.#dropList(id);
     }
-    await this.#catalog.refresh();
   }
 
   /** The list first: who finds a verdict without its list needs it for nothing. */
@@ -510,15 +528,16 @@ class Collector {
   }
 
   async #remove(packIds: readonly string[]): Promise<void> {
-    const { storage } = this.#catalog;
-    for (const [done, packId] of packIds.entries()) {
-      this.#options.signal?.throwIfAborted();
+    for (let done = 0; done < packIds.length; done += REMOVED_AT_ONCE) {
       this.#progress('removing', done, packIds.length);
-      const number = this.#catalog.numberOf(packId);
-      const bytes = number === undefined ? 0 : this.#catalog.pack(number).fileBytes;
-      if (!(await removeIfThere(storage, packName(packId)))) continue;
-      this.#report.removedPacks += 1;
-      this.#report.removedBytes += bytes;
+      this.#options.signal?.throwIfAborted();
+      const portion = packIds.slice(done, done + REMOVED_AT_ONCE);
+      for (const name of await this.#catalog.storage.removeAll(portion.map(packName))) {
+        const number = this.#catalog.numberOf(packIdOfName(name) ?? '');
+        this.#report.removedPacks += 1;
+        this.#report.removedBytes += number === undefined ? 0 : this.#catalog.pack(number).fileBytes;
+      }
+      for (const packId of portion) this.#catalog.noteGone(packId);
     }
   }
 
@@ -546,7 +565,7 @@ class Collector {
     const { storage } = this.#catalog;
     for (const { names, newest } of await this.#readSessions()) {
       if (!(await storage.exists(pointName(newest.pointId)))) continue;
-      for (const name of names) await removeIfThere(storage, name);
+      await storage.removeAll(names);
     }
   }
 
@@ -570,7 +589,7 @@ class Collector {
     let replaced: string[] = [];
     // In portions, each as large as a segment: the tables of a whole store would not fit into memory.
     for (const [index, [name, { entries }]] of old.entries()) {
-      const found = await this.#tablesOf(entries);
+      const found = await this.#tablesOf(name, entries);
       if (found !== null) replaced.push(name);
       tables.push(...(found ?? []));
       const bytes = tables.reduce((sum, table) => sum + table.bytes.length, 0);
@@ -579,24 +598,36 @@ class Collector {
       tables = [];
       replaced = [];
     }
-    if (old.length > 0) await this.#catalog.refresh();
   }
 
   async #replaceSegments(tables: readonly PackTable[], replaced: readonly string[]): Promise<void> {
     const { storage } = this.#catalog;
+    const made: { portion: PackTable[]; name: string; places: { offsetBytes: number; lengthBytes: number }[] }[] = [];
     for (const portion of portionsOf(tables)) {
       const name = indexName(randomBytes(16).toString('hex'));
       const segment = encodeSegment(portion);
-      parseSegment(segment, name);
+      const places = parseSegment(segment, name).map(({ offsetBytes, lengthBytes }) => ({ offsetBytes, lengthBytes }));
       await storage.publish(name, segment);
+      made.push({ portion, name, places });
     }
-    for (const name of replaced) await removeIfThere(storage, name);
+    await storage.removeAll(replaced);
+    this.#catalog.dropSegments(replaced);
+    for (const { portion, name, places } of made) this.#catalog.setCopies(portion, name, places);
   }
 
-  /** Null: one of them cannot be read, and its copy in the segment is worth keeping. */
-  async #tablesOf(entries: readonly PackEntry[]): Promise<PackTable[] | null> {
+  /** From the segment that is replaced, in one piece, or, where it is damaged now, from the packs. Null: nor can those be read. */
+  async #tablesOf(segment: string, entries: readonly PackEntry[]): Promise<PackTable[] | null> {
+    const wanted = new Set(entries.map(({ packId }) => packId));
+    if (wanted.size === 0) return [];
     const tables: PackTable[] = [];
-    for (const { packId } of entries) {
+    try {
+      for (const { table } of parseSegment(await this.#catalog.storage.read(segment), segment)) {
+        if (wanted.delete(table.packId)) tables.push(table);
+      }
+    } catch (error) {
+      if (!isAppError(error) || !isOneFilesTrouble(error)) throw error;
+    }
+    for (const packId of wanted) {
       try {
         tables.push(await this.#catalog.table(this.#catalog.numberOf(packId) as number));
       } catch (error) {

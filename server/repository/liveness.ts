@@ -1,7 +1,8 @@
 import { AppError, isAppError } from '../errors/index.ts';
-import type { CodecPool } from './codec-pool.ts';
-import { isZeroId, ID_BYTES, PAGE_IDS } from './layout.ts';
+import type { ByteCache } from './byte-cache.ts';
+import { isZeroId, ID_BYTES, PAGE_BYTES, PAGE_IDS } from './layout.ts';
 import type { PackCatalog } from './pack-catalog.ts';
+import { PageReader } from './page-reader.ts';
 import { levelCount, loadPage } from './page-tree.ts';
 import type { PointContent } from './point-file.ts';
 import type { SessionRecord } from './session-file.ts';
@@ -10,14 +11,38 @@ import type { SessionRecord } from './session-file.ts';
 interface NeededTree {
   rootId: Buffer;
   chunkCount: number;
-  /** Of whom, for messages. */
+}
+
+/** What a point keeps alive, without all else that it tells. */
+export interface PointNeeds {
+  /** For messages. */
   owner: string;
+  trees: NeededTree[];
+  /** Identities of the pieces of its files, joined. */
+  pieces: Buffer;
+}
+
+export function needsOf({ manifest, files, chunkSizeBytes }: PointContent): PointNeeds {
+  return {
+    owner: `version ${manifest.pointId} of ${manifest.machineName}`,
+    trees: manifest.disks.map(({ sizeBytes, rootHash }) => ({
+      rootId: Buffer.from(rootHash, 'hex'),
+      chunkCount: Math.ceil(sizeBytes / chunkSizeBytes),
+    })),
+    pieces: Buffer.from(files.flatMap(({ chunks }) => chunks).join(''), 'hex'),
+  };
+}
+
+/** About so many bytes of memory. */
+export function sizeOfNeeds({ owner, trees, pieces }: PointNeeds): number {
+  return 500 + owner.length + trees.length * 200 + pieces.length;
 }
 
 export interface LivenessParts {
   catalog: PackCatalog;
-  pool: CodecPool;
   chunkSizeBytes: number;
+  /** Pages that were read, by identity: for the next look as well. */
+  pages: ByteCache<string, Buffer>;
   signal?: AbortSignal | undefined;
 }
 
@@ -28,6 +53,7 @@ export interface LivenessParts {
  */
 export class Liveness {
   readonly #parts: LivenessParts;
+  readonly #reader: PageReader;
   readonly #live: Uint8Array[] = [];
   readonly #counts: number[] = [];
   /** Rows of pages that were walked, by level. */
@@ -37,6 +63,7 @@ export class Liveness {
 
   constructor(parts: LivenessParts) {
     this.#parts = parts;
+    this.#reader = new PageReader(parts.catalog);
   }
 
   liveRows(pack: number): number {
@@ -48,13 +75,9 @@ export class Liveness {
   }
 
   /** @throws REPOSITORY_CHUNK_* of a page: what it names cannot be known */
-  async addPoint({ manifest, files, chunkSizeBytes }: PointContent): Promise<void> {
-    const owner = `version ${manifest.pointId} of ${manifest.machineName}`;
-    for (const { sizeBytes, rootHash } of manifest.disks) {
-      const chunkCount = Math.ceil(sizeBytes / chunkSizeBytes);
-      await this.#addTree({ rootId: Buffer.from(rootHash, 'hex'), chunkCount, owner });
-    }
-    for (const { chunks } of files) for (const chunk of chunks) this.#add(Buffer.from(chunk, 'hex'));
+  async addPoint({ owner, trees, pieces }: PointNeeds): Promise<void> {
+    for (const tree of trees) await this.#addTree(tree, owner);
+    for (let at = 0; at < pieces.length; at += ID_BYTES) this.#add(pieces.subarray(at, at + ID_BYTES));
   }
 
   /** What a checkpoint holds, and what it stands on. */
@@ -63,12 +86,12 @@ export class Liveness {
     for (const { sizeBytes, rootHash, baseRootHash } of disks) {
       const chunkCount = Math.ceil(sizeBytes / this.#parts.chunkSizeBytes);
       for (const hash of [rootHash, baseRootHash]) {
-        await this.#addTree({ rootId: Buffer.from(hash, 'hex'), chunkCount, owner });
+        await this.#addTree({ rootId: Buffer.from(hash, 'hex'), chunkCount }, owner);
       }
     }
   }
 
-  async #addTree({ rootId, chunkCount, owner }: NeededTree): Promise<void> {
+  async #addTree({ rootId, chunkCount }: NeededTree, owner: string): Promise<void> {
     await this.#addPage(rootId, levelCount(chunkCount) - 1, owner);
   }
 
@@ -87,8 +110,14 @@ export class Liveness {
   }
 
   async #loadPage(id: Buffer, owner: string): Promise<Buffer> {
+    const { pages } = this.#parts;
+    const key = id.toString('latin1');
+    const known = pages.get(key);
+    if (known !== undefined) return known;
     try {
-      return await loadPage((wanted) => this.#parts.catalog.readChunk(wanted), id);
+      const page = await loadPage((wanted) => this.#reader.read(wanted), id);
+      pages.set(key, page, PAGE_BYTES);
+      return page;
     } catch (error) {
       if (!isAppError(error) || !error.code.startsWith('REPOSITORY_')) throw error;
       throw new AppError(

@@ -127,13 +127,21 @@ export class PackCatalog {
     return this.#nextRefresh;
   }
 
+  /**
+   * As `refresh`, of nothing but the lists of packs to be removed: for whoever looks at the packs later on, or not any more.
+   */
+  async refreshLists(): Promise<void> {
+    await (this.#refreshing === null ? this.#beginRefresh(() => this.#refreshOnlyLists()) : this.refreshToRead());
+    this.assertListsKnown();
+  }
+
   /** For whoever builds on packs or removes some. @throws REPOSITORY_INDEX_DAMAGED */
   assertListsKnown(): void {
     if (this.#listsDamage !== null) throw this.#listsDamage;
   }
 
-  #beginRefresh(): Promise<void> {
-    const refreshing = this.#refresh().finally(() => {
+  #beginRefresh(work: () => Promise<void> = () => this.#refresh()): Promise<void> {
+    const refreshing = work().finally(() => {
       this.#refreshing = null;
     });
     this.#refreshing = refreshing;
@@ -155,7 +163,7 @@ export class PackCatalog {
       listed.add(name);
       if (!this.#segments.has(name)) segments.push(name);
     }
-    this.#dropSegments([...this.#segments].filter((name) => !listed.has(name)));
+    this.dropSegments([...this.#segments].filter((name) => !listed.has(name)));
     const seen = new Uint8Array(this.#packs.length);
     const present = new Set<string>();
     for await (const name of this.storage.listNames(PACKS_FOLDER)) {
@@ -170,10 +178,18 @@ export class PackCatalog {
     this.index.reserve(Math.floor(segmentBytes.reduce((sum, bytes) => sum + bytes, 0) / PACK_ROW_BYTES));
     for (const name of segments) await this.#loadSegment(name, present);
     for (const packId of present) await this.#loadPack(packId);
+    this.#takeLists(lists);
+    await this.#loadDamagedCopies();
+  }
+
+  async #refreshOnlyLists(): Promise<void> {
+    this.#takeLists(await this.#readLists());
+  }
+
+  #takeLists(lists: readonly CondemnedList[]): void {
     const condemned = new Set(lists.flatMap((list) => list.packs));
     for (const entry of this.#packs) entry.condemned = condemned.has(entry.packId);
     this.#condemnedLists = lists;
-    await this.#loadDamagedCopies();
   }
 
   async #sizeIfThere(name: string): Promise<number> {
@@ -220,7 +236,7 @@ export class PackCatalog {
   }
 
   /** Forgets segments that were removed; copies in them count no more. */
-  #dropSegments(names: readonly string[]): void {
+  dropSegments(names: readonly string[]): void {
     if (names.length === 0) return;
     const dropped = new Set(names);
     for (const name of names) this.#segments.delete(name);
@@ -311,6 +327,12 @@ export class PackCatalog {
     this.#numbers.set(table.packId, number);
     this.index.insertTable(number, table);
     return number;
+  }
+
+  /** What the caller removed. A pack's name is never used again. */
+  noteGone(packId: string): void {
+    const number = this.#numbers.get(packId);
+    if (number !== undefined) this.pack(number).gone = true;
   }
 
   numberOf(packId: string): number | undefined {

@@ -5,6 +5,7 @@ import type { ChunkWriter } from './chunk-writer.ts';
 import type { CodecPool } from './codec-pool.ts';
 import { ID_BYTES, isZeroId, PAGE_BYTES, PAGE_IDS, ZERO_ID } from './layout.ts';
 import type { PackCatalog } from './pack-catalog.ts';
+import { PageReader } from './page-reader.ts';
 import { levelCount, loadPage, pageCount, PageTree } from './page-tree.ts';
 import type { PointDisk } from './repository.ts';
 import { streamChunks, type WantedChunk } from './chunk-stream.ts';
@@ -33,6 +34,7 @@ export class StoredDisk implements PointDisk {
   readonly chunkCount: number;
   readonly catalog: PackCatalog;
   readonly #pool: CodecPool;
+  readonly #reader: PageReader;
   readonly #levels: number;
   readonly #pages = new ByteCache<string, Buffer>(PAGE_CACHE_BYTES);
   readonly #chunks = new ByteCache<number, Promise<Buffer>>(CHUNK_CACHE_BYTES);
@@ -44,6 +46,7 @@ export class StoredDisk implements PointDisk {
     this.chunkSizeBytes = options.chunkSizeBytes;
     this.chunkCount = Math.ceil(options.sizeBytes / options.chunkSizeBytes);
     this.catalog = options.catalog;
+    this.#reader = new PageReader(options.catalog);
     this.#pool = options.pool;
     this.#levels = levelCount(this.chunkCount);
   }
@@ -244,7 +247,7 @@ export class StoredDisk implements PointDisk {
     if (cached !== undefined) return cached;
     const id = await this.pageId(level, index);
     if (isZeroId(id)) return null;
-    const page = await loadPage((wanted) => this.catalog.readChunk(wanted), id);
+    const page = await loadPage((wanted) => this.#reader.read(wanted), id);
     this.#pages.set(key, page, PAGE_BYTES);
     return page;
   }

@@ -1,6 +1,7 @@
 import { isAppError } from '../errors/index.ts';
 import { ID_BYTES, isZeroId, PAGE_IDS } from './layout.ts';
 import type { PackCatalog } from './pack-catalog.ts';
+import { PageReader } from './page-reader.ts';
 import { levelCount, loadPage } from './page-tree.ts';
 import type { PointContent } from './point-file.ts';
 
@@ -11,12 +12,14 @@ import type { PointContent } from './point-file.ts';
  */
 export class WholePoints {
   readonly #catalog: PackCatalog;
+  readonly #reader: PageReader;
   readonly #signal: AbortSignal | undefined;
   /** By whole identity, one map a level: whether all below a page is there. */
   readonly #walked: Map<string, boolean>[] = [];
 
   constructor(catalog: PackCatalog, signal?: AbortSignal) {
     this.#catalog = catalog;
+    this.#reader = new PageReader(catalog);
     this.#signal = signal;
   }
 
@@ -52,7 +55,7 @@ export class WholePoints {
     this.#signal?.throwIfAborted();
     let page: Buffer;
     try {
-      page = await loadPage((wanted) => this.#catalog.readChunk(wanted), id);
+      page = await loadPage((wanted) => this.#reader.read(wanted), id);
     } catch (error) {
       if (isAppError(error) && error.code.startsWith('REPOSITORY_CHUNK')) return false;
       throw error;

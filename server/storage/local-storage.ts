@@ -109,21 +109,26 @@ class LocalStorage implements Storage {
     try {
       if ((await this.freeBytes()) < PLENTY_BYTES) return;
       await this.ensureFolder(TEMPORARY_FOLDER);
-      for (const name of RESERVES) {
-        const handle = await fs.open(this.path(name), 'a', 0o640);
-        try {
-          const missingBytes = RESERVE_BYTES - (await handle.stat()).size;
-          if (missingBytes <= 0) continue;
-          // Noise: zeros take no room where the file system compresses.
-          await handle.appendFile(randomBytes(missingBytes));
-          await handle.sync();
-        } finally {
-          await handle.close();
-        }
-      }
+      // Side by side, so that one commit of the file system takes them all.
+      const keeping = await Promise.allSettled(RESERVES.map((name) => this.#keepOne(name)));
+      const failed = keeping.find((one) => one.status === 'rejected');
+      if (failed !== undefined) throw failed.reason;
     } catch (error) {
       // A quota, for one. Nothing is lost by it but the way out of a full volume.
       this.#logger.debug({ error: errnoOf(error) }, 'no room could be set aside');
+    }
+  }
+
+  async #keepOne(name: string): Promise<void> {
+    const handle = await fs.open(this.path(name), 'a', 0o640);
+    try {
+      const missingBytes = RESERVE_BYTES - (await handle.stat()).size;
+      if (missingBytes <= 0) return;
+      // Noise: zeros take no room where the file system compresses.
+      await handle.appendFile(randomBytes(missingBytes));
+      await handle.sync();
+    } finally {
+      await handle.close();
     }
   }
 
@@ -270,6 +275,40 @@ class LocalStorage implements Storage {
     } catch (error) {
       throw await this.#readError(error, 'remove', name);
     }
+  }
+
+  async removeAll(names: readonly string[]): Promise<string[]> {
+    for (const name of names) assertStorageName(name);
+    const removed: string[] = [];
+    let failure: AppError | null = null;
+    for (const name of names) {
+      try {
+        await fs.unlink(this.path(name));
+        removed.push(name);
+      } catch (error) {
+        const known = await this.#readError(error, 'remove', name);
+        if (known.code === 'NOT_FOUND') continue;
+        failure = known;
+        break;
+      }
+    }
+    const folders = [...new Set(removed.map((name) => path.posix.dirname(name)))];
+    await Promise.all(folders.map((folder) => this.#settleRemovals(folder)));
+    if (failure !== null) throw failure;
+    return removed;
+  }
+
+  async #settleRemovals(folder: string): Promise<void> {
+    try {
+      await this.syncFolder(folder);
+    } catch (error) {
+      const known = await this.#readError(error, 'remove files of', folder);
+      // Another process found it empty and removed it; that is not durable before its parent is.
+      if (known.code !== 'NOT_FOUND') throw known;
+      await this.persist(folder);
+      return;
+    }
+    await this.#removeEmptyFolder(folder);
   }
 
   /** So that a folder per session does not stay for ever. Top folders stay. */

@@ -38,6 +38,12 @@ export interface Storage {
   persist(name: string): Promise<void>;
   /** The collector's work alone. NOT_FOUND when there is none. */
   remove(name: string): Promise<void>;
+  /**
+   * As `remove` of each, at the cost of one sync a folder; a cut leaves any of them. What is not there is passed over.
+   * After a failure some of them may be gone.
+   * @returns those that were there
+   */
+  removeAll(names: readonly string[]): Promise<string[]>;
   freeBytes(): Promise<number>;
 }
 

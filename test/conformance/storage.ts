@@ -161,6 +161,22 @@ export function storageConformance(label: string, open: () => Promise<StorageSub
       assert.equal((await storage.read('gone')).toString(), 'again');
     });
 
+    test('removes several files, and tells which of them were there', async ({ storage, reopen }) => {
+      for (const name of ['index/a', 'index/b', 'index/c', 'packs/ab/d', 'packs/cd/e']) {
+        await storage.publish(name, Buffer.from(name));
+      }
+      const removed = await storage.removeAll(['index/a', 'packs/ab/d', 'index/none', 'none/x', 'index/c']);
+
+      assert.deepEqual(removed.sort(), ['index/a', 'index/c', 'packs/ab/d']);
+      assert.deepEqual(await namesOf(await reopen(), '.'), ['index/b', 'packs/cd/e']);
+      assert.deepEqual(await storage.removeAll(removed), []);
+      assert.deepEqual(await storage.removeAll([]), []);
+      await storage.publish('packs/ab/d', Buffer.from('again'));
+      assert.equal((await storage.read('packs/ab/d')).toString(), 'again');
+      await rejectsWith('INVARIANT_BROKEN', storage.removeAll(['index/b', '../x']));
+      assert.equal(await storage.exists('index/b'), true);
+    });
+
     test('refuses to read what is not there, and more than is there', async ({ storage }) => {
       await rejectsWith('NOT_FOUND', storage.read('no/such/file'));
       await rejectsWith('NOT_FOUND', storage.sizeBytes('no-such-file'));
@@ -197,6 +213,7 @@ export function storageConformance(label: string, open: () => Promise<StorageSub
       await takeAway();
 
       await rejectsWith('STORAGE_MISSING', storage.read('a/b'));
+      await rejectsWith('STORAGE_MISSING', storage.removeAll(['a/b']));
       await rejectsWith('STORAGE_MISSING', storage.exists('a/b'));
       await rejectsWith('STORAGE_MISSING', storage.publish('a/c', Buffer.from('y')));
       await rejectsWith('STORAGE_MISSING', namesOf(storage, 'a'));

@@ -157,6 +157,20 @@ export class MemoryStorage implements Storage {
     });
   }
 
+  async removeAll(names: readonly string[]): Promise<string[]> {
+    for (const name of names) assertStorageName(name);
+    const removed: string[] = [];
+    for (const name of names) {
+      try {
+        await this.remove(name);
+        removed.push(name);
+      } catch (error) {
+        if (!(error instanceof AppError) || error.code !== 'NOT_FOUND') throw error;
+      }
+    }
+    return removed;
+  }
+
   async freeBytes(): Promise<number> {
     return Math.max(0, this.disk.capacityBytes - this.#usedBytes());
   }

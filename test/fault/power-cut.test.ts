@@ -39,6 +39,26 @@ describe('a repository whose power fails again and again', () => {
     assert.equal(runs[0], runs[1]);
   });
 
+  it('takes several files away for good, with one sync a folder', async () => {
+    files.format(new RandomSource(4));
+    const storage = await openLocalStorage({ folder: files.root, clock: CLOCK });
+    const names = ['index/a', 'index/b', 'index/c', 'packs/aa/d', 'packs/bb/e', 'packs/bb/f'];
+    for (const name of names) await storage.publish(name, Buffer.from(name));
+    let syncs = 0;
+    files.plan = (operation) => {
+      if (operation === 'sync') syncs += 1;
+      return null;
+    };
+
+    assert.deepEqual(await storage.removeAll(names.slice(1)), names.slice(1));
+
+    files.plan = () => null;
+    assert.equal(syncs, 3);
+    files.cutPower('none');
+    const left = [...files.files().keys()].filter((name) => !name.startsWith('tmp/'));
+    assert.deepEqual(left, ['index/a']);
+  });
+
   it('keeps what is built on names that a killed process had not synced', async () => {
     for (const folder of ['packs/', 'points']) {
       files.format(new RandomSource(3));
