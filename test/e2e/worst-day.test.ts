@@ -1,11 +1,14 @@
 import assert from 'node:assert/strict';
-import { copyFile } from 'node:fs/promises';
+import { execFileSync } from 'node:child_process';
+import { appendFile, copyFile, mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { firstDifference } from '../../scripts/demo-run/compare.ts';
+import { MIB } from '../../server/runtime/index.ts';
 import { oneDisk, RUN_MS, Scene, type Named, type Run } from './scene.ts';
 
 const MACHINE = 'files';
+const PASSPHRASE = 'correct horse battery';
 let scene: Scene;
 let machineId: string;
 let mainId: string;
@@ -20,7 +23,8 @@ before(async () => {
   original = join(folder, 'original');
   await copyFile(await scene.diskOnHost(MACHINE), original);
   ({ id: mainId } = await api.post<Named>('/repositories', { name: 'main', path: join(folder, 'main') }));
-  ({ id: secondId } = await api.post<Named>('/repositories', { name: 'second', path: join(folder, 'second') }));
+  const second = { name: 'second', path: join(folder, 'second'), passphrase: PASSPHRASE };
+  ({ id: secondId } = await api.post<Named>('/repositories', second));
   machineId = (await scene.addHost()).get(MACHINE) ?? '';
   ({ id: jobId } = await api.post<Named>('/jobs', {
     name: 'Nightly',
@@ -68,6 +72,44 @@ async function openMenuOf(name: string): Promise<void> {
   await scene.button(scene.say('storage.actionsOf', { name })).click();
 }
 
+/** An encrypted storage with versions: another NAS might have made it. */
+async function forgetAndTakeUp(name: string): Promise<void> {
+  const { page, api } = scene;
+  const path = join(scene.folder, name);
+  await openMenuOf(name);
+  await page.getByText(scene.say('storage.forget'), { exact: true }).click();
+  await scene.button('Remove', page.getByRole('dialog')).click();
+  await page.getByRole('heading', { name }).waitFor({ state: 'detached' });
+  await scene.open(`/restore?machine=${machineId}`);
+  await page.getByRole('radio').first().waitFor();
+  assert.equal(await page.getByRole('radio').count(), 1, 'versions of a storage that is not known are not offered');
+
+  await scene.open('/storage');
+  await scene.button('Add storage').click();
+  const form = page.getByRole('dialog');
+  await form.getByRole('radio', { name: scene.say('storage.adopt'), exact: true }).click();
+  await scene.fill('Folder on the NAS', path);
+  for (const wrong of ['', 'incorrect horse battery']) {
+    await scene.fill(scene.say('storage.key'), wrong);
+    await scene.button(scene.say('storage.takeUp'), form).click();
+    await form.getByRole('alert').waitFor();
+    assert.match(await form.getByRole('alert').innerText(), wrong === '' ? /encrypted/i : /key|passphrase/i);
+  }
+  await scene.window.picture('take-up-refused');
+  await scene.fill(scene.say('storage.key'), PASSPHRASE);
+  await scene.button(scene.say('storage.takeUp'), form).dblclick();
+  await form.waitFor({ state: 'detached' });
+  await page.getByRole('heading', { name }).waitFor();
+  const known = (await api.get<Named[]>('/repositories')).filter((repository) => repository.name === name);
+  assert.equal(known.length, 1, 'a double click takes it up once');
+  secondId = known[0]?.id ?? '';
+  await scene.open(`/storage/${secondId}`);
+  await page.locator('[data-row]').waitFor();
+  assert.equal((await versions(secondId)).length, 1);
+  // That the first key did not open it.
+  scene.window.complaints.length = 0;
+}
+
 test('versions are copied to a second storage once, and come back from there', async () => {
   const { page } = scene;
   await scene.open('/storage');
@@ -98,6 +140,7 @@ test('versions are copied to a second storage once, and come back from there', a
   await scene.open('/storage');
   await page.getByRole('heading', { name: 'Latest copies' }).waitFor();
   assert.equal(await page.getByText('main → second').count(), 2);
+  await forgetAndTakeUp('second');
 
   await scene.open(`/restore?machine=${machineId}`);
   await page.getByRole('radio', { name: /second/ }).click();
@@ -128,6 +171,18 @@ test('a restore that is cancelled leaves the original as it was', async () => {
   await scene.button('Restore now').click();
   await page.getByText('Writing').first().waitFor({ timeout: RUN_MS });
   await scene.window.picture('restore-live');
+  // It goes on without the server, and the window with it once there is one again.
+  const { id } = await scene.shownRun();
+  await scene.product.killServer();
+  await page.getByText(scene.say('nav.reconnecting')).waitFor();
+  await page.getByText('Writing').first().waitFor();
+  await scene.window.picture('restore-without-server');
+  await scene.product.start();
+  await page.getByText(scene.say('nav.reconnecting')).waitFor({ state: 'detached' });
+  await page.getByText('Writing').first().waitFor();
+  assert.equal((await scene.shownRun()).id, id);
+  assert.equal((await runsOf('restore')).filter(({ state }) => state === 'running').length, 1);
+  scene.window.complaints.length = 0;
   await scene.button('Cancel run').click();
   await scene.button('Cancel run', page.getByRole('dialog')).click();
   assert.match(await scene.runEnded(), /Cancelled/);
@@ -146,6 +201,7 @@ test('a host that is lost in mid-run is found again, and the version is whole', 
   await scene.open('/tasks');
   await scene.button('Back up now').click();
   await page.getByText('Transferring').first().waitFor({ timeout: RUN_MS });
+  await page.getByText(/^Speed limited by: (the host or the network|the processor of the NAS|the storage)$/).waitFor();
   await lab.set({ ssh: 'off', https: 'off' });
   assert.ok((await lab.killSessions()) > 0, 'something was being read');
   const { id } = await scene.shownRun();
@@ -230,4 +286,79 @@ test('a locked version cannot be deleted, and says until when', async () => {
   await page.getByRole('alert').getByText(/lock/i).first().waitFor();
   assert.equal((await versions(mainId)).length, 1);
   assert.equal((await versions(mainId, 'trash=true')).length, 0);
+});
+
+test('a host that hangs is told after a minute, and the run goes on by itself once it answers', async () => {
+  const { page, lab } = scene;
+  await lab.set({ hang: true });
+  await scene.open('/tasks');
+  const begunAtMs = Date.now();
+  await scene.button('Back up now').click();
+  const still = page.getByText(/^Nothing has moved since/);
+  await still.waitFor({ timeout: RUN_MS });
+  assert.ok(Date.now() - begunAtMs >= 60_000, 'a minute is given');
+  await scene.window.picture('host-hangs');
+  assert.deepEqual(await scene.window.barriers(), []);
+  await lab.set({ hang: false });
+  await still.waitFor({ state: 'detached' });
+  assert.match(await scene.runEnded(), /Success/);
+  const [newest] = await versions(mainId);
+  await assertWhole(newest?.id ?? '', 'after-hang.img');
+  assert.deepEqual(scene.window.complaints, []);
+});
+
+test('a storage that is full is told on every screen, with what to do, until a run was good again', async () => {
+  const { page, api, folder } = scene;
+  const volume = join(folder, 'small');
+  const ballast = join(volume, 'ballast');
+  await mkdir(volume);
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=40m', 'dozo-small', volume]);
+  try {
+    const { id: repositoryId } = await api.post<Named>('/repositories', { name: 'small', path: join(volume, 'dozo') });
+    const job = { name: 'To the small one', machineIds: [machineId], repositoryId, options: { fullRead: true } };
+    await api.post('/jobs', job);
+    for (const bytes of [MIB, 4096]) {
+      // Until nothing fits any more.
+      while (
+        await appendFile(ballast, Buffer.alloc(bytes, 1)).then(
+          () => true,
+          () => false,
+        )
+      );
+    }
+    const runNow = async (): Promise<void> => {
+      await scene.open('/tasks');
+      const task = page.locator('article').filter({ has: page.getByRole('heading', { name: job.name, exact: true }) });
+      await scene.button('Back up now', task).click();
+    };
+    await runNow();
+    assert.match(await scene.runEnded(), /Failed/);
+    const { id: runId } = await scene.shownRun();
+    const told = await page.getByRole('alert').first().innerText();
+    assert.match(told, /full|no room/i);
+    assert.match(told, /free|shorten|delete/i, 'what to do is said');
+    await scene.window.picture('storage-full-run');
+
+    await scene.open('/');
+    const attention = page.locator('section').filter({ has: page.getByRole('heading', { name: 'Needs attention' }) });
+    const failing = attention.getByRole('list').getByRole('link', { name: MACHINE, exact: true });
+    await failing.click();
+    await page.waitForURL(new RegExp(`#/activities/${runId}$`));
+    await scene.open('/machines');
+    await page.getByRole('row', { name: MACHINE }).getByRole('link', { name: 'Failing' }).click();
+    await page.waitForURL(new RegExp(`#/activities/${runId}$`));
+
+    await rm(ballast);
+    await runNow();
+    assert.match(await scene.runEnded(), /Success/);
+    await scene.open('/machines');
+    await page.getByRole('row', { name: MACHINE }).getByText('Protected').waitFor();
+    await scene.open('/');
+    assert.equal(await failing.count(), 0);
+    const [made] = await versions(repositoryId);
+    await assertWhole(made?.id ?? '', 'after-full.img');
+    assert.deepEqual(scene.window.complaints, []);
+  } finally {
+    execFileSync('umount', ['-l', volume]);
+  }
 });

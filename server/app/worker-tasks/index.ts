@@ -1,4 +1,4 @@
-import { runBackup } from '../../backup/index.ts';
+import { ProgressMeter, runBackup } from '../../backup/index.ts';
 import type { WorkerResults } from '../../contract/task-result.ts';
 import type { WorkerTask } from '../../contract/task.ts';
 import { TASK_BYTES, type Processors, type Sealer, type TaskContext } from '../../queue/index.ts';
@@ -48,7 +48,7 @@ export function createProcessors(parts: Parts): Processors {
 
     backup: ({ kind: _kind, address, facts, ...task }, context) =>
       repositories.use(task.repository, (repository) =>
-        withHost(parts, { address, facts }, context, async (source) => {
+        withHostOfRun(parts, { address, facts }, context, async (source) => {
           const hooks = { ...hooksOf(context), budget: context.budget, disksAtOnce: decideDisksAtOnce() };
           const result = await runBackup({ repository, source, clock, logger }, task, hooks);
           // Of this version, which may be newer than the repository.
@@ -59,7 +59,7 @@ export function createProcessors(parts: Parts): Processors {
 
     restore: ({ kind: _kind, address, facts, ...task }, context) =>
       repositories.use(task.repository, (repository) =>
-        withHost(parts, { address, facts }, context, async (source) => {
+        withHostOfRun(parts, { address, facts }, context, async (source) => {
           const hooks = { ...hooksOf(context), budget: context.budget };
           const result = await runRestore({ repository, source, clock, logger }, task, hooks);
           return { ...result, facts: source.facts };
@@ -99,6 +99,20 @@ export function createProcessors(parts: Parts): Processors {
     keys: (task) => manageKeys(parts, task),
   };
   return processors;
+}
+
+/** As `withHost`, and tells that the host is being connected to, and since when nothing comes of it. */
+async function withHostOfRun<T>(...[parts, task, context, work]: Parameters<typeof withHost<T>>): Promise<T> {
+  const meter = new ProgressMeter({ clock: parts.clock, emit: hooksOf(context).progress });
+  try {
+    meter.enter('connecting');
+    return await withHost(parts, task, context, (source) => {
+      meter.stop();
+      return work(source);
+    });
+  } finally {
+    meter.stop();
+  }
 }
 
 /** Two disks hide each other's latency; where memory is short one at a time has to do. */
