@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { after, before, test } from 'node:test';
 import { oneDisk, Scene, type Named } from './scene.ts';
 
@@ -117,5 +118,31 @@ test('names of strangers are text in questions, messages and tables of charts', 
   await page.getByText('Scripts and start from elsewhere').click();
   await page.getByRole('dialog').getByText(MARKUP).first().waitFor();
   assert.ok(await isClean());
+
+  // A storage has a past to be drawn once it was looked into on two days.
+  const store = (await scene.api.get<Named[]>('/repositories')).find(({ name }) => name === `${MARKUP} store`);
+  const database = new DatabaseSync(join(scene.folder, 'dozo/data/catalogue.sqlite'));
+  try {
+    database.exec('PRAGMA busy_timeout = 180000');
+    database
+      .prepare(
+        `INSERT INTO repository_sizes (repository_id, day_ms, stored_bytes, nominal_bytes, points)
+         SELECT repository_id, day_ms - 86400000, 1, 1, 1 FROM repository_sizes WHERE repository_id = ?`,
+      )
+      .run(store?.id ?? '');
+  } finally {
+    database.close();
+  }
+  for (const path of ['/', '/storage']) {
+    await scene.open(path);
+    const chart = page.getByRole('img', { name: `${MARKUP} store` });
+    await chart.waitFor();
+    const label = (await chart.getAttribute('aria-label')) ?? '';
+    assert.ok(label.includes(`${MARKUP} store`), label);
+    const figure = page.locator('figure').filter({ has: chart });
+    await scene.button('As a table', figure).click();
+    await page.getByRole('group', { name: label, exact: true }).getByRole('cell').first().waitFor();
+    assert.ok(await isClean());
+  }
   assert.deepEqual(scene.window.complaints, []);
 });
