@@ -163,6 +163,98 @@ test('a restore that is being set up is there after a load of the page, also in 
   assert.deepEqual(scene.window.complaints, []);
 });
 
+test('the language is switched in the middle of a wizard: what was typed stays, and one run comes of it', async () => {
+  const { page, api } = scene;
+  const switchLanguage = async (label: string, language: string): Promise<void> => {
+    await page.locator('nav a[href="#/settings"]').click();
+    await page.getByLabel(label, { exact: true }).click();
+    await page.getByRole('option', { name: language, exact: true }).click();
+    await page.locator(`html[lang=${language === 'English' ? 'en' : 'de'}]`).waitFor({ state: 'attached' });
+    await page.goBack();
+  };
+  await scene.open('/tasks/new');
+  await box('mail').click();
+  await scene.next();
+  await scene.fill('Task name', 'In two languages');
+  await toStep('options');
+  await page.getByRole('radio', { name: 'Do not touch the guest', exact: true }).click();
+  await switchLanguage('Language', 'Deutsch');
+  const off = page.getByRole('radio', { name: 'Sichern, ohne das Gastsystem zur Ruhe zu bringen', exact: true });
+  await off.waitFor();
+  assert.equal(await off.isChecked(), true);
+  await scene.button('Weiter').click();
+  await page.locator('.q-stepper__tab--active', { hasText: 'Prüfung' }).waitFor();
+  await switchLanguage('Sprache', 'English');
+  await atStep('check');
+  await toStep('summary');
+  await page.getByText('In two languages', { exact: true }).waitFor();
+  await scene.button('Save and back up now').dblclick();
+  assert.match(await scene.runEnded(), /Success/);
+  const [made, ...others] = (await jobs()).filter(({ name }) => name === 'In two languages');
+  assert.equal(others.length, 0);
+  assert.equal(made?.options.quiesce, 'off');
+  await page.goBack();
+  await scene.window.settle();
+  await page.goForward();
+  await scene.runEnded();
+  const { runs } = await api.get<{ runs: unknown[] }>(`/runs?jobId=${made.id}`);
+  assert.equal(runs.length, 1, 'neither a double click nor the way back starts another one');
+  assert.deepEqual(scene.window.complaints, []);
+});
+
+test('in another time zone instants are told by the reader, times of day by the zone that they were set in', async () => {
+  const { api, window, product } = scene;
+  const timeZone = 'Asia/Tokyo';
+  const day = Math.min(new Date(Date.now() + 15 * 86_400_000).getUTCDate(), 28);
+  const rule = { kind: 'monthly', on: { kind: 'day', day }, time: '22:00' };
+  const job = { name: 'Far away', machineIds: [machineId], repositoryId };
+  const { id } = await api.post<Named>('/jobs', job);
+  await api.put(`/jobs/${id}/schedule`, { timeZone, rules: [{ rule }] });
+  const { nextRuns } = await api.get<{ nextRuns: { jobId: string; atMs: number }[] }>('/overview');
+  const { startedAtMs } = await api.get<{ startedAtMs: number }>(`/runs/${runId}`);
+  const told = (atMs: number, zone: string): string =>
+    new Intl.DateTimeFormat('en-GB', {
+      ...{ year: 'numeric', month: 'short', day: 'numeric', hour: 'numeric', minute: '2-digit' },
+      timeZone: zone,
+    }).format(atMs);
+  const nextAtMs = nextRuns.find(({ jobId: of }) => of === id)?.atMs ?? 0;
+  assert.match(told(nextAtMs, timeZone), /22:00$/);
+
+  const context = await window.browser.newContext({
+    ignoreHTTPSErrors: true,
+    storageState: await window.context.storageState(),
+    locale: 'en-GB',
+    timezoneId: 'America/New_York',
+  });
+  try {
+    const page = await context.newPage();
+    await page.goto(`${product.url}/#/tasks`);
+    const card = page.locator('article').filter({ has: page.getByRole('heading', { name: job.name, exact: true }) });
+    await card.getByText(`Next: ${told(nextAtMs, 'America/New_York')}`, { exact: true }).waitFor();
+    await page.goto(`${product.url}/#/activities/${runId}`);
+    await page.getByText(told(startedAtMs, 'America/New_York'), { exact: true }).first().waitFor();
+    await page.goto(`${product.url}/#/tasks/${id}?step=schedule`);
+    await page.getByText(`Time zone: ${timeZone}`).waitFor();
+    assert.equal(await page.getByLabel('Time', { exact: true }).inputValue(), '22:00');
+    await scene.button('Use America/New_York', page).waitFor();
+    await page.goto(`${product.url}/#/tasks/${id}?step=summary`);
+    await page.getByText(`Time zone: ${timeZone}`).waitFor();
+    await page.goto(`${product.url}/#/tasks/${id}?step=name`);
+    await page.getByLabel('Task name', { exact: true }).fill('Far away, renamed');
+    await scene.button('Save', page).first().click();
+    await page.waitForURL(/#\/tasks$/);
+  } finally {
+    await context.close();
+  }
+  const saved = await api.get<{ name: string; schedule: { timeZone: string; rules: { rule: object }[] } }>(
+    `/jobs/${id}`,
+  );
+  assert.equal(saved.name, 'Far away, renamed');
+  assert.equal(saved.schedule.timeZone, timeZone, 'who saves from elsewhere moves nothing');
+  assert.deepEqual(saved.schedule.rules[0]?.rule, rule);
+  await api.delete(`/jobs/${id}`);
+});
+
 test('an address leads there after signing in', async () => {
   const { page } = scene;
   const { points } = await scene.api.get<{ points: Named[] }>('/points');
