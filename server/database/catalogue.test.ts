@@ -331,11 +331,11 @@ describe('catalogue', () => {
       const { rows } = await catalogue.listings.pageMachines({ sort: 'name', descending: false, limit: 9, offset: 0 });
       const [row] = rows;
       const { protected: count } = await catalogue.listings.countMachines();
-      return [row?.protection, row?.pointCount, row?.lastPointAtMs, count];
+      return [row?.protection, row?.pointCount, row?.lastPointAtMs, row?.isAllTrashed, count];
     };
-    assert.deepEqual(await look(0), ['protected', 2, 2, 1]);
-    assert.deepEqual(await look(1), ['protected', 1, 2, 1]);
-    assert.deepEqual(await look(2), ['pending', 0, null, 0]);
+    assert.deepEqual(await look(0), ['protected', 2, 2, false, 1]);
+    assert.deepEqual(await look(1), ['protected', 1, 2, false, 1]);
+    assert.deepEqual(await look(2), ['pending', 0, null, true, 0]);
   });
 
   it('replaces the versions of a repository as a whole', async () => {

@@ -15,6 +15,8 @@ export interface ListedMachine {
   jobIds: string[];
   pointCount: number;
   lastPointAtMs: number | null;
+  /** It has versions, and all of them are in the trash. */
+  isAllTrashed: boolean;
   lastRun: { runId: string; state: string; finishedAtMs: number | null } | null;
   sizeBytes: number;
 }
@@ -89,6 +91,7 @@ export class Listings {
     const rows = await this.#sql.all(
       `${JUDGED}
        SELECT judged.*, ${SIZE} AS size_bytes, count(*) OVER () AS total,
+         point_count = 0 AND EXISTS (SELECT 1 FROM points WHERE machine_id = judged.id) AS is_all_trashed,
          (SELECT json_group_array(job_id) FROM job_machines WHERE machine_id = judged.id) AS job_ids
        FROM judged WHERE ${where.sql}
        ORDER BY ${MACHINE_ORDER[query.sort]} ${query.descending ? 'DESC' : 'ASC'}, name, id LIMIT ? OFFSET ?`,
@@ -232,6 +235,7 @@ function toListedMachine(row: Row): ListedMachine {
     jobIds: json(row, 'job_ids'),
     pointCount: integer(row, 'point_count'),
     lastPointAtMs: integerOrNull(row, 'last_point_at_ms'),
+    isAllTrashed: integer(row, 'is_all_trashed') === 1,
     lastRun:
       runId === null ? null : { runId, state: text(row, 'state'), finishedAtMs: integerOrNull(row, 'finished_at_ms') },
     sizeBytes: integer(row, 'size_bytes'),

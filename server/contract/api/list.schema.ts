@@ -39,6 +39,8 @@ export const machineRowSchema = z
     jobs: z.array(z.object({ id: idSchema, name: z.string() })),
     pointCount: z.number(),
     lastPointAtMs: timeSchema.nullable(),
+    /** It has versions, and all of them are in the trash. */
+    isAllTrashed: z.boolean(),
     lastRun: z.object({ runId: idSchema, state: z.string(), finishedAtMs: timeSchema.nullable() }).nullable(),
     /** The first of its jobs that is due; null: none by itself. */
     nextRunAtMs: timeSchema.nullable(),
