@@ -5,6 +5,7 @@ import { basename, join } from 'node:path';
 import type { Locator, Page } from 'playwright-core';
 import { GIB, MIB } from '../../server/runtime/index.ts';
 import { startLabHost, type LabHost, type MachineOptions } from '../lab/lab-host.ts';
+import { zoneAtTen } from '../product/quiet-day.ts';
 import { startProduct, type Product } from '../product/product.ts';
 import { openWindow, type Window } from './browser.ts';
 
@@ -66,7 +67,7 @@ export class Scene {
     let product: Product | null = null;
     let window: Window;
     try {
-      product = await startProduct(join(folder, 'dozo'), { env: options.env ?? {} });
+      product = await startProduct(join(folder, 'dozo'), { env: { TZ: zoneAtTen(), ...options.env } });
       window = await openWindow(locale);
     } catch (error) {
       // What was started would keep the test from ending.

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { timeInZone } from './time-zone.ts';
+import { timeInZone, zoneForNew } from './time-zone.ts';
 
 const WINTER = Date.UTC(2026, 0, 15, 12);
 const SUMMER = Date.UTC(2026, 6, 15, 12);
@@ -14,5 +14,12 @@ test('a time of day is told by the clock of another zone, also over midnight and
     ['04:00', 'UTC', 'UTC', WINTER, '04:00'],
   ] as const) {
     assert.equal(timeInZone(time, from, to, atMs), told, `${time} ${from} in ${to}`);
+  }
+});
+
+test('a new time is meant by the clock of the NAS, unless the NAS does not know its zone', () => {
+  assert.equal(zoneForNew('Asia/Tokyo', 'Europe/Berlin'), 'Asia/Tokyo');
+  for (const unknown of ['UTC', 'Etc/UTC', 'Etc/Unknown', 'GMT']) {
+    assert.equal(zoneForNew(unknown, 'Europe/Berlin'), 'Europe/Berlin', unknown);
   }
 });

@@ -7,6 +7,14 @@ export function readersTimeZone(): string {
 }
 
 /**
+ * What a new time of day is meant by: the clock of the NAS that keeps it, whoever sets it from wherever. UTC is what a
+ * server says that was not told its zone; there the reader's is more likely meant.
+ */
+export function zoneForNew(ofServer: string, ofReader: string): string {
+  return /^(Etc\/)?(UTC|UCT|GMT|Universal|Zulu|Unknown)$/.test(ofServer) ? ofReader : ofServer;
+}
+
+/**
  * What a clock in one zone shows when one in another shows `time`, both `HH:MM`, with the offsets of that moment.
  * @throws RangeError for a zone that the browser does not know.
  */

@@ -28,6 +28,8 @@ export const sessionSchema = z
     /** Whether one-time codes are asked for at login. */
     hasSecondFactor: z.boolean(),
     expiresAtMs: timeSchema.nullable(),
+    /** Of the server's clock, as far as the server knows: `UTC` where it does not. */
+    timeZone: z.string(),
   })
   .meta({ id: 'Session' });
 export type SessionView = z.infer<typeof sessionSchema>;

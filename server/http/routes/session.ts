@@ -141,6 +141,7 @@ export function viewSession({ session, user, role, permissions }: Caller): Sessi
     by: session.kind,
     hasSecondFactor: user.totpSecret !== null,
     expiresAtMs: session.expiresAtMs,
+    timeZone: Intl.DateTimeFormat().resolvedOptions().timeZone,
   };
 }
 

@@ -1,5 +1,5 @@
 import type { Schedule, ScheduleRule, Weekday } from '../../api/types.ts';
-import { readersTimeZone } from '../../composables/time-zone.ts';
+import { newTimeZone } from '../../composables/new-time-zone.ts';
 
 export const WEEKDAYS: readonly Weekday[] = [
   'monday',
@@ -17,7 +17,7 @@ export const INTERVALS_MINUTES = [5, 10, 15, 30, 60, 120, 180, 240, 360, 480, 72
 export function newSchedule(): Schedule {
   return {
     enabled: true,
-    timeZone: readersTimeZone(),
+    timeZone: newTimeZone(),
     rules: [{ rule: newRule('daily') }],
     after: null,
     window: null,
