@@ -56,7 +56,7 @@ test('a version goes to the trash after a question that names it, and comes back
   await dialog.waitFor({ state: 'detached' });
   assert.equal(await count(''), before, 'what was asked and not answered is not done');
   await scene.button('Delete').click();
-  await dialog.getByRole('button', { name: 'Delete', exact: true }).click();
+  await dialog.getByRole('button', { name: 'Move to the trash', exact: true }).click();
   await page.getByText('1 version is in the trash.').waitFor();
   assert.equal(await count(''), before - 1);
   assert.equal(await count('&trash=true'), 1);
@@ -86,7 +86,7 @@ test('an offer to undo a deletion goes with the page that made it', async () => 
   await page.getByRole('checkbox').last().click();
   await scene.button('Delete').click();
   const dialog = page.getByRole('dialog');
-  await dialog.getByRole('button', { name: 'Delete', exact: true }).click();
+  await dialog.getByRole('button', { name: 'Move to the trash', exact: true }).click();
   const offer = page.getByText('1 version is in the trash.');
   await offer.waitFor();
   await page.evaluate("location.hash = '#/tasks'");
@@ -247,7 +247,7 @@ test('a storage says what saves its room, and whose versions take it', async () 
 test('a storage is checked, forgotten and taken up again with its versions', async () => {
   const { page } = scene;
   await scene.open('/storage');
-  await scene.button('Check').click();
+  await scene.button('Check now').click();
   assert.match(await scene.runEnded(), /Success/);
   await page.getByText('No damage found.').waitFor();
 

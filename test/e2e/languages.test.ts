@@ -97,7 +97,7 @@ async function wholeFlow(scene: Scene): Promise<void> {
   await page.getByRole('checkbox').last().click();
   await scene.button(scene.say('trash.delete')).click();
   const dialog = page.getByRole('dialog');
-  await scene.button(scene.say('common.delete'), dialog).click();
+  await scene.button(scene.say('trash.toTrash'), dialog).click();
   await page.getByRole('tab', { name: scene.say('trash.trash'), exact: true }).click();
   await page.getByRole('checkbox').last().click();
   assert.equal(await count(''), 0);

@@ -96,7 +96,7 @@ test('what the question names is deleted, whatever the list becomes meanwhile', 
   await dialog.waitFor();
   const newest = await backUp();
   await rowOf(newest).waitFor({ state: 'attached' });
-  await scene.button('Delete', dialog).click();
+  await scene.button('Move to the trash', dialog).click();
   await page.getByText('1 version is in the trash.').waitFor();
 
   assert.deepEqual((await versions('&trash=true')).toSorted(), [meant, other].toSorted());

@@ -109,7 +109,7 @@ test('names of strangers are text in questions, messages and tables of charts', 
   await scene.button('Delete').click();
   const dialog = page.getByRole('dialog');
   await dialog.getByText(MARKUP).first().waitFor();
-  await scene.button('Delete', dialog).click();
+  await scene.button('Move to the trash', dialog).click();
   await page.getByText('1 version is in the trash.').waitFor();
   assert.ok(await isClean());
 

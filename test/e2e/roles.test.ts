@@ -23,7 +23,7 @@ const NEEDS = {
   operate: [
     'Back up now',
     'Back up now, reading everything',
-    'Check',
+    'Check now',
     'Check thoroughly (reads everything)',
     'Maintain now',
     'Copy to another storage',

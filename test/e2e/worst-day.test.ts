@@ -228,7 +228,7 @@ test('a deletion is taken back by the button of its message', async () => {
   await scene.open(`/storage/${mainId}`);
   await page.getByRole('checkbox').first().click();
   await scene.button('Delete').click();
-  await scene.button('Delete', page.getByRole('dialog')).click();
+  await scene.button('Move to the trash', page.getByRole('dialog')).click();
   await page.getByText('1 version is in the trash.').waitFor();
   await scene.button('Undo').click();
   await scene.until('the version is back', async () => {
@@ -282,7 +282,7 @@ test('a locked version cannot be deleted, and says until when', async () => {
 
   await page.getByRole('checkbox').first().click();
   await scene.button('Delete').click();
-  await scene.button('Delete', page.getByRole('dialog')).click();
+  await scene.button('Move to the trash', page.getByRole('dialog')).click();
   await page.getByRole('alert').getByText(/lock/i).first().waitFor();
   assert.equal((await versions(mainId)).length, 1);
   assert.equal((await versions(mainId, 'trash=true')).length, 0);

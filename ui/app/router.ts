@@ -4,6 +4,31 @@ import { may, resumeSession } from '../api/session.ts';
 import type { Permission } from '../api/types.ts';
 import { readPreferences } from '../composables/preferences.ts';
 
+/** How long what a page shows may take to come before its place is given up. */
+const TALL_WITHIN_MS = 3_000;
+const OWN_HAND = ['wheel', 'touchmove', 'pointerdown', 'keydown'] as const;
+
+/** A place on a page, once the page reaches down to it; false when somebody goes elsewhere meanwhile. */
+function whenTall(place: { top: number; left: number }): Promise<typeof place | false> {
+  return new Promise((resolve) => {
+    const { documentElement: root } = document;
+    const look = (): void => {
+      if (root.scrollHeight >= place.top + innerHeight) end(place);
+    };
+    const resizes = new ResizeObserver(look);
+    const giveUp = (): void => end(false);
+    const timer = setTimeout(giveUp, TALL_WITHIN_MS);
+    for (const kind of OWN_HAND) addEventListener(kind, giveUp, { passive: true });
+    resizes.observe(document.body);
+    function end(answer: typeof place | false): void {
+      clearTimeout(timer);
+      resizes.disconnect();
+      for (const kind of OWN_HAND) removeEventListener(kind, giveUp);
+      resolve(answer);
+    }
+  });
+}
+
 declare module 'vue-router' {
   interface RouteMeta {
     /** Who may not do that has no use for the page. */
@@ -14,6 +39,11 @@ declare module 'vue-router' {
 /** Addresses lie behind the hash: the server need not know them, whatever path a NAS puts before. */
 export const router = createRouter({
   history: createWebHashHistory(),
+  // A page begins at its top; who goes back finds it as they left it. Steps and filters of a page are the page's own.
+  scrollBehavior(to, from, saved) {
+    if (to.path === from.path) return false;
+    return saved === null ? { top: 0 } : whenTall(saved);
+  },
   routes: [
     { path: '/login', name: 'login', component: () => import('../pages/LoginPage.vue') },
     {
