@@ -40,7 +40,6 @@ export {
   matStop as iconStop,
   matStorage as iconStorage,
   matUndo as iconUndo,
-  matVerified as iconVerify,
   matVisibility as iconShow,
   matVisibilityOff as iconHide,
   matWarning as iconWarning,
