@@ -290,12 +290,22 @@ export class RunKeeper {
 
   async #endUnbegun(part: RunPartRecord, error: ErrorBody): Promise<void> {
     const { catalogue, clock } = this.#context;
+    await this.#tellError(part, error);
     await catalogue.transaction(async (tables) => {
       const atMs = clock.nowMs();
       await tables.parts.finish(part.id, { state: 'failed', result: null, error, atMs });
       if (part.startedAtMs === null) await tables.holds.releaseOfPart(part.id, atMs);
     });
     await this.#emitPart(part);
+  }
+
+  /** What failed before a worker's own log had begun is not in it. */
+  async #tellError({ id, runId }: RunPartRecord, error: ErrorBody | null): Promise<void> {
+    if (error === null) return;
+    const told = await this.#context.catalogue.log.list(runId, { afterNumber: 0, limit: 5000, level: 'error' });
+    if (told.some(({ partId }) => partId === id)) return;
+    const { code, message, details } = error;
+    await this.#log.write(runId, id, { level: 'error', code, text: message, details });
   }
 
   /** What another machine's login met since the run began: each further one would bring the account nearer to its lock. */
@@ -363,6 +373,7 @@ export class RunKeeper {
     const { catalogue, queue, clock } = this.#context;
     await this.#log.take(run.id, part.id, outcome.source, outcome.log);
     const verdict = judgeOutcome(run.kind, outcome);
+    await this.#tellError(part, verdict.error);
     if (verdict.state === 'cancelled' && run.stoppedBy === 'window') {
       const ended = { run, part, progress: this.progressOf(part.id), nowMs: clock.nowMs() };
       const line = await explainShortage(catalogue, ended);

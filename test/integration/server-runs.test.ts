@@ -197,6 +197,21 @@ describe('runs of a server with a real queue', { timeout: 900_000 }, () => {
     await errorOfHost(null);
   });
 
+  it('tells in the log of a run what failed before its worker had begun', async () => {
+    lab.script({ hostDown: true });
+    const started = await lab.call('POST', `/jobs/${ids.jobId}/run`, {});
+    const run = await lab.waitForRun(started.id);
+    lab.script({});
+
+    const log = await lab.call('GET', `/runs/${run.id}/log`);
+
+    const errors = log.lines.filter(({ level }: { level: string }) => level === 'error');
+    assert.deepEqual(
+      errors.map(({ code, partId }: { code: string; partId: string }) => [code, partId]),
+      run.parts.map(({ id }: { id: string }) => ['HOST_UNREACHABLE', id]),
+    );
+  });
+
   it('shows a refused login of a run with its host at once, until there is another password', async () => {
     const runJob = async (): Promise<string> => {
       const started = await lab.call('POST', `/jobs/${ids.jobId}/run`, {});
