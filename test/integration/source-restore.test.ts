@@ -145,6 +145,28 @@ test('refuses names that are taken and datastores that are not there or too smal
   await scene.assertClean();
 });
 
+test('ends a restore before a datastore is full, and gives back what it took', async () => {
+  const watching = await scene.connect({ limits: { watchIntervalMs: 100, freeFloorBytes: 76 * MIB } });
+  const target = await watching.createTarget(
+    targetRequest({ mode: { kind: 'new', name: 'too large' }, datastore: 'small' }),
+  );
+  const [disk] = target.disks;
+  assert.ok(disk !== undefined);
+  // There is room for all of it, but not above the floor.
+  await assert.rejects(
+    async () => {
+      const endMs = performance.now() + 120_000;
+      for (let at = 0; performance.now() < endMs; at = (at + MIB) % (16 * MIB)) {
+        await disk.write(at, Buffer.alloc(MIB, 1 + at / MIB));
+        await disk.flush();
+      }
+    },
+    { code: 'DATASTORE_FULL' },
+  );
+  await target.abort();
+  await scene.assertClean();
+});
+
 test('leaves nothing of a restore that is given up', async () => {
   const target = await host.createTarget(targetRequest({ mode: { kind: 'new', name: 'given up' } }));
   await target.disks[0]?.write(0, Buffer.alloc(1024 * 1024, 7));

@@ -14,7 +14,7 @@ export interface SourceLimits {
   rawChannels: number;
   /** A datastore with less free is not snapshotted, and a run on it is ended. */
   freeFloorBytes: number;
-  /** How often the free space is looked at while a machine is frozen. */
+  /** How seldom the free space is looked at, at most, while a machine is frozen; more often where it goes fast. */
   watchIntervalMs: number;
   /** Longest wait for a snapshot to be there; quiescing may take 15 minutes by itself. */
   snapshotTimeoutMs: number;

@@ -111,9 +111,9 @@ export class DiskWriter {
     await this.#until(() => this.#pendingBytes === 0, signal);
   }
 
-  /** Ends all work; what was under way may or may not be on the host. */
-  close(): void {
-    this.#fail(new AppError('CANCELLED', 'The restore was ended.'));
+  /** Ends all work, with this error for whoever waits; what was under way may or may not be on the host. */
+  end(error: AppError): void {
+    this.#fail(error);
   }
 
   #add(offsetBytes: number, data: Buffer): void {

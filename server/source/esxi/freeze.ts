@@ -19,6 +19,7 @@ import { readFilesystems } from './filesystems.ts';
 import { EsxiFrozenDisk } from './frozen-disk.ts';
 import { findMachine, readMachine, toDisks, type InventoryDisk, type InventoryMachine } from './inventory.ts';
 import { readConfiguration, toMachineDisk } from './machine-configuration.ts';
+import { watchSpace } from './space-watch.ts';
 import {
   findTaken,
   readMachineFiles,
@@ -529,32 +530,15 @@ class EsxiFrozenMachine implements FrozenMachine {
   async #watch(): Promise<void> {
     const { machine, request, taken } = this.#parts;
     if (taken === null) return;
-    const { clock, limits, logger, shell: host } = this.#context;
-    const names = [...new Set(datastoresOf(machine))];
-    const signal = this.#ended.signal;
-    while (!signal.aborted) {
-      try {
-        await clock.sleep(limits.watchIntervalMs, signal);
-        const filesystems = await readFilesystems(host, signal);
-        for (const name of names) {
-          const root = this.#datastores.rootOf(name);
-          const volume = filesystems.find((fs) => fs.root === root || fs.name === name);
-          if (volume === undefined || volume.freeBytes >= limits.freeFloorBytes) continue;
-          const details = { datastore: name, freeBytes: volume.freeBytes };
-          const error = datastoreFull(details, machine.identity.name);
-          request.note({
-            level: 'error',
-            code: 'DATASTORE_FULL',
-            text: `${error.message} The snapshot is removed at once.`,
-            details,
-          });
-          this.#ended.abort(error);
-          await this.thaw();
-        }
-      } catch (error) {
-        if (signal.aborted) return;
-        logger.warn({ error: String(error) }, 'free space could not be read; it is tried again');
-      }
-    }
+    // Layers need not lie beside their disks (`workingDir` of the .vmx).
+    const names = new Set([...datastoresOf(machine), ...taken.deltas.map(({ datastore }) => datastore)]);
+    const volumes = [...names].map((datastore) => ({ datastore, root: this.#datastores.rootOf(datastore) }));
+    await watchSpace(this.#context, volumes, this.#ended.signal, async (low) => {
+      const error = datastoreFull(low, machine.identity.name);
+      const text = `${error.message} The snapshot is removed at once.`;
+      request.note({ level: 'error', code: 'DATASTORE_FULL', text, details: low });
+      this.#ended.abort(error);
+      await this.thaw();
+    });
   }
 }

@@ -9,6 +9,7 @@ import { DiskWriter, hashOnHost, type RunsBy } from './disk-writer.ts';
 import { probeFullBlock, probePython } from './host-programs.ts';
 import { readFilesystems } from './filesystems.ts';
 import { findMachine, listMachines, listNetworks, readMachine, type InventoryMachine } from './inventory.ts';
+import { watchSpace } from './space-watch.ts';
 import { storedAdapter } from './machine-configuration.ts';
 import { ownFiles } from './own-files.ts';
 import { powerOn, registerMachine, unregisterMachine } from './registration.ts';
@@ -269,6 +270,7 @@ class EsxiTarget implements MachineTarget {
   readonly #request: TargetRequest;
   readonly #plan: TargetPlan;
   readonly #writers: DiskWriter[] = [];
+  readonly #ended = new AbortController();
   #isFinished = false;
 
   constructor(context: EsxiContext, datastores: DatastoreMap, request: TargetRequest, plan: TargetPlan, by: RunsBy) {
@@ -310,12 +312,14 @@ class EsxiTarget implements MachineTarget {
       await host.writeFile(`${temporary}/${markerName(hold)}`, Buffer.from('dozo\n'), signal);
     }
     for (const planned of this.#plan.disks) await this.#createDisk(planned);
+    void this.#watch();
   }
 
   async finish(signal: AbortSignal): Promise<MachineSummary> {
     const { shell: host } = this.#context;
     const { hold } = this.#request;
     for (const disk of this.disks) await disk.flush(signal);
+    this.#ended.abort();
     for (const planned of this.#plan.disks) await this.#assertWhole(planned, signal);
     await this.#writeConfiguration(signal);
 
@@ -357,9 +361,24 @@ class EsxiTarget implements MachineTarget {
     return toSummary(await readMachine(this.#context.vsphere, restored.reference, this.#datastores));
   }
 
+  /** A full datastore stops every machine on it. */
+  async #watch(): Promise<void> {
+    await watchSpace(this.#context, this.#plan.placements, this.#ended.signal, ({ datastore, freeBytes }) => {
+      const free = formatBytes(freeBytes);
+      const text = `The datastore ${datastore} has only ${free} free; the restore ends before it is full.`;
+      const hint = 'Free space on the datastore, or restore to another one. The original machine is as it was.';
+      this.#end(new AppError('DATASTORE_FULL', text, { hint, details: { datastore, freeBytes } }));
+    });
+  }
+
+  #end(error: AppError): void {
+    this.#ended.abort();
+    for (const writer of this.#writers) writer.end(error);
+  }
+
   async abort(): Promise<void> {
     if (this.#isFinished) return;
-    for (const writer of this.#writers) writer.close();
+    this.#end(new AppError('CANCELLED', 'The restore was ended.'));
     const { shell: host } = this.#context;
     const { hold } = this.#request;
     const [main] = this.#plan.placements;
