@@ -40,6 +40,7 @@ import {
   parsePackTable,
   type PackTable,
 } from './pack-format.ts';
+import { PageReader } from './page-reader.ts';
 import { levelCount, loadPage } from './page-tree.ts';
 import { isFence, parsePoint, type PointContent } from './point-file.ts';
 import { PointMarks } from './point-marks.ts';
@@ -74,6 +75,7 @@ export async function checkRepository(context: CheckContext, options: CheckOptio
 
 class Check {
   readonly #catalog: PackCatalog;
+  readonly #reader: PageReader;
   readonly #pool: CodecPool;
   readonly #header: RepositoryHeader;
   readonly #options: CheckOptions;
@@ -112,6 +114,7 @@ class Check {
       identity: catalog.identity,
       logger,
     });
+    this.#reader = new PageReader(this.#catalog);
     this.#marks = new PointMarks({ storage: catalog.storage, keys: catalog.keys, clock: systemClock });
     this.#logger = logger;
     this.#pool = context.pool;
@@ -504,7 +507,7 @@ class Check {
     if (disk.affected === null && this.#goodPages.has(seenKey)) return;
     let content: Buffer;
     try {
-      content = await loadPage((id) => this.#catalog.readChunk(id), page.id);
+      content = await loadPage((id) => this.#reader.read(id), page.id);
     } catch (error) {
       if (!isAppError(error) || !isDamage(error)) throw error;
       if (error.code === 'REPOSITORY_CHUNK_MISSING') this.#bad.set(key, this.#missing(page.id));

@@ -315,6 +315,7 @@ class ChunkRepository implements KeptRepository {
   async startWrite(options: { sessionId: string }): Promise<WriteSession> {
     const { catalog, pool, clock, logger } = this.#parts;
     catalog.assertListsKnown();
+    pool.prepare(1);
     const context = {
       catalog,
       pool,

@@ -45,6 +45,7 @@ export async function* streamChunks(
   pool: CodecPool,
   signal: AbortSignal | undefined,
 ): AsyncIterable<Filled> {
+  if (wanted.length > 0) pool.prepare();
   const plans = await planRanges(disk, wanted);
   const running: Promise<Filled[]>[] = [];
   let next = 0;

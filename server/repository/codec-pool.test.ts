@@ -69,6 +69,22 @@ describe('the codec pool', () => {
     assert.deepEqual({ status, signal }, { status: 0, signal: null });
   });
 
+  it('starts another thread when those before it have enough to do, or when it is told to', async () => {
+    const pool = new CodecPool({ threads: 3, chunkSizeBytes: 65_536, identity });
+    const slot = await pool.acquireSlot();
+    for (let turn = 0; turn < 3; turn += 1) await pool.hash(slot, [10]);
+    assert.equal(pool.threadsForTest().length, 1);
+    await Promise.all([pool.hash(slot, [10]), pool.hash(slot, [10]), pool.hash(slot, [10])]);
+    assert.equal(pool.threadsForTest().length, 2);
+    pool.prepare(1);
+    assert.equal(pool.threadsForTest().length, 2);
+    pool.prepare();
+    assert.equal(pool.threadsForTest().length, 3);
+    await pool.close();
+    pool.prepare();
+    assert.equal(pool.threadsForTest().length, 0);
+  });
+
   it('fails the work of a thread that dies, and goes on with another', async () => {
     const pool = new CodecPool({ threads: 1, chunkSizeBytes: 65_536, identity });
     const slot = await pool.acquireSlot();

@@ -40,8 +40,8 @@ interface Thread {
 }
 
 /**
- * Threads that hash, compress, encrypt and the reverse. Started at the first job; they keep a process
- * alive only while they work. Memory: 4 slots of twice the batch a thread. With no threads the work is
+ * Threads that hash, compress, encrypt and the reverse. Each is started when those before it have enough to do, since a
+ * start costs 60 ms of a processor and a clean-up seldom needs two; they keep a process alive only while they work. Memory: 4 slots of twice the batch a thread. With no threads the work is
  * done here, one job a turn of the event loop: for tests and for tools that must stay one file.
  */
 export class CodecPool {
@@ -79,6 +79,13 @@ export class CodecPool {
 
   get batchBytes(): number {
     return this.#batchBytes;
+  }
+
+  /** Starts so many threads, all unless told, while their first work is still being fetched. */
+  prepare(threads = this.#threadCount): void {
+    if (this.#closed) return;
+    this.#start();
+    while (this.#threads.length < Math.min(threads, this.#threadCount)) this.#addThread();
   }
 
   /** Waits for a slot; that is where a fast writer is slowed down. */
@@ -152,7 +159,6 @@ export class CodecPool {
       this.#free.push(slot);
     }
     if (this.#threadCount === 0) this.#inline = createCodecWork(this.#threadData(), () => undefined);
-    for (let count = 0; count < this.#threadCount; count += 1) this.#addThread();
   }
 
   #threadData(): CodecThreadData {
@@ -160,7 +166,7 @@ export class CodecPool {
     return { algorithm, identityKey, inputs: this.#inputs, outputs: this.#outputs };
   }
 
-  #addThread(): void {
+  #addThread(): Thread {
     const workerData = this.#threadData();
     const worker = new Worker(siblingModule(import.meta.url, './codec-thread'), { workerData, name: 'dozo-codec' });
     const thread: Thread = { worker, jobs: new Map() };
@@ -170,6 +176,7 @@ export class CodecPool {
     // After the listeners: the first one for messages makes a worker hold the process again.
     worker.unref();
     this.#threads.push(thread);
+    return thread;
   }
 
   #replace(thread: Thread, error: unknown): void {
@@ -220,7 +227,8 @@ export class CodecPool {
       return;
     }
     for (;;) {
-      const thread = this.#leastBusy();
+      if (this.#urgent.length + this.#waiting.length === 0) return;
+      const thread = this.#leastBusy() ?? (this.#threads.length < this.#threadCount ? this.#addThread() : null);
       if (thread === null) return;
       const job = this.#urgent.shift() ?? this.#waiting.shift();
       if (job === undefined) return;

@@ -126,6 +126,7 @@ class Session implements WriteSession {
     this.#assertOpen();
     assert(!this.#disks.has(key), `disk ${key} is opened once a session`);
     assert(Number.isSafeInteger(sizeBytes) && sizeBytes >= 0, `disk ${key} has a whole size`);
+    if (base === null) this.#context.pool.prepare();
     const baseRoot = await this.#baseRoot(base, sizeBytes);
     const baseRootHash = baseRoot.toString('hex');
     const record = await this.#findCheckpoint(key, sizeBytes, baseRootHash);

@@ -13,6 +13,7 @@ import { openLocalStorage } from '../../server/storage/index.ts';
 
 const [step = '', folder = '', image = ''] = process.argv.slice(2);
 const PIECE_BYTES = MIB;
+const WRITES_MAX = 3;
 const keyFile = process.env['DOZO_BENCH_MACHINE_KEY'];
 
 async function options(): Promise<Parameters<typeof openRepository>[0]> {
@@ -75,7 +76,14 @@ async function restore(): Promise<void> {
   const disk: PointDisk = await (await repository.openPoint(point.pointId)).openDisk('d0');
   const file = await open(image, 'w');
   await file.truncate(disk.sizeBytes);
-  for await (const { offsetBytes, data } of disk.stream({})) await file.write(data, 0, data.length, offsetBytes);
+  // A restore to a host writes over several channels.
+  const writing = new Set<Promise<void>>();
+  for await (const { offsetBytes, data } of disk.stream({})) {
+    const write = file.write(data, 0, data.length, offsetBytes).then(() => void writing.delete(write));
+    writing.add(write);
+    if (writing.size >= WRITES_MAX) await Promise.race(writing);
+  }
+  await Promise.all(writing);
   await file.close();
   await repository.close();
 }
