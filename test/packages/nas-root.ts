@@ -35,17 +35,22 @@ export const WAIT_UNTIL_LET_GO = 'while [ ! -e /let-go ]; do sleep 1; done';
  */
 export class NasRoot {
   readonly folder = mkdtempSync(join(tmpdir(), 'dozo-nas-'));
-  readonly #isArm: boolean;
+  /** Shell: makes the kernel run the programs of another processor. */
+  readonly #emulation: string;
   /** In front of the first program in it. */
   readonly #below: string;
 
   /**
    * @param shell what `/bin/sh` is
    * @param options.isArm runs programs for 64-bit Arm as well, with qemu-user-static; its only user is root then
+   * @param options.hasMarked runs programs that `markWithoutAvx` has marked without AVX; its only user is root then
    * @param options.isOldKernel has only the system calls of Linux 4.4
    */
-  constructor(shell: 'busybox' | 'dash', options: { isArm?: boolean; isOldKernel?: boolean } = {}) {
-    this.#isArm = options.isArm ?? false;
+  constructor(
+    shell: 'busybox' | 'dash',
+    options: { isArm?: boolean; hasMarked?: boolean; isOldKernel?: boolean } = {},
+  ) {
+    this.#emulation = options.isArm === true ? KNOW_ARM : options.hasMarked === true ? knowMarked(this.folder) : '';
     this.#below = options.isOldKernel === true ? compileNative('linux-4-4', this.folder) : '';
     chmodSync(this.folder, 0o755);
     for (const name of ['bin', 'sbin', 'usr/bin', 'proc', 'tmp', 'dev', 'etc', 'var']) this.makeFolder(name);
@@ -122,7 +127,7 @@ export class NasRoot {
           ' ',
         )} ${this.#below} /usr/sbin/chroot ${user === 0 ? '' : `--userspec=${user}:${user}`} "$1" /bin/sh /run.sh`,
     ].join('\n');
-    const [flags, steps] = this.#isArm ? ['-Urmpfn', `${KNOW_ARM}\n${outside}`] : ['-mpfn', outside];
+    const [flags, steps] = this.#emulation === '' ? ['-mpfn', outside] : ['-Urmpfn', `${this.#emulation}\n${outside}`];
     const child = spawn('unshare', [flags, '--kill-child', 'sh', '-ec', steps, 'sh', this.folder], {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
@@ -214,12 +219,34 @@ export class NasSession {
 }
 
 /** @returns path of a program in `native`, which runs where nothing else is */
-function compileNative(name: string, folder: string): string {
+export function compileNative(name: string, folder: string): string {
   const program = join(folder, name);
   const source = join(import.meta.dirname, 'native', `${name}.c`);
   const flags = ['-O2', '-Wall', '-Wextra', '-Werror', '-static'];
   execFileSync('gcc', [...flags, '-o', program, source], { stdio: 'inherit' });
   return program;
+}
+
+/** Of the bytes that the head of a program has for nothing: the kernel and C libraries look past it. */
+const MARK = { offset: 15, value: 0x44 };
+
+/** @returns a program for x86-64 that NasRoot's `hasMarked` runs as on a processor without AVX */
+export function markWithoutAvx(program: Buffer): Buffer {
+  const marked = Buffer.from(program);
+  marked[MARK.offset] = MARK.value;
+  return marked;
+}
+
+function knowMarked(folder: string): string {
+  mkdirSync(join(folder, 'bin'), { recursive: true });
+  copyFileSync('/usr/bin/qemu-x86_64-static', join(folder, 'bin/qemu-x86_64-static'));
+  const head = `\\x7fELF\\x02\\x01\\x01${'\\x00'.repeat(8)}\\x${MARK.value.toString(16)}`;
+  // Whichever system it says it is for.
+  const mask = `${'\\xff'.repeat(7)}\\x00${'\\xff'.repeat(8)}`;
+  return [
+    'mount -t binfmt_misc none /proc/sys/fs/binfmt_misc',
+    `printf '%s' ':marked:M::${head}:${mask}:${compileNative('without-avx', folder)}:F' > /proc/sys/fs/binfmt_misc/register`,
+  ].join('\n');
 }
 
 function librariesOf(program: string): string[] {

@@ -4,8 +4,8 @@ import { before, describe, it } from 'node:test';
 import { measureIdleMemory } from '../../scripts/package/measure-memory.ts';
 import { ARCHITECTURES } from '../../scripts/package/pins.ts';
 import { readSpk } from './archives.ts';
-import { testArm } from './arm-backup.ts';
 import { buildPackages, type BuiltPackages } from './built-packages.ts';
+import { testArm, testWithoutAvx } from './emulated.ts';
 import { testQnapBackup } from './qnap-backup.ts';
 import { testQnap } from './qnap-suite.ts';
 import { testSynologyBackup } from './synology-backup.ts';
@@ -49,3 +49,5 @@ testQnapBackup(built);
 if (process.env['DOZO_ZFS'] !== undefined) testQnapBackup(built, 'QuTS hero');
 // Emulated, and cross-compiled before: many minutes.
 if (process.env['DOZO_ARM'] !== undefined) testArm();
+// Emulated, too, which continuous integration has no emulator for.
+if (process.env['DOZO_WITHOUT_AVX'] !== undefined) testWithoutAvx(built);
