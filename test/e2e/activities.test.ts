@@ -220,6 +220,45 @@ test('a run is compared with the one before it in the figures of both', async ()
   assert.deepEqual(scene.window.complaints, []);
 });
 
+test('the overview counts what is protected, and a day of it leads to its runs', async () => {
+  const { page, api } = scene;
+  const { machines } = await api.get<{ machines: Record<string, number> }>('/overview');
+  const { runs } = await api.get<{ runs: Named[] }>('/runs');
+  await scene.open('/');
+  for (const [kind, count] of Object.entries(machines)) {
+    const tile = page.getByRole('link', { name: new RegExp(`^${count}\\s*${scene.say(`protection.${kind}`)}$`) });
+    await tile.waitFor();
+  }
+  const days = page.getByRole('group', { name: scene.say('overview.calendar') }).getByRole('button');
+  await days.last().click();
+  await shows(runs.map(({ id }) => id));
+  await days.first().click();
+  await page.getByText(scene.say('run.none')).waitFor();
+
+  const chart = page.getByRole('img', { name: scene.say('chart.transfer'), exact: true });
+  await scene.button(scene.say('chart.asTable'), page.locator('figure').filter({ has: chart })).click();
+  const table = page.getByRole('group', { name: scene.say('chart.transfer'), exact: true });
+  const [read, stored] = await table.locator('tr').last().locator('td').allInnerTexts();
+  const results = await Promise.all(runs.map(({ id }) => resultsOf(id)));
+  const stats = results.flat().flatMap((result) => (result?.stats === undefined ? [] : [result.stats]));
+  assert.ok(stats.length > 2);
+  assertNear(
+    bytesOf(read),
+    stats.reduce((sum, { readBytes }) => sum + readBytes, 0),
+  );
+  assertNear(
+    bytesOf(stored),
+    stats.reduce((sum, { storedBytes }) => sum + storedBytes, 0),
+  );
+
+  await page.getByRole('link', { name: new RegExp(scene.say('protection.protected')) }).click();
+  await page.waitForURL(/#\/machines\?show=protected/);
+  await scene.until('the protected ones are listed', async () =>
+    (await page.locator('tbody tr').count()) === machines['protected'] ? true : null,
+  );
+  assert.deepEqual(scene.window.complaints, []);
+});
+
 /** Waits until exactly these runs are listed, in this order. */
 async function shows(ids: string[]): Promise<void> {
   const links = scene.page.locator('main .q-list a[href^="#/activities/"]');
@@ -241,9 +280,15 @@ async function logOf(runId: string): Promise<Line[]> {
 }
 
 async function resultOf(runId: string): Promise<Backup> {
-  const { parts } = await scene.api.get<{ parts: { result: Backup }[] }>(`/runs/${runId}`);
-  assert.ok(parts[0] !== undefined);
-  return parts[0].result;
+  const [result] = await resultsOf(runId);
+  assert.ok(result?.stats !== undefined);
+  return { ...result, stats: result.stats };
+}
+
+/** Of each machine; what is no backup has no figures. */
+async function resultsOf(runId: string): Promise<((Omit<Backup, 'stats'> & Partial<Backup>) | null)[]> {
+  const { parts } = await scene.api.get<{ parts: { result: Backup | null }[] }>(`/runs/${runId}`);
+  return parts.map(({ result }) => result);
 }
 
 /** What a size says, as the window writes it. */

@@ -106,6 +106,66 @@ test('a script is set before the runs of a task; an address starts it, with a ke
   assert.deepEqual(scene.window.complaints, []);
 });
 
+test('a task is copied, its schedule is paused and resumed', async () => {
+  const { page, api } = scene;
+  const open = async (name: string, action: string): Promise<void> => {
+    await scene.open('/tasks');
+    await scene.button(scene.say('task.actionsOf', { name })).click();
+    await page.locator('.q-menu').getByText(scene.say(action), { exact: true }).click();
+  };
+  await open('Nightly', 'task.copy');
+  const mail = page.getByRole('checkbox', { name: 'mail', exact: true });
+  await mail.waitFor();
+  assert.equal(await mail.isChecked(), true);
+  await scene.next();
+  await scene.fill('Task name', 'Nightly too');
+  for (let step = 0; step < 8; step += 1) await scene.next();
+  await scene.button('Save').click();
+  await page.waitForURL(/#\/tasks$/);
+  interface Copied extends Named {
+    machineIds: string[];
+    options: object;
+  }
+  const known = await api.get<Copied[]>('/jobs');
+  const [first, second] = ['Nightly', 'Nightly too'].map((wanted) => known.find(({ name }) => name === wanted));
+  assert.deepEqual(second?.machineIds, first?.machineIds);
+  // What was not said of the first is said of the second.
+  assert.deepEqual(second?.options, { skipFreeSpace: false, skipSwap: false, ...first?.options });
+  const day = Math.min(new Date(Date.now() + 15 * 86_400_000).getUTCDate(), 28);
+  const rule = { kind: 'monthly', on: { kind: 'day', day }, time: '22:00' };
+  await api.put(`/jobs/${second?.id ?? ''}/schedule`, { timeZone: 'UTC', rules: [{ rule }] });
+  const card = page.locator('article').filter({ has: page.getByRole('heading', { name: 'Nightly too', exact: true }) });
+  for (const [action, isPaused] of [
+    ['task.pause', true],
+    ['task.resume', false],
+  ] as const) {
+    await open('Nightly too', action);
+    const paused = card.getByText(scene.say('task.paused'), { exact: true });
+    await paused.waitFor({ state: isPaused ? 'visible' : 'detached' });
+    const saved: { schedule: { enabled: boolean } } = await api.get(`/jobs/${second?.id ?? ''}`);
+    assert.equal(saved.schedule.enabled, !isPaused);
+  }
+  await api.delete(`/jobs/${second?.id ?? ''}`);
+  assert.deepEqual(scene.window.complaints, []);
+});
+
+test('what is wrong with a field is said beside it', async () => {
+  const { page, api } = scene;
+  const before = (await api.get<Named[]>('/repositories')).length;
+  await scene.open('/storage');
+  await scene.button('Add storage').click();
+  await scene.fill('Folder on the NAS', 'not/from/the/root');
+  await scene.button('Make storage').click();
+  const field = page.locator('.q-field').filter({ has: page.getByLabel('Folder on the NAS', { exact: true }) });
+  await field.getByText(scene.say('error.why.absolutePath'), { exact: true }).waitFor();
+  assert.equal(await page.getByLabel('Folder on the NAS', { exact: true }).getAttribute('aria-invalid'), 'true');
+  await scene.window.picture('field-problem');
+  await scene.fill('Folder on the NAS', join(scene.folder, 'right'));
+  await field.getByText(scene.say('error.why.absolutePath'), { exact: true }).waitFor({ state: 'detached' });
+  assert.equal((await api.get<Named[]>('/repositories')).length, before);
+  scene.window.complaints.length = 0;
+});
+
 test('a ghettoVCB configuration becomes a task, after it was said what is taken over and what is not', async () => {
   const { page, api } = scene;
   await scene.open('/tasks');
