@@ -157,6 +157,8 @@ test('a restore that is being set up is there after a load of the page, also in 
   assert.match(await scene.runEnded(), /Success/);
   const { runs } = await scene.api.get<{ runs: unknown[] }>('/runs?kind=restore');
   assert.equal(runs.length, 1, 'a double click restores once');
+  const restored = (await scene.lab.state()).vms.find((machine) => machine.name === 'typed name');
+  assert.equal(restored?.powerState, 'poweredOn');
   await page.goBack();
   await page.getByText('Complete', { exact: true }).waitFor();
   assert.equal(await scene.button('Restore now').count(), 0, 'back from a run begins anew');
