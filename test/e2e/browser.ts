@@ -123,8 +123,9 @@ export class Window {
     await this.page.screenshot({
       path: join(folder, `${name}.png`),
       fullPage: true,
-      // What keeps to the end of the window would stand in the middle of a longer picture.
-      style: '.q-stepper__nav { position: relative !important; bottom: auto !important }',
+      // What keeps to the window would stand or end in the middle of a longer picture.
+      style:
+        '.q-stepper__nav { position: relative !important; bottom: auto !important } .q-drawer { height: 500vh !important }',
     });
   }
 
