@@ -67,7 +67,8 @@ export async function probeHost(parts: Parts, task: { address: string }, context
     const { product, version, build, licenseName, edition, sshHostKey, tlsCertificate } = facts;
     say('info', 'PROBE_CERTIFICATE', `The certificate has the SHA-256 ${tlsCertificate}.`, { tlsCertificate });
     say('info', 'PROBE_HOST_KEY', `The SSH host key is ${sshHostKey}.`, { sshHostKey });
-    say('info', 'PROBE_PRODUCT', `${product} ${version} build ${build}.`, { product, version, build });
+    // The name has version and build in it.
+    say('info', 'PROBE_PRODUCT', `${product}.`, { product, version, build });
     say('info', 'PROBE_LICENSE', `Licence: ${licenseName}.`, { licenseName, edition });
     for (const { level, code, text, details } of facts.warnings) say(level, code, text, details);
     return facts;
