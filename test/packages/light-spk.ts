@@ -12,8 +12,8 @@ case "$*" in
   '-e 0') exit 0 ;;
   *'probe.mjs free '*)
     [ ! -e "$DOZO_STATE/data/ports-taken" ] || exit 1
-    [ ! -e "$DOZO_STATE/data/port-taken" ] || shift
-    echo "$4"
+    [ ! -e "$DOZO_STATE/data/port-taken" ] || shift 2
+    echo "$3"
     ;;
   *'probe.mjs health '*) [ -d "/proc/$(cat "$answering" 2>/dev/null)/fd" ] ;;
   *server-main.js)
