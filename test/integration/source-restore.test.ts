@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { randomHex } from '../../server/runtime/index.ts';
@@ -265,5 +265,53 @@ test('replaces a machine that has snapshots; what the user kept beside it stays'
   );
   const machines = (await host.listMachines()).filter((candidate) => candidate.identity.name === NAME);
   assert.equal(machines.length, 1);
+  await scene.assertClean();
+});
+
+test('deletes no layer of another machine: of the base of a linked clone, or below a clone', async () => {
+  const { lab } = scene;
+  const state = await lab.state();
+  const two = state.datastores.find(({ name }) => name === 'two');
+  assert.ok(two !== undefined);
+  const base = join(two.localPath, 'neighbour');
+  const clone = join(two.localPath, 'clone');
+  // What scripts for single hosts make: a layer in a folder of its own over the disk of another machine.
+  const id = await lab.vmId('neighbour');
+  const snapshot = await lab.createSnapshot(id, 'for the clone');
+  await mkdir(clone);
+  for (const name of await readdir(base)) {
+    const content = await readFile(join(base, name));
+    if (name === 'neighbour-000001.vmdk') {
+      const there = `parentFileNameHint="/vmfs/volumes/${two.uuid}/neighbour/neighbour.vmdk"`;
+      await writeFile(join(clone, name), content.toString().replace('parentFileNameHint="neighbour.vmdk"', there));
+    } else if (name.startsWith('neighbour-000001-')) await writeFile(join(clone, name), content);
+    else if (name.endsWith('.vmx')) {
+      const text = content.toString().replace(/^(?:uuid\..*|vc\.uuid.*)\n/gm, '');
+      await writeFile(join(clone, 'clone.vmx'), text.replaceAll(/^displayName = .*$/gm, 'displayName = "clone"'));
+    }
+  }
+  await lab.removeSnapshot(id, snapshot);
+  await lab.call('POST', '/register', { path: '[two] clone/clone.vmx', name: 'clone' });
+  const before = await folderState(base);
+
+  const neighbour = await findMachine(host, 'neighbour');
+  await assert.rejects(host.createTarget(targetRequest({ mode: { kind: 'replace', machine: neighbour.identity } })), {
+    code: 'CONFLICT',
+  });
+  // Elsewhere its folder is not in the way, and what the clone reads is not deleted with it.
+  for (const name of ['neighbour', 'clone']) {
+    const { identity } = await findMachine(host, name);
+    const frozen = await host.freeze(scene.request(await findMachine(host, name)));
+    const { configuration } = frozen;
+    await frozen.thaw();
+    const datastore = name === 'clone' ? null : 'one [a]';
+    const target = await host.createTarget(
+      targetRequest({ configuration, mode: { kind: 'replace', machine: identity }, datastore, identity: 'keep' }),
+    );
+    await target.finish(new AbortController().signal);
+    for (const [file, digest] of Object.entries(before)) {
+      if (/\.vmdk$/.test(file)) assert.equal((await folderState(base))[file], digest, `${file}, after ${name}`);
+    }
+  }
   await scene.assertClean();
 });

@@ -38,6 +38,8 @@ export interface InventoryDisk extends MachineDisk {
   /** `pvscsi`, `lsilogic`, `ahci`, `ide`, `nvme`, … */
   adapter: string;
   changeId: string | null;
+  /** Every file of its chain, as the host names them, tip first: a linked clone reads those of another machine. */
+  layers: string[];
 }
 
 export interface InventorySnapshot {
@@ -214,8 +216,22 @@ function toDisk(
     deviceKey: asNumber(device['key']) ?? -1,
     adapter: bus.adapter,
     changeId: asText(backing['changeId']) === '' ? null : asText(backing['changeId']),
+    layers: backingsOf(backing).flatMap((layer) => asText(layer['fileName']) ?? []),
   };
 }
+
+/** The backing of a disk and those of the layers below, tip first. */
+function backingsOf(top: SoapObject): SoapObject[] {
+  const backings = [top];
+  for (let next = asObject(top['parent']); Object.keys(next).length > 0 && backings.length < BACKINGS_MAX;) {
+    backings.push(next);
+    next = asObject(next['parent']);
+  }
+  return backings;
+}
+
+/** Twice as many as a host allows. */
+const BACKINGS_MAX = 64;
 
 /** Class names: vSphere Web Services API reference, `VirtualController` and its descendants. */
 function controllerKind(type: string): { prefix: string; adapter: string } {
@@ -254,10 +270,7 @@ function exclusion(
 
 /** How the base of the chain was made; layers of snapshots are thin whatever it was. */
 function toProvisioning(backing: SoapObject): MachineDisk['provisioning'] {
-  let base = backing;
-  for (let depth = 0; depth < 64 && Object.keys(asObject(base['parent'])).length > 0; depth += 1) {
-    base = asObject(base['parent']);
-  }
+  const base = backingsOf(backing).at(-1) ?? backing;
   if (typeOf(base) !== 'VirtualDiskFlatVer2BackingInfo') return 'unknown';
   if (asBoolean(base['thinProvisioned'])) return 'thin';
   return asBoolean(base['eagerlyScrub']) ? 'eager' : 'thick';

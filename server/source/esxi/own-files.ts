@@ -1,7 +1,7 @@
 import type { EsxiContext } from './context.ts';
 import { baseNameOf, formatDatastorePath, type DatastoreMap, type DatastorePath } from './datastore-path.ts';
 import { folderPath, readChain } from './disk-chain.ts';
-import type { InventoryMachine } from './inventory.ts';
+import { listMachines, type InventoryMachine } from './inventory.ts';
 import { readMachineFiles } from './snapshot-control.ts';
 
 /** What ESXi itself makes in a machine's folder beside disks. */
@@ -9,8 +9,9 @@ const MADE_BY_HOST =
   /\.(?:vmx|vmx~|vmx\.lck|vmxf|vmsd|nvram|vmsn|vmem|vmss|vswp|hlog|scoreboard)$|^vmware(?:-\d+)?\.log$/i;
 
 /**
- * The files that belong to a machine and to nobody else: its configuration, and every layer of the
- * disks named, those of its snapshots included. Anything else in its folder is the user's.
+ * The files that belong to a machine and to nobody else: its configuration, and the layers of the
+ * disks named, those of its snapshots included. Anything else in its folder is the user's, and so are the layers
+ * below a linked clone, which are another machine's, registered or not.
  *
  * @param keys disks that go, by where they are plugged in
  * @returns `kept`: disk files of the machine that stay
@@ -42,14 +43,37 @@ export async function ownFiles(
       tips.set(formatDatastorePath(path), path);
     }
   }
+  const foreign = await layersOfOthers(context, datastores, machine);
   for (const tip of tips.values()) {
     // A chain that cannot be read is not deleted: better a file too many than one too few.
     const layers = await readChain(context.shell, datastores, tip).catch(() => []);
+    let above: DatastorePath | null = null;
     for (const { path, descriptor, extentPaths } of layers) {
+      // A snapshot of the machine names what it froze, and a layer lies beside what it was put on; not that of a clone.
+      const isBeside = above === null || isSameFolder(above, path);
+      if (foreign.has(formatDatastorePath(path)) || !(isBeside || tips.has(formatDatastorePath(path)))) break;
+      above = path;
       add(path);
       for (const extent of extentPaths) if (extent !== null) add(extent);
       if (descriptor.changeTrackPath !== null) add(datastores.resolve(folderPath(path), descriptor.changeTrackPath));
     }
   }
   return { files: [...files.values()].filter((path) => baseNameOf(path.file) !== ''), kept };
+}
+
+/** What other machines of the host read, by its path. */
+async function layersOfOthers(
+  context: EsxiContext,
+  datastores: DatastoreMap,
+  machine: InventoryMachine,
+): Promise<Set<string>> {
+  const others = (await listMachines(context.vsphere, datastores)).filter(({ hostId }) => hostId !== machine.hostId);
+  const paths = others.flatMap(({ disks }) => disks.flatMap(({ layers }) => layers));
+  return new Set(
+    paths.filter((path) => path.startsWith('[')).map((path) => formatDatastorePath(datastores.parse(path))),
+  );
+}
+
+function isSameFolder(one: DatastorePath, other: DatastorePath): boolean {
+  return formatDatastorePath(folderPath(one)) === formatDatastorePath(folderPath(other));
 }

@@ -150,7 +150,7 @@ async function takeBack(
   }
 }
 
-/** Whether a machine uses files in a folder; path of the shell. */
+/** Machines that use files in a folder, layers of linked clones among them; path of the shell. */
 export async function machinesUsing(
   context: EsxiContext,
   datastores: DatastoreMap,
@@ -158,7 +158,9 @@ export async function machinesUsing(
 ): Promise<{ hostId: string; name: string }[]> {
   const machines = await listMachines(context.vsphere, datastores);
   return machines.flatMap((machine) => {
-    const paths = [machine.identity.path, ...machine.disks.map((disk) => disk.path)].filter((path) => path !== '');
+    const paths = [machine.identity.path, ...machine.disks.flatMap((disk) => disk.layers)].filter(
+      (path) => path !== '',
+    );
     const isUser = paths.some((path) => {
       try {
         return datastores.toShell(datastores.parse(path)).startsWith(`${folder}/`);
