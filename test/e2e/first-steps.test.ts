@@ -62,6 +62,8 @@ test('what is decided for good is said before, a passphrase can be looked at, an
   await scene.open('/storage');
   await scene.button('Add storage').click();
   await page.getByText(scene.say('storage.encryptOnce')).waitFor();
+  await scene.fill('Folder on the NAS', join(scene.folder, 'sealed'));
+  await page.getByText(scene.say('folder.usable')).waitFor();
   await page.getByRole('checkbox', { name: 'Encrypt', exact: true }).click();
   const passphrase = page.getByLabel('Passphrase', { exact: true });
   await passphrase.fill('correct horse battery');
