@@ -82,17 +82,32 @@ test('lists of thousands are paged, and nothing blocks the window', async (conte
   window.complaints.length = 0;
   const { runs } = await product.api.get<{ runs: { id: string }[] }>('/runs?limit=1');
   const [repository] = await product.api.get<{ id: string }[]>('/repositories');
-  const screens: [string, string, string][] = [
+  const { id: machineId } =
+    (await product.api.get<{ rows: { id: string }[] }>('/lists/machines?limit=1')).rows[0] ?? {};
+  const more = async (): Promise<void> => page.getByRole('button', { name: 'Show more', exact: true }).click();
+  const readLog = async (): Promise<void> => {
+    await page.getByRole('tab', { name: /^Log \(/ }).click();
+    await page.locator('.log .line').first().waitFor();
+    await page.getByLabel('Search', { exact: true }).fill('Line 19999 ');
+    await page.getByText('Line 19999 of a run that never was.').waitFor();
+  };
+  /** What is opened, by which text it is known to be there, and what is done in it. */
+  const screens: [name: string, path: string, text: string, act?: () => Promise<void>][] = [
     ['overview', '/', 'Latest runs'],
     ['machines', '/machines', 'vm-00000'],
     ['tasks', '/tasks', 'task 0000'],
     ['task editor', '/tasks/new', 'vm-00000'],
-    ['versions', `/storage/${repository?.id ?? ''}`, 'vm-00000'],
-    ['activities', '/activities', 'task 1999'],
+    ['restore', `/restore?machine=${machineId ?? ''}`, 'Complete'],
+    ['storage', '/storage', 'vm-00000'],
+    ['versions', `/storage/${repository?.id ?? ''}`, 'vm-00000', more],
+    ['trash', `/storage/${repository?.id ?? ''}?show=trash`, 'Goes for good after', more],
+    ['activities', '/activities', 'task 1999', more],
     ['run with 20,000 lines', `/activities/${runs[0]?.id ?? ''}`, 'Explain this run'],
+    ['its log', `/activities/${runs[0]?.id ?? ''}`, 'Explain this run', readLog],
+    ['audit log', '/settings?tab=audit', 'admin', more],
   ];
   const problems: string[] = [];
-  for (const [name, path, text] of screens) {
+  for (const [name, path, text, act] of screens) {
     // Before the time is taken: Chromium needs up to ten seconds to begin a trace.
     const endTrace = await traceTasks(window);
     // A load of its own: what an earlier screen keeps does not help.
@@ -103,6 +118,8 @@ test('lists of thousands are paged, and nothing blocks the window', async (conte
     const shownMs = Date.now() - begin;
     await window.settle();
     await page.mouse.wheel(0, 3_000);
+    await window.settle();
+    await act?.();
     await window.settle();
     const tasksMs = await endTrace();
     const longest = Math.round(Math.max(...tasksMs));

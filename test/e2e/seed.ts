@@ -7,11 +7,22 @@ export interface SeedSizes {
   machines: number;
   jobs: number;
   points: number;
+  /** Besides `points`. */
+  trashed: number;
+  auditEntries: number;
   logLines: number;
 }
 
 /** A house far larger than any that Dozo is made for. */
-export const LARGE: SeedSizes = { hosts: 200, machines: 5_000, jobs: 2_000, points: 100_000, logLines: 200_000 };
+export const LARGE: SeedSizes = {
+  hosts: 200,
+  machines: 5_000,
+  jobs: 2_000,
+  points: 100_000,
+  trashed: 10_000,
+  auditEntries: 20_000,
+  logLines: 200_000,
+};
 
 const DAY_MS = 86_400_000;
 const GIB = 2 ** 30;
@@ -115,16 +126,26 @@ export function seedCatalogue(path: string, sizes: SeedSizes, nowMs: number): vo
 
     const addPoint = run(
       `INSERT INTO points (id, repository_id, machine_id, machine_name, created_at_ms, state, state_reasons, consistency,
-         size_bytes, disks) VALUES (?, ?, ?, ?, ?, 'complete', '[]', 'filesystem', ?, ?)`,
+         size_bytes, disks, trash) VALUES (?, ?, ?, ?, ?, 'complete', '[]', 'filesystem', ?, ?, ?)`,
     );
+    const trash = JSON.stringify({ deletedAtMs: nowMs, keepUntilMs: nowMs + 14 * DAY_MS, reason: 'manual' });
     const pointDisks = JSON.stringify([
       { key: 'scsi0:0', label: 'Hard disk 1', sizeBytes: 40 * GIB, storedBytes: GIB / 8 },
     ]);
-    for (let point = 0; point < sizes.points; point += 1) {
+    for (let point = 0; point < sizes.points + sizes.trashed; point += 1) {
       const machine = point % sizes.machines;
       const atMs = nowMs - Math.floor(point / sizes.machines) * DAY_MS - (machine % 1_440) * 60_000;
       const name = `vm-${String(machine).padStart(5, '0')}`;
-      addPoint(id(5, point), id(3, 0), id(2, machine), name, atMs, 40 * GIB, pointDisks);
+      addPoint(
+        id(5, point),
+        id(3, 0),
+        id(2, machine),
+        name,
+        atMs,
+        40 * GIB,
+        pointDisks,
+        point < sizes.points ? null : trash,
+      );
     }
 
     const addRun = run(
@@ -193,6 +214,19 @@ export function seedCatalogue(path: string, sizes: SeedSizes, nowMs: number): vo
           `Line ${line} of a run that never was.`,
         );
       }
+    }
+
+    const addEntry = run(
+      `INSERT INTO audit_log (number, at_ms, actor, by, address, action, target, outcome, details, previous_hash, hash)
+       VALUES (?, ?, 'admin', 'cookie', '192.0.2.1', 'POST /jobs/:id/run', ?, 'done', '{}', ?, ?)`,
+    );
+    // No chain: pages of it are asked for, and it is not verified.
+    const hash = '0'.repeat(64);
+    const { number: lastNumber } = database.prepare('SELECT max(number) AS number FROM audit_log').get() as {
+      number: number;
+    };
+    for (let entry = 1; entry <= sizes.auditEntries; entry += 1) {
+      addEntry(lastNumber + entry, nowMs, id(4, entry % sizes.jobs), hash, hash);
     }
     database.exec('COMMIT; PRAGMA wal_checkpoint(TRUNCATE)');
   } finally {
