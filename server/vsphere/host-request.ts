@@ -16,7 +16,10 @@ interface HostRequest {
   body?: string;
   /** Nothing sent or heard for so long ends the exchange. */
   silenceTimeoutMs: number;
-  /** Whether a repetition does no harm: then a kept connection that had just died is replaced. */
+  /**
+   * Whether a repetition does no harm: then a kept connection that had just died is replaced. Any other request has a
+   * connection of its own: on a kept one that the host is closing, nobody could tell whether it was carried out.
+   */
   isRepeatable: boolean;
   signal?: AbortSignal | undefined;
 }
@@ -36,9 +39,11 @@ export async function requestHost(place: HostPlace, wanted: HostRequest): Promis
     path: wanted.path,
     headers: {
       ...wanted.headers,
+      ...(wanted.isRepeatable ? {} : { connection: 'close' }),
       ...(wanted.body === undefined ? {} : { 'content-length': String(Buffer.byteLength(wanted.body)) }),
     },
     agent: place.agent,
+    ...(wanted.isRepeatable ? {} : place.agent.ownConnection()),
     ...(wanted.signal === undefined ? {} : { signal: wanted.signal }),
   };
   for (let attempt = 0; ; attempt += 1) {

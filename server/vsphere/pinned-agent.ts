@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { Agent } from 'node:https';
+import { Agent, type RequestOptions } from 'node:https';
 import { connect as connectTcp, isIP, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { constants } from 'node:crypto';
@@ -25,6 +25,7 @@ export class PinnedAgent extends Agent {
   readonly #sockets = new Set<Socket>();
   #certificate: string | null;
   #closedBytes = 0;
+  #ownConnections = 0;
 
   constructor(options: PinnedAgentOptions) {
     super({ keepAlive: true, maxCachedSessions: 0 });
@@ -42,6 +43,17 @@ export class PinnedAgent extends Agent {
     let bytes = this.#closedBytes;
     for (const socket of this.#sockets) bytes += socket.bytesRead + socket.bytesWritten;
     return bytes;
+  }
+
+  /** Options of a request that takes no kept connection; with `connection: close` it leaves none either. */
+  ownConnection(): { ownConnection: number } {
+    this.#ownConnections += 1;
+    return { ownConnection: this.#ownConnections };
+  }
+
+  /** Connections are kept by this name. */
+  override getName(options?: RequestOptions & { ownConnection?: number }): string {
+    return `${super.getName(options)}:${options?.ownConnection ?? 'kept'}`;
   }
 
   override createConnection(
