@@ -419,7 +419,19 @@ test('a token, a new user, a new password', async () => {
   await page.getByLabel('Your password', { exact: true }).last().fill(scene.product.password);
   await scene.button('Make token').click();
   await page.getByText('Copy the token now').waitFor();
-  await page.getByText('monitor', { exact: false }).first().waitFor();
+  const token = await page.locator('.made .mono').innerText();
+  const asked = JSON.stringify([
+    `${scene.product.url}/api/v1/overview`,
+    { credentials: 'omit', headers: { authorization: `Bearer ${token}` } },
+  ]);
+  const ask = (): Promise<number> => page.evaluate<number>(`fetch(...${asked}).then(({ status }) => status)`);
+  assert.equal(await ask(), 200);
+  const row = page.locator('.token', { hasText: 'monitor' });
+  await scene.button('Revoke', row).click();
+  await scene.button('Revoke', page.getByRole('dialog')).click();
+  await row.waitFor({ state: 'detached' });
+  assert.equal(await ask(), 401);
+  scene.window.complaints.length = 0;
 
   await scene.open('/settings?tab=users');
   await scene.button('Add user').click();

@@ -338,14 +338,14 @@ test('a version comes back byte for byte by the keyboard alone, and where the ke
 test('a version goes to the trash, comes back by the undo and from the trash, by the keyboard alone', async () => {
   const { page, api } = scene;
   const count = async (query = ''): Promise<number> =>
-    (await api.get<{ points: unknown[] }>(`/points?machineId=${machineId}${query}`)).points.length;
+    (await api.get<{ points: unknown[] }>(`/points?repositoryId=${repositoryId}${query}`)).points.length;
   const versions = await count();
   const remove = async (): Promise<void> => {
     await scene.open(`/storage/${repositoryId}`);
     await press(page.getByRole('checkbox').first(), 'Space');
     await press(scene.button('Delete'), 'Enter');
     const dialog = page.getByRole('dialog');
-    await press(scene.button('Delete', dialog), 'Enter');
+    await press(scene.button('Move to the trash', dialog), 'Enter');
     await dialog.waitFor({ state: 'detached' });
     await page.getByText('1 version is in the trash.').waitFor();
     assert.equal(await count('&trash=true'), 1);

@@ -166,6 +166,34 @@ test('what is wrong with a field is said beside it', async () => {
   scene.window.complaints.length = 0;
 });
 
+test('limits are kept; one that cannot be is said beside its field, and changes nothing', async () => {
+  const { page, api } = scene;
+  const label = 'Virtual machines at once per host';
+  const known = await api.get<Record<string, unknown>>('/settings');
+  await scene.open('/settings?tab=limits');
+  await scene.fill(label, '17');
+  await scene.fill('Days in the trash', '20');
+  // The browser's own bounds are not what is looked at.
+  await page.evaluate("document.querySelectorAll('form').forEach((form) => { form.noValidate = true; })");
+  await scene.button('Save').click();
+  const field = page.locator('.q-field').filter({ has: page.getByLabel(label, { exact: true }) });
+  await scene.until('a field that is wrong', async () =>
+    (await page.getByLabel(label, { exact: true }).getAttribute('aria-invalid')) === 'true' ? true : null,
+  );
+  await field
+    .getByRole('alert')
+    .getByText(/<=\s?16/)
+    .waitFor();
+  assert.deepEqual(await api.get('/settings'), known);
+  scene.window.complaints.length = 0;
+  await scene.fill(label, '3');
+  await scene.button('Save').click();
+  await page.getByText(scene.say('common.saved'), { exact: true }).waitFor();
+  assert.deepEqual(await api.get('/settings'), { ...known, tasksPerHost: 3, trashDays: 20 });
+  await api.patch('/settings', { tasksPerHost: known['tasksPerHost'], trashDays: known['trashDays'] });
+  assert.deepEqual(scene.window.complaints, []);
+});
+
 test('a ghettoVCB configuration becomes a task, after it was said what is taken over and what is not', async () => {
   const { page, api } = scene;
   await scene.open('/tasks');

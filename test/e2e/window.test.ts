@@ -56,9 +56,16 @@ test('from the first opening to a protected machine, in clicks', async () => {
 
   await page.getByRole('heading', { name: 'Welcome to Dozo' }).waitFor();
   await scene.window.picture('guide');
+  await scene.button('Skip the guide').click();
+  await page.getByRole('heading', { name: 'Overview', exact: true }).waitFor();
+  await scene.open('/');
+  await scene.link('Open the guide').click();
   await scene.next();
   await scene.fill('Folder on the NAS', join(scene.folder, 'repository'));
   await scene.button('Make storage').click();
+  await page.getByText(/^The storage “.?repository.?” is ready\.$/).waitFor();
+  // Left and opened again, the guide goes on with what is not there yet.
+  await scene.open('/welcome');
 
   await scene.fill('Address', '127.0.0.1');
   await scene.fill('Display name', 'lab');
@@ -104,6 +111,9 @@ test('from the first opening to a protected machine, in clicks', async () => {
 
 test('a version comes back as a new machine, byte for byte', async () => {
   const { page } = scene;
+  await scene.open('/');
+  await page.getByText(scene.say('overview.neverRestored')).waitFor();
+  await page.getByText(scene.say('overview.leastProven')).waitFor();
   await page.goto(`${scene.product.url}/#/machines`);
   await page.getByRole('checkbox', { name: `Select ${isolated(MACHINE)}`, exact: true }).click();
   await scene.button('Restore').click();
@@ -142,6 +152,15 @@ test('a version comes back as a new machine, byte for byte', async () => {
     const flat = scene.lab.localPath((disk.chain[0]?.absolutePath ?? '').replace(/\.vmdk$/, '-flat.vmdk'));
     assert.equal(await firstDifference(flat, truth[disk.node] ?? ''), null);
   }
+
+  await scene.open('/');
+  await page.getByText(scene.say('overview.lastRestore')).waitFor();
+  await page.getByRole('main').getByRole('link', { name: 'web restored', exact: true }).first().waitFor();
+  assert.equal(
+    await page.getByText(scene.say('overview.leastProven')).count(),
+    0,
+    'what was restored of late is proven',
+  );
   assert.deepEqual(scene.window.complaints, []);
 });
 

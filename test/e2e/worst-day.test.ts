@@ -340,7 +340,9 @@ test('a storage that is full is told on every screen, with what to do, until a r
     await scene.window.picture('storage-full-run');
 
     await scene.open('/');
-    const attention = page.locator('section').filter({ has: page.getByRole('heading', { name: 'Needs attention' }) });
+    const attention = page
+      .locator('section')
+      .filter({ has: page.getByRole('heading', { name: scene.say('overview.attention') }) });
     const failing = attention.getByRole('list').getByRole('link', { name: MACHINE, exact: true });
     await failing.click();
     await page.waitForURL(new RegExp(`#/activities/${runId}$`));
