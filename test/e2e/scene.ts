@@ -125,9 +125,12 @@ export class Scene {
     await this.page.getByLabel(label, { exact: true }).fill(value);
   }
 
-  /** The one way out of a wizard's step. */
+  /** The one way out of a wizard's step. A click too early for the next step would be one more on this one. */
   async next(): Promise<void> {
+    const active = this.page.locator('.q-stepper__tab--active');
+    const head = await active.innerText();
     await this.button(this.say('common.next')).click();
+    await active.filter({ hasNotText: head }).waitFor();
   }
 
   /** The screen anew: nothing that an earlier one had loaded helps. */
