@@ -487,7 +487,7 @@ test('an encrypted storage hands out its recovery key once, and the words open i
   assert.equal(await scene.button('Close').count(), 0, 'no slip closes what is shown once only');
   assert.equal(await page.locator('ol.words li').count(), 24);
   await page.getByRole('checkbox', { name: /I have printed/ }).click();
-  await scene.next();
+  await scene.button('Next').click();
   const card = page.locator('article', { hasText: 'sealed' });
   await scene.window.settle();
   assert.deepEqual(await scene.window.misfits(), [], 'three panels side by side hold what is in them');
