@@ -436,7 +436,7 @@ test('a recovery key is printed with its words and nothing else', async () => {
   assert.ok((printed?.cells ?? 0) > 100, 'the QR code is on the paper');
   assert.equal(printed?.buttons, 0);
   await page.getByRole('checkbox', { name: /I have printed/ }).click();
-  await scene.next();
+  await scene.button('Next').click();
 });
 
 test('the audit log is verified, and an entry that was changed behind its back is found', async () => {
