@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import type { EsxiContext } from './context.ts';
 import { readFilesystems } from './filesystems.ts';
 
@@ -72,6 +73,7 @@ export async function watchSpace(
       if (signal.aborted) return;
       logger.warn({ error: String(error) }, 'free space could not be read; it is tried again');
     }
-    await clock.sleep(pauseMs, signal).catch(() => undefined);
+    // Where nothing else is left to do, it keeps no process alive.
+    await delay(pauseMs, undefined, { signal, ref: false }).catch(() => undefined);
   }
 }
