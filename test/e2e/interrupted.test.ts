@@ -402,21 +402,39 @@ async function press(wanted: Locator, key: string): Promise<void> {
   await scene.page.keyboard.press(key);
 }
 
-/** With the focus and without it looks different. */
+/** With the focus and without it looks different: compared once nothing moves, as steps that slide open and shut do. */
 async function assertMarked(wanted: Locator): Promise<void> {
-  const { page } = scene;
-  const box = await wanted.boundingBox();
-  assert.ok(box !== null);
-  const x = Math.max(0, box.x - MARK_PX);
-  const y = Math.max(0, box.y - MARK_PX);
-  const clip = { x, y, width: box.width + 2 * MARK_PX, height: box.height + 2 * MARK_PX };
-  const look = (): Promise<Buffer> => page.screenshot({ clip, animations: 'disabled' });
-  const focused = await look();
-  await wanted.evaluate((element) => {
-    (element as unknown as { blur(): void }).blur();
+  const looks = await scene.until(`${String(wanted)} stands still`, async () => {
+    const before = await placeOf(wanted);
+    if (before === null) return null;
+    const focused = await lookAt(before);
+    await wanted.evaluate((element) => {
+      (element as unknown as { blur(): void }).blur();
+    });
+    const blurred = await lookAt(before);
+    await wanted.focus();
+    const after = await placeOf(wanted);
+    return JSON.stringify(after) === JSON.stringify(before) ? { focused, blurred } : null;
   });
-  assert.notDeepEqual(await look(), focused, `${String(wanted)} shows that it has the focus`);
-  await wanted.focus();
+  assert.notDeepEqual(looks.blurred, looks.focused, `${String(wanted)} shows that it has the focus`);
+}
+
+/** Where it is and can be seen; null while it is covered or not yet slid open. */
+async function placeOf(wanted: Locator): Promise<{ x: number; y: number; width: number; height: number } | null> {
+  const isSeen = await wanted.evaluate((element) => {
+    const { left, top, width, height } = element.getBoundingClientRect();
+    const hit = element.ownerDocument.elementFromPoint(left + width / 2, top + height / 2);
+    return element.contains(hit);
+  });
+  return isSeen ? wanted.boundingBox() : null;
+}
+
+/** A little more than the place itself: the mark is around it. */
+function lookAt({ x, y, width, height }: { x: number; y: number; width: number; height: number }): Promise<Buffer> {
+  const left = Math.max(0, x - MARK_PX);
+  const top = Math.max(0, y - MARK_PX);
+  const clip = { x: left, y: top, width: width + 2 * MARK_PX, height: height + 2 * MARK_PX };
+  return scene.page.screenshot({ clip, animations: 'disabled' });
 }
 
 /** Goes on by Tab until it is there. */
