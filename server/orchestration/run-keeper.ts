@@ -3,7 +3,7 @@ import { hostFactsSchema } from '../contract/api/host.schema.ts';
 import { machineIdentitySchema, machineSummarySchema } from '../contract/api/machine.schema.ts';
 import type { RunStopper } from '../contract/api/run.schema.ts';
 import { ERROR_CODES, type ErrorBody } from '../contract/error-codes.ts';
-import type { MachineProgress } from '../contract/run.ts';
+import type { MachineProgress, RunState } from '../contract/run.ts';
 import type { Sealed } from '../contract/task.ts';
 import type { HostRecord, RunPartRecord, RunRecord, Tables } from '../database/index.ts';
 import { AppError, toAppError } from '../errors/index.ts';
@@ -405,7 +405,7 @@ export class RunKeeper {
     const { catalogue, clock, events } = this.#context;
     const parts = await catalogue.parts.listByRun(runId);
     if (parts.some((part) => part.state === 'waiting' || part.state === 'running')) return;
-    const state = worstState(parts.map((part) => part.state));
+    const state = worstState([...parts.map((part) => part.state), ...(await this.#judgeSelection(runId))]);
     const error = parts.find((part) => part.state === state && part.error !== null)?.error ?? null;
     if (!(await catalogue.runs.finish(runId, { state, error, atMs: clock.nowMs() }))) return;
     const run = await catalogue.runs.load(runId);
@@ -415,6 +415,12 @@ export class RunKeeper {
       this.#context.logger.warn({ runId, code: toAppError(failure).code }, 'the script after a run was not run');
     });
     this.#lookAgain(run, parts);
+  }
+
+  /** That nobody backs a machine up any more is not told where all is well. */
+  async #judgeSelection(runId: string): Promise<RunState[]> {
+    const lines = await this.#context.catalogue.log.list(runId, { afterNumber: 0, limit: 5000, level: 'warning' });
+    return lines.some(({ partId, code }) => partId === null && code === 'SELECTION_LEFT') ? ['warning'] : [];
   }
 
   /** After a run: what it changed in the repository and on the host is looked up again, in the background. */

@@ -157,6 +157,38 @@ describe('schedules of a server', { timeout: 900_000 }, () => {
     lab.script({});
   });
 
+  it('ends with a warning where a machine that rules selected before is selected no more', async () => {
+    const job = await lab.call('POST', '/jobs', {
+      name: 'by rule',
+      selection: { include: [{ path: '[ds1] *' }] },
+      repositoryId: ids.repositoryId,
+    });
+    await lab.call('PUT', `/jobs/${job.id}/schedule`, { timeZone: 'UTC', rules: [], after: { jobId: ids.jobId } });
+    const runBoth = async (count: number): Promise<Answer> => {
+      const followed = await lab.call('POST', `/jobs/${ids.jobId}/run`, {});
+      assert.equal((await lab.waitForRun(followed.id)).state, 'success');
+      const following = await lab.until(async () => {
+        const { runs } = await lab.call('GET', `/runs?jobId=${job.id}`);
+        return runs.length === count ? runs[0] : null;
+      }, 'the run that follows');
+      return lab.waitForRun(following.id);
+    };
+    assert.equal((await runBoth(1)).state, 'success');
+    lab.script({ machines: [fakeMachine('one', 1)] });
+    await lab.call('GET', `/hosts/${ids.hostId}/machines?refresh=true`);
+
+    const without = await runBoth(2);
+    assert.deepEqual([without.parts.length, without.state], [1, 'warning']);
+    const log = await lab.call('GET', `/runs/${without.id}/log`);
+    const [left] = log.lines.filter((line: Answer) => line.code === 'SELECTION_LEFT');
+    assert.deepEqual([left.level, left.details.name], ['warning', 'two']);
+    // It was told once; the machine is not asked for any more.
+    assert.equal((await runBoth(3)).state, 'success');
+    await lab.call('DELETE', `/jobs/${job.id}`);
+    lab.script({});
+    await lab.call('GET', `/hosts/${ids.hostId}/machines?refresh=true`);
+  });
+
   async function takeOneAtATime(): Promise<void> {
     await lab.call('PATCH', '/settings', { tasksPerWorker: 1, tasksPerHost: 16, tasksPerDatastore: 16 });
     await lab.until(async () => {
