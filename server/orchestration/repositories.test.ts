@@ -88,3 +88,35 @@ it('has the repository that was added looked at, and no other one at its path', 
   await repositories.refresh(ID);
   assert.deepEqual(tasks, [{ kind: 'points', repository: { path: '/volumeUSB1/dozo', formatId: 'f0' } }]);
 });
+
+it('looks once more for all who asked during a look, and anew for whoever asks after that has begun', async () => {
+  let looks = 0;
+  let ask = (): void => undefined;
+  const { repositories } = await openScene(async () => {
+    looks += 1;
+    if (looks < 3) ask();
+    return { ...CONTENT, formatId: `look ${looks}` };
+  });
+  const asked: Promise<PointsResult>[] = [];
+  ask = () => void asked.push(...Array.from({ length: 20 }, () => repositories.refresh(ID)));
+  const first = await repositories.refresh(ID);
+  while (asked.length < 40) await asked.at(-1);
+  const seen = [first, ...(await Promise.all(asked))].map(({ formatId }) => formatId);
+  assert.equal(looks, 3);
+  assert.deepEqual(seen, ['look 1', ...Array(20).fill('look 2'), ...Array(20).fill('look 3')]);
+});
+
+it('looks anew after a look that failed, for those who asked meanwhile too', async () => {
+  let looks = 0;
+  const { repositories } = await openScene(() => {
+    looks += 1;
+    return looks === 1 ? Promise.reject(MISSING) : Promise.resolve(CONTENT);
+  });
+  const [first, ...later] = await Promise.allSettled([1, 2, 3].map(() => repositories.refresh(ID)));
+  assert.equal(first?.status, 'rejected');
+  assert.deepEqual(
+    later.map(({ status }) => status),
+    ['fulfilled', 'fulfilled'],
+  );
+  assert.equal(looks, 2);
+});

@@ -20,8 +20,9 @@ const POINTS_TIMEOUT_MS = 300_000;
 export class RepositoryService {
   readonly #context: OrchestrationContext;
   readonly #keys: RepositoryKeyService;
-  /** Refreshes under way: whoever asks meanwhile shares the next one. */
-  readonly #refreshing = new Map<string, Promise<PointsResult>>();
+  readonly #looking = new Map<string, Promise<PointsResult>>();
+  /** Looks that follow those under way: all who ask meanwhile share one. */
+  readonly #following = new Map<string, Promise<PointsResult>>();
 
   constructor(context: OrchestrationContext, keys: RepositoryKeyService) {
     this.#context = context;
@@ -101,16 +102,26 @@ export class RepositoryService {
   }
 
   /** Looks what the repository holds now. @throws NOT_FOUND, REPOSITORY_*, STORAGE_* */
-  async refresh(id: string): Promise<PointsResult> {
-    const running = this.#refreshing.get(id);
-    // One that is under way may have looked before the caller's version was there: a new one follows it.
-    const next = (running ?? Promise.resolve()).catch(() => undefined).then(() => this.#refresh(id));
-    this.#refreshing.set(id, next);
-    try {
-      return await next;
-    } finally {
-      if (this.#refreshing.get(id) === next) this.#refreshing.delete(id);
-    }
+  refresh(id: string): Promise<PointsResult> {
+    const following = this.#following.get(id);
+    if (following !== undefined) return following;
+    const looking = this.#looking.get(id);
+    if (looking === undefined) return this.#look(id);
+    // One that is under way may have looked before the caller's version was there.
+    const next = looking
+      .catch(() => undefined)
+      .then(() => {
+        this.#following.delete(id);
+        return this.#look(id);
+      });
+    this.#following.set(id, next);
+    return next;
+  }
+
+  #look(id: string): Promise<PointsResult> {
+    const look = this.#refresh(id).finally(() => this.#looking.delete(id));
+    this.#looking.set(id, look);
+    return look;
   }
 
   async #refresh(id: string): Promise<PointsResult> {
