@@ -3,15 +3,17 @@
  * without a single executed test is a failure: a suite that ran nothing has proven nothing.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, globSync, readdirSync } from 'node:fs';
+import { existsSync, globSync, readdirSync, statSync } from 'node:fs';
 import { relative } from 'node:path';
 import { run, type EventData } from 'node:test';
 import { FileWatch } from './file-watch.ts';
 
 /** One hung test file must not hold up the rest; the longest takes less than half of this where all runs. */
 const FILE_TIMEOUT_MS = 15 * 60_000;
-/** Kinds whose tests start hosts, servers and browsers: one file at a time on a small machine. */
-const HEAVY = new Set(['integration', 'fault', 'e2e', 'acceptance']);
+/** So many files at a time: most of them wait for hosts, servers and browsers more than they compute. */
+const FILES_AT_ONCE = 2;
+/** These look at the time that something takes: each runs alone, after the others of its kind. */
+const MEASURING = new Set(['test/e2e/scale.test.ts']);
 
 /** Kinds that look at what the build made. */
 const BUILT = new Set(['e2e']);
@@ -67,9 +69,29 @@ async function runTests(kind: string): Promise<Tally> {
       : [`test/${kind}/**/*.test.ts`];
   const files = globSync(patterns, { exclude: (name) => name.includes('node_modules') })
     .filter((name) => existsSync(name))
-    .sort();
+    // What is long begins first, so that both lanes end together; a large file is mostly a long one.
+    .sort((one, other) => statSync(other).size - statSync(one).size || (one < other ? -1 : 1));
   const tally: Tally = { passed: 0, failed: 0, skipped: 0 };
-  const stream = run({ files, concurrency: HEAVY.has(kind) ? 1 : 2 });
+  await runFiles(
+    files.filter((name) => !MEASURING.has(name)),
+    FILES_AT_ONCE,
+    tally,
+  );
+  await runFiles(
+    files.filter((name) => MEASURING.has(name)),
+    1,
+    tally,
+  );
+  if (tally.passed + tally.failed === 0) {
+    console.log(`FAIL ${kind}: no test ran`);
+    tally.failed += 1;
+  }
+  return tally;
+}
+
+async function runFiles(files: string[], concurrency: number, tally: Tally): Promise<void> {
+  if (files.length === 0) return;
+  const stream = run({ files, concurrency });
   const watch = new FileWatch(files, FILE_TIMEOUT_MS);
   // Without a listener the stream stays paused, and the run never ends.
   stream.on('test:fail', (data: EventData.TestFail) => {
@@ -104,11 +126,6 @@ async function runTests(kind: string): Promise<Tally> {
     // Drained for its end; the listeners above see every event.
   }
   watch.close();
-  if (tally.passed + tally.failed === 0) {
-    console.log(`FAIL ${kind}: no test ran`);
-    tally.failed += 1;
-  }
-  return tally;
 }
 
 function nameLong({ file, duration_ms }: EventData.TestSummary): void {
