@@ -13,7 +13,8 @@ const PATIENCE_MS = 10 * 60_000;
 /**
  * Has a plan deliver `extents` until all of them have arrived. A passing fault of the host or the
  * wire is met by asking again for what is missing; as long as each attempt brings something there is
- * no limit to them, since a large disk over a poor line is cut more than once.
+ * no limit to them, since a large disk over a poor line is cut more than once. A transfer that fails after its
+ * last byte is repeated for nothing but its word that the disk stood still.
  *
  * @param extents normalized
  * @throws whatever the sink threw; the source's error once it is permanent or keeps coming back
@@ -33,16 +34,18 @@ export async function deliverExtents(options: {
   let missing = sink.arrived.missingFrom(options.extents);
   let fruitless = 0;
   let broughtAtMs = clock.monotonicMs();
-  while (missing.length > 0) {
+  let failure: unknown = null;
+  while (missing.length > 0 || failure !== null) {
     signal.throwIfAborted();
     const arrivedBytes = sink.arrived.totalBytes;
-    const failure = await attempt(missing, total, options);
+    failure = await attempt(missing, total, options);
     missing = sink.arrived.missingFrom(options.extents);
-    if (missing.length === 0) break;
+    if (missing.length === 0 && failure === null) break;
     if (sink.failure !== null) throw sink.failure;
     signal.throwIfAborted();
     const error = failure === null ? shortDelivery(missing) : toAppError(failure);
-    if (error.retry !== 'transient') throw error;
+    // What was read is of several moments: more of it makes nothing better.
+    if (error.retry !== 'transient' || error.code === 'MACHINE_STATE_CHANGED') throw error;
     if (sink.arrived.totalBytes > arrivedBytes) {
       fruitless = 0;
       broughtAtMs = clock.monotonicMs();

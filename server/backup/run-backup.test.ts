@@ -170,6 +170,30 @@ describe('a backup', () => {
     assert.ok(stored('scsi0:0')?.equals(machine.diskAt('scsi0:0').content));
   });
 
+  test('makes no version where the source says only after the last byte that the disk did not stand still', async () => {
+    const { source, back, repository } = setUp();
+    const error = new AppError('MACHINE_STATE_CHANGED', 'It was switched on.');
+    source.faults.cuts = [{ key: 'scsi0:0', afterBytes: MIB, error }];
+
+    const result = await back();
+
+    assert.equal(result.error?.code, 'MACHINE_STATE_CHANGED', result.state);
+    assert.equal(repository.points.length, 0);
+    assert.equal(result.holdReleased, true);
+  });
+
+  test('asks for no byte again when the connection breaks after the last one', async () => {
+    const { source, machine, back, stored } = setUp();
+    const error = new AppError('HOST_CONNECTION_LOST', 'The connection broke.');
+    source.faults.cuts = [{ key: 'scsi0:0', afterBytes: MIB, error }];
+
+    const result = await back();
+
+    assert.equal(result.state, 'success', JSON.stringify(result.error));
+    assert.equal(source.takeReadBytes(), MIB + 700 * KIB + 512);
+    assert.ok(stored('scsi0:0')?.equals(machine.diskAt('scsi0:0').content));
+  });
+
   test('fails with the code of a connection that stays away, and thaws', async () => {
     const { source, back, repository } = setUp();
     const error = new AppError('HOST_CONNECTION_LOST', 'The connection broke.');

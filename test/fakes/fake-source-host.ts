@@ -484,6 +484,7 @@ export class FakeSourceHost implements SourceHost {
         at += lengthBytes;
       }
     }
+    if (cut !== undefined && cut.error !== 'short' && deliveredBytes >= cut.afterBytes) throw cut.error;
     return { readBytes: deliveredBytes, wireBytes: deliveredBytes };
   }
 }
