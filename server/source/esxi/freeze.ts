@@ -22,6 +22,7 @@ import { readConfiguration, toMachineDisk } from './machine-configuration.ts';
 import { watchSpace } from './space-watch.ts';
 import {
   findTaken,
+  isListed,
   readMachineFiles,
   removeHoldSnapshot,
   takeSnapshot,
@@ -498,6 +499,7 @@ class EsxiFrozenMachine implements FrozenMachine {
   async #assertFrozen(signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
     if (this.#ended.signal.aborted) throw toAppError(this.#ended.signal.reason);
+    await this.#assertSnapshotStands();
     if (this.#restingFiles === null) return;
     const { machine } = this.#parts;
     const now = await readMachine(this.#context.vsphere, machine.reference, this.#datastores);
@@ -509,6 +511,23 @@ class EsxiFrozenMachine implements FrozenMachine {
       {
         hint: 'Nothing to do: the next run takes it as it is then.',
         details: { machine: machine.identity.name, powerState: now.powerState },
+      },
+    );
+  }
+
+  /**
+   * A host takes a snapshot off its list before it merges the layers: what was read up to a moment at which it was
+   * still listed is of one instant.
+   */
+  async #assertSnapshotStands(): Promise<void> {
+    const { machine, request, taken } = this.#parts;
+    if (taken === null || (await isListed(this.#context, machine.reference, taken.snapshot))) return;
+    throw new AppError(
+      'MACHINE_STATE_CHANGED',
+      `The VM snapshot ${request.hold} of "${machine.identity.name}" was removed by somebody else while it was read.`,
+      {
+        hint: 'Leave snapshots named "dozo-…" alone while a backup runs, also with "Delete all". The next run takes a new one.',
+        details: { machine: machine.identity.name, snapshot: request.hold },
       },
     );
   }

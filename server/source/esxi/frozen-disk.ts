@@ -335,6 +335,10 @@ export class EsxiFrozenDisk implements FrozenDisk {
       delivered.push(extent);
       if (delivered.length % DELIVERIES_LOOSE === 0) delivered = normalizeExtents(delivered);
     };
+    if (extents.length === 0) {
+      await this.#around.assertFrozen(options.signal);
+      return report;
+    }
     const isHeldToSpeed = await askWhetherHeld(options.budget);
     if (isHeldToSpeed) putUnheldLast(routes);
     for (;;) {

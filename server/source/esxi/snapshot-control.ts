@@ -6,7 +6,7 @@ import type { DatastoreMap, DatastorePath } from './datastore-path.ts';
 import { formatDatastorePath } from './datastore-path.ts';
 import { Dictionary } from './dictionary.ts';
 import { folderPath } from './disk-chain.ts';
-import { readMachine, type InventoryMachine, type InventorySnapshot } from './inventory.ts';
+import { readMachine, toSnapshots, type InventoryMachine, type InventorySnapshot } from './inventory.ts';
 import { parseDump, parseSnapshotTree, parseTaskIds } from './vim-cmd.ts';
 import { lastWords } from './vmkfstools.ts';
 import { vmxDisks } from './vmx.ts';
@@ -79,6 +79,18 @@ export async function findTaken(
     deltas.push(current);
   }
   return { snapshot, frozen, deltas };
+}
+
+/** Whether the host still lists this very snapshot. */
+export async function isListed(
+  context: EsxiContext,
+  machine: Reference,
+  { reference, name }: Pick<InventorySnapshot, 'reference' | 'name'>,
+): Promise<boolean> {
+  const { properties } = await context.vsphere.retrieveOne(machine, ['snapshot']);
+  return toSnapshots(properties['snapshot']).some(
+    (snapshot) => snapshot.reference.value === reference.value && snapshot.name === name,
+  );
 }
 
 /**
