@@ -2,6 +2,7 @@ import { chmod, mkdir } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { openCatalogue } from '../database/index.ts';
+import type { AppError } from '../errors/index.ts';
 import {
   createPeople,
   loadCertificate,
@@ -75,7 +76,10 @@ async function start(
 
   const keyFile = join(dataFolder, 'secret.key');
   const sealer = createSealer(await loadKeyFile(keyFile));
-  const catalogue = await openCatalogue(join(dataFolder, 'catalogue.sqlite'));
+  let tellTrouble: (trouble: AppError | null) => void = () => undefined;
+  const catalogue = await openCatalogue(join(dataFolder, 'catalogue.sqlite'), {
+    onTrouble: (trouble) => tellTrouble(trouble),
+  });
   undo.push(() => catalogue.close());
 
   const { address, redisPid } = await startRedis(configuration, parts, undo);
@@ -103,6 +107,7 @@ async function start(
       readPoints: (path) => downloads.readPoints(path),
     },
   );
+  tellTrouble = (trouble) => orchestration.notifications.noteCatalogue(trouble);
   orchestration.start();
   undo.push(() => orchestration.stop());
 

@@ -34,6 +34,7 @@ export const ERROR_CODES = {
   SERVER_CERTIFICATE_CHANGED: { http: 502, retry: 'never' },
   SERVER_ALREADY_RUNNING: { http: 409, retry: 'permanent' },
   CATALOGUE_DAMAGED: { http: 500, retry: 'permanent' },
+  CATALOGUE_FAILED: { http: 500, retry: 'transient' },
   CATALOGUE_NEWER: { http: 409, retry: 'permanent' },
 
   // Reaching a host

@@ -17,7 +17,7 @@ import { Runs } from './runs.ts';
 import { Schedules } from './schedules.ts';
 import { Sessions } from './sessions.ts';
 import { SettingsTable } from './settings.ts';
-import { Sqlite, type SqlExecutor } from './sqlite.ts';
+import { Sqlite, type OnTrouble, type SqlExecutor } from './sqlite.ts';
 import { Users } from './users.ts';
 
 /** All tables, on the database itself or inside a transaction. */
@@ -55,10 +55,12 @@ export interface Catalogue extends Tables {
 /**
  * Opens (or creates) the catalogue and brings it to the newest form.
  * @param path of the database file
- * @throws CATALOGUE_DAMAGED, CATALOGUE_NEWER, STORAGE_FULL
+ * @param options.onTrouble told of each statement that failed since the database or its volume is in trouble, and of
+ *   null once it was written again
+ * @throws CATALOGUE_DAMAGED, CATALOGUE_FAILED, CATALOGUE_NEWER, STORAGE_FULL
  */
-export async function openCatalogue(path: string): Promise<Catalogue> {
-  const database = await Sqlite.open(path);
+export async function openCatalogue(path: string, options: { onTrouble?: OnTrouble } = {}): Promise<Catalogue> {
+  const database = await Sqlite.open(path, options.onTrouble);
   try {
     await database.configure();
     await migrate(database);

@@ -1,5 +1,6 @@
 import sqlite3 from 'sqlite3';
-import { AppError } from '../errors/index.ts';
+import type { ErrorCode } from '../contract/error-codes.ts';
+import { AppError, isAppError } from '../errors/index.ts';
 
 export type SqlValue = string | number | null;
 export type Row = Record<string, SqlValue>;
@@ -13,6 +14,12 @@ export interface SqlExecutor {
   run(sql: string, params?: readonly SqlValue[]): Promise<number>;
 }
 
+/** Of failures that lie in the database or its volume, not in what was asked of it. */
+const TROUBLES = new Set<ErrorCode>(['STORAGE_FULL', 'STORAGE_READ_ONLY', 'CATALOGUE_DAMAGED', 'CATALOGUE_FAILED']);
+
+/** @param trouble what keeps the database from its work; null: it has been written again */
+export type OnTrouble = (trouble: AppError | null) => void;
+
 /** How long another process (a backup of the file, the CLI of SQLite) may hold the database. */
 const BUSY_TIMEOUT_MS = 10_000;
 
@@ -24,20 +31,23 @@ export class Sqlite implements SqlExecutor {
   readonly #connection: sqlite3.Database;
   readonly #statements = new Map<string, sqlite3.Statement>();
   #tail: Promise<unknown> = Promise.resolve();
+  readonly #onTrouble: OnTrouble;
+  #trouble: AppError | null = null;
   #isClosed = false;
 
-  private constructor(connection: sqlite3.Database) {
+  private constructor(connection: sqlite3.Database, onTrouble: OnTrouble) {
     this.#connection = connection;
+    this.#onTrouble = onTrouble;
   }
 
-  static async open(path: string): Promise<Sqlite> {
+  static async open(path: string, onTrouble: OnTrouble = () => undefined): Promise<Sqlite> {
     const connection = await new Promise<sqlite3.Database>((resolve, reject) => {
       const opened = new sqlite3.Database(path, (error) => {
         if (error === null) resolve(opened);
         else reject(wrapError(error, path));
       });
     });
-    return new Sqlite(connection);
+    return new Sqlite(connection, onTrouble);
   }
 
   /** WAL with a sync on every commit: what was answered to a user or told to a host stays true. */
@@ -61,7 +71,11 @@ export class Sqlite implements SqlExecutor {
   }
 
   run(sql: string, params: readonly SqlValue[] = []): Promise<number> {
-    return this.#exclusive(() => this.#run(sql, params));
+    return this.#exclusive(async () => {
+      const changed = await this.#run(sql, params);
+      if (changed > 0) this.#noteWritten();
+      return changed;
+    });
   }
 
   /**
@@ -78,6 +92,7 @@ export class Sqlite implements SqlExecutor {
           run: (sql, params = []) => this.#run(sql, params),
         });
         await this.#exec('COMMIT');
+        this.#noteWritten();
         return result;
       } catch (error) {
         // SQLite itself rolls back on some errors (disk full); then there is nothing to roll back.
@@ -105,8 +120,21 @@ export class Sqlite implements SqlExecutor {
       if (this.#isClosed) throw new AppError('INTERNAL', 'The catalogue was closed.');
       return work();
     });
-    this.#tail = result.catch(() => undefined);
+    this.#tail = result.catch((error: unknown) => this.#noteFailure(error));
     return result;
+  }
+
+  #noteFailure(error: unknown): void {
+    if (!isAppError(error) || !TROUBLES.has(error.code)) return;
+    // What is damaged stays so, whatever else can be written.
+    if (this.#trouble?.code !== 'CATALOGUE_DAMAGED') this.#trouble = error;
+    this.#onTrouble(this.#trouble);
+  }
+
+  #noteWritten(): void {
+    if (this.#trouble === null || this.#trouble.code === 'CATALOGUE_DAMAGED') return;
+    this.#trouble = null;
+    this.#onTrouble(null);
   }
 
   #exec(sql: string): Promise<void> {
@@ -172,6 +200,14 @@ function wrapError(error: Error, what: string): AppError {
     case 'SQLITE_NOTADB':
       return new AppError('CATALOGUE_DAMAGED', `The catalogue is damaged: ${error.message}`, {
         hint: 'Move catalogue.sqlite away and start again; then adopt the repositories. No version is lost.',
+        cause: error,
+      });
+    case 'SQLITE_IOERR':
+    case 'SQLITE_CANTOPEN':
+    case 'SQLITE_BUSY':
+    case 'SQLITE_LOCKED':
+      return new AppError('CATALOGUE_FAILED', `The catalogue could not be read or written: ${error.message}`, {
+        hint: "Check the volume of Dozo's data folder, and whether another program holds catalogue.sqlite.",
         cause: error,
       });
     default:

@@ -18,8 +18,10 @@ export async function describeHealth(orchestration: Orchestration): Promise<Heal
   const hosts = await listHostViews(catalogue);
   const repositories = await listRepositoryViews(catalogue);
   const troubled = await catalogue.outbox.countTroubled(nowMs - 7 * DAY_MS);
+  const trouble = orchestration.notifications.catalogueTrouble;
   const checks: Check[] = [
     check('queue', system.queue === 'up' ? 'ok' : 'critical', 'The queue answers.', 'The queue does not answer.'),
+    check('catalogue', trouble === null ? 'ok' : 'critical', 'The catalogue can be written.', trouble?.message ?? ''),
     check(
       'workers',
       system.workers.length > 0 ? 'ok' : 'critical',

@@ -3,6 +3,7 @@ import type { RunState } from '../contract/run.ts';
 import { Formats } from './formats.ts';
 import type { Block, Fact, Message, Tone } from './message.ts';
 import type {
+  CatalogueNotice,
   DigestJob,
   DigestNotice,
   MachineNotice,
@@ -43,6 +44,8 @@ export function composeMessage(notice: Notice, reader: Reader): Message {
       return composeMissed(notice, words);
     case 'overdue':
       return composeOverdue(notice, words);
+    case 'catalogue':
+      return composeCatalogue(notice, words);
     case 'digest':
       return composeDigest(notice, words);
   }
@@ -236,6 +239,25 @@ function composeOverdue(notice: OverdueNotice, words: Words): Message {
             },
           ],
     link: '#/activities',
+  });
+}
+
+function composeCatalogue({ sinceMs, error }: CatalogueNotice, words: Words): Message {
+  const { texts, formats, reader } = words;
+  return frame(words, {
+    tone: 'bad',
+    heading: texts.catalogueHeading,
+    lead: [texts.catalogueLead(formats.time(sinceMs))],
+    blocks: [
+      {
+        title: texts.labels.reason,
+        tone: 'bad',
+        badge: null,
+        facts: [],
+        remarks: describeError(error, reader.language),
+      },
+    ],
+    link: '',
   });
 }
 

@@ -4,7 +4,7 @@ import type { ErrorBody } from '../contract/error-codes.ts';
 import type { LogLine, RunState } from '../contract/run.ts';
 
 /** What happened, as plain data in no language: kept until it is delivered. */
-export type Notice = RunNotice | MissedNotice | OverdueNotice | DigestNotice;
+export type Notice = RunNotice | MissedNotice | OverdueNotice | CatalogueNotice | DigestNotice;
 
 /** A run has ended. */
 export interface RunNotice {
@@ -62,6 +62,13 @@ export interface OverdueNotice {
   days: number;
   lastState: RunState | null;
   lastError: ErrorBody | null;
+}
+
+/** The catalogue fails, so that nothing can begin and no other message can be kept. */
+export interface CatalogueNotice {
+  kind: 'catalogue';
+  sinceMs: number;
+  error: ErrorBody;
 }
 
 /** What happened in a day, a week or a month. */

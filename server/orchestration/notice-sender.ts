@@ -15,6 +15,7 @@ import {
   type Notice,
   type Reader,
 } from '../notification/index.ts';
+import { randomHex } from '../runtime/index.ts';
 import type { OrchestrationContext } from './context.ts';
 import type { NotificationSettings } from './notification-settings.ts';
 
@@ -139,6 +140,21 @@ export class NoticeSender {
     return results;
   }
 
+  /** Sends past the outbox. @throws NOTIFICATION_*, of the last address that was not reached */
+  async sendNow(recipient: RecipientRecord, notice: Notice): Promise<void> {
+    // Without the catalogue nothing is known of the window.
+    const reader = await this.readerOf(recipient).catch(() => this.#readerOf(recipient, null));
+    const message = composeMessage(notice, reader);
+    const { channel } = recipient;
+    let failure: unknown = null;
+    for (const address of channel.kind === 'mail' ? channel.addresses : ['']) {
+      await this.#send(recipient, { id: randomHex(8), address, notice, message }).catch(
+        (reason: unknown) => (failure = reason),
+      );
+    }
+    if (failure !== null) throw toAppError(failure);
+  }
+
   /** Sends a test by a mail server that need not be saved. @throws NOTIFICATION_* */
   async testMailServer(server: MailServer, to: string, language: Reader['language']): Promise<void> {
     const { windowUrl } = await this.#settings.load();
@@ -146,8 +162,11 @@ export class NoticeSender {
     await this.#mail(server, to, '', composeTest({ language, timeZone: 'UTC', windowUrl, sender: hostName }));
   }
 
-  async readerOf({ language, timeZone }: Pick<RecipientRecord, 'language' | 'timeZone'>): Promise<Reader> {
-    const { windowUrl } = await this.#settings.load();
+  async readerOf(recipient: Pick<RecipientRecord, 'language' | 'timeZone'>): Promise<Reader> {
+    return this.#readerOf(recipient, (await this.#settings.load()).windowUrl);
+  }
+
+  #readerOf({ language, timeZone }: Pick<RecipientRecord, 'language' | 'timeZone'>, windowUrl: string | null): Reader {
     return { language, timeZone, windowUrl, sender: this.#options.hostName };
   }
 

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { createHmac, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { execFile } from 'node:child_process';
+import { appendFile, mkdtemp, open, rm } from 'node:fs/promises';
+import { promisify } from 'node:util';
 import { createServer, type IncomingHttpHeaders, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -14,6 +16,8 @@ import { scheduleSchema } from '../contract/api/schedule.schema.ts';
 import type { ErrorBody } from '../contract/error-codes.ts';
 import type { RunState } from '../contract/run.ts';
 import { openCatalogue, type Catalogue, type RunRecord } from '../database/index.ts';
+import { Sqlite } from '../database/sqlite.ts';
+import type { AppError } from '../errors/index.ts';
 import { createSealer, type TaskQueue } from '../queue/index.ts';
 import { randomHex, silentLogger, type Clock } from '../runtime/index.ts';
 import type { OrchestrationContext } from './context.ts';
@@ -32,6 +36,7 @@ const REPOSITORY_ID = '00000000000000cc';
 const DAILY = { timeZone: 'UTC', rules: [{ rule: { kind: 'daily', time: '22:00' } }], retry: { times: 0 } };
 const BROKEN: ErrorBody = { code: 'HOST_UNREACHABLE', message: 'No answer.', hint: 'Look at it.', details: {} };
 
+const run = promisify(execFile);
 const folder = await mkdtemp(join(tmpdir(), 'dozo-notifications-'));
 after(() => rm(folder, { recursive: true, force: true }));
 
@@ -73,8 +78,10 @@ class Scene {
     this.#scheduler = new Scheduler(this.context, services);
   }
 
-  static async open(start: string): Promise<Scene> {
-    const scene = new Scene(await openCatalogue(join(folder, `${randomHex(6)}.sqlite`)), start);
+  static async open(start: string, path = join(folder, `${randomHex(6)}.sqlite`)): Promise<Scene> {
+    let scene: Scene | null = null;
+    const onTrouble = (trouble: AppError | null): void => scene?.notifications.noteCatalogue(trouble);
+    scene = new Scene(await openCatalogue(path, { onTrouble }), start);
     const { catalogue, context } = scene;
     await catalogue.hosts.save({
       ...{ id: HOST_ID, name: 'esx', host: '192.0.2.1', sshPort: 22, httpsPort: 443, user: 'root', auth: 'password' },
@@ -177,6 +184,27 @@ class Scene {
     const worst = worstState(states);
     await this.catalogue.runs.finish(runId, { state: worst, error: errorOf(worst), atMs: this.nowMs });
   }
+}
+
+/** As another program fills the volume, to the last byte. */
+async function fillUp(file: string): Promise<void> {
+  try {
+    for (;;) await appendFile(file, Buffer.alloc(4096, 1));
+  } catch (error) {
+    assert.equal((error as NodeJS.ErrnoException).code, 'ENOSPC');
+  }
+}
+
+/** As a disk does that gives other bytes of one page. */
+async function spoilTable(path: string, table: string): Promise<void> {
+  const database = await Sqlite.open(path);
+  await database.script('PRAGMA wal_checkpoint(TRUNCATE)');
+  const row = await database.get('SELECT rootpage FROM sqlite_schema WHERE name = ?', [table]);
+  const pageBytes = Number((await database.get('PRAGMA page_size'))?.['page_size']);
+  await database.close();
+  const file = await open(path, 'r+');
+  await file.write(Buffer.alloc(pageBytes, 0xa5), 0, pageBytes, (Number(row?.['rootpage']) - 1) * pageBytes);
+  await file.close();
 }
 
 async function eventually(look: () => boolean, what: string): Promise<void> {
@@ -419,6 +447,75 @@ describe('notifications', { timeout: 900_000 }, () => {
     server.close();
     const { deliveries } = await scene.notifications.listDeliveries({ limit: 10, state: 'sent' });
     assert.equal(deliveries.length, 1);
+  });
+});
+
+describe('a catalogue that fails', { timeout: 900_000 }, () => {
+  const skip = process.getuid?.() === 0 ? false : 'mounting takes root';
+
+  it('is told past the outbox when its volume is full, once a day, until it is written again', { skip }, async () => {
+    const volume = await mkdtemp(join(tmpdir(), 'dozo-full-catalogue-'));
+    await run('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'dozo-full-catalogue', volume]);
+    try {
+      const scene = await Scene.open('2026-11-20T12:00Z', join(volume, 'catalogue.sqlite'));
+      const foreign = join(volume, 'foreign');
+      await scene.addNas({ results: ['failure'], language: 'de' });
+      await scene.addNas({ results: ['success'] });
+      const jobId = await scene.addJob(DAILY);
+      await scene.lookAt('2026-11-20T12:01Z');
+      await fillUp(foreign);
+
+      // Due, and cannot begin, nor be recorded as failed.
+      await scene.lookAt('2026-11-20T22:00Z').catch(() => undefined);
+      assert.deepEqual(scene.news(), []);
+      await scene.lookAt('2026-11-20T22:04Z').catch(() => undefined);
+      assert.deepEqual(scene.news(), []);
+      await scene.lookAt('2026-11-20T22:06Z').catch(() => undefined);
+      assert.deepEqual(scene.news(), [
+        'error: Dozo kann seine Datenbank nicht nutzen: Das Volume des NAS oder sein Kontingent ist voll. Schaffen Sie Platz. Abgeschlossene Versionen sind nicht betroffen.',
+      ]);
+      await scene.lookAt('2026-11-21T21:00Z').catch(() => undefined);
+      assert.deepEqual(scene.news(), []);
+      await scene.lookAt('2026-11-21T22:07Z').catch(() => undefined);
+      assert.equal(scene.news().length, 1);
+
+      await rm(foreign);
+      await scene.lookAt('2026-11-21T22:08Z');
+      assert.equal(scene.notifications.catalogueTrouble, null);
+      assert.equal((await scene.catalogue.runs.list({ jobId, limit: 10 }))[0]?.state, 'success');
+      scene.news();
+      await scene.lookAt('2026-11-22T21:00Z');
+      assert.deepEqual(scene.news(), []);
+      await scene.catalogue.close();
+    } finally {
+      await run('umount', ['-l', volume]);
+      await rm(volume, { recursive: true });
+    }
+  });
+
+  it('is told to the NAS when not even the recipients can be read, and again until it takes it', async () => {
+    const path = join(folder, `${randomHex(6)}.sqlite`);
+    const first = await Scene.open('2026-11-20T12:00Z', path);
+    await first.addNas({ results: ['success'], language: 'ja' });
+    const jobId = await first.addJob(null);
+    await first.catalogue.close();
+    await spoilTable(path, 'recipients');
+
+    const scene = await Scene.open('2026-11-20T12:00Z', path);
+    scene.takes = false;
+    // Its end is to be told to the recipients, who cannot be read.
+    await scene.run(jobId, 'failed');
+    for (const time of ['12:01', '12:07']) await scene.lookAt(`2026-11-20T${time}Z`).catch(() => undefined);
+    assert.equal(scene.notifications.catalogueTrouble?.code, 'CATALOGUE_DAMAGED');
+    scene.takes = true;
+    await scene.lookAt('2026-11-20T12:10Z').catch(() => undefined);
+    assert.deepEqual(scene.news(), []);
+    await scene.lookAt('2026-11-20T12:18Z').catch(() => undefined);
+    assert.match(scene.news().join(), /^error: Dozo cannot use its database: The catalogue is damaged: /);
+    // Whatever else can be written: it stays damaged.
+    await scene.run(jobId, 'success');
+    assert.equal(scene.notifications.catalogueTrouble?.code, 'CATALOGUE_DAMAGED');
+    await scene.catalogue.close();
   });
 });
 

@@ -11,6 +11,7 @@ import type {
 import type { DeliveryRecord } from '../database/index.ts';
 import { AppError, toAppError } from '../errors/index.ts';
 import { composeMessage, type Notice } from '../notification/index.ts';
+import { CatalogueAlarm } from './catalogue-alarm.ts';
 import { found, type OrchestrationContext } from './context.ts';
 import { NoticeSender, type SenderOptions } from './notice-sender.ts';
 import { NoticeWatch } from './notice-watch.ts';
@@ -30,6 +31,7 @@ export class Notifications {
   readonly #watch: NoticeWatch;
   readonly #sender: NoticeSender;
   readonly #language: Language;
+  readonly #alarm: CatalogueAlarm;
   readonly #stopping = new AbortController();
   #wake: () => void = () => undefined;
   #loops: Promise<unknown> = Promise.resolve();
@@ -41,6 +43,7 @@ export class Notifications {
     this.#watch = new NoticeWatch(context, this.settings);
     this.#sender = new NoticeSender(context, this.settings, options);
     this.#language = options.language ?? 'en';
+    this.#alarm = new CatalogueAlarm(context, { sender: this.#sender, language: this.#language });
   }
 
   start(): void {
@@ -58,9 +61,22 @@ export class Notifications {
 
   /** Looks once; for tests with a clock that is moved by hand. */
   async look(): Promise<void> {
-    await this.#watch.lookAtRuns();
-    await this.#watch.lookAtClock();
-    await this.#sender.look();
+    try {
+      await this.#watch.lookAtRuns();
+      await this.#watch.lookAtClock();
+      await this.#sender.look();
+    } finally {
+      await this.#alarm.look();
+    }
+  }
+
+  /** What the catalogue says of itself; null: it is well. */
+  noteCatalogue(trouble: AppError | null): void {
+    this.#alarm.note(trouble);
+  }
+
+  get catalogueTrouble(): AppError | null {
+    return this.#alarm.trouble;
   }
 
   /** @throws NOT_FOUND */
@@ -146,6 +162,8 @@ export class Notifications {
       // Not waited for: a mail server that hangs holds up neither the watch nor the stop.
       const sending = this.#lookSafely(() => this.#sender.look()).finally(() => this.#sending.delete(sending));
       this.#sending.add(sending);
+      const alarm = this.#lookSafely(() => this.#alarm.look()).finally(() => this.#sending.delete(alarm));
+      this.#sending.add(alarm);
       await Promise.race([woken, clock.sleep(LOOK_EVERY_MS, this.#stopping.signal).catch(() => undefined)]);
     }
   }

@@ -155,6 +155,16 @@ export const SAMPLES: Record<string, Notice> = {
     machineCount: 1,
   }),
   missed: { kind: 'missed', title: 'nightly', dueAtMs: SAMPLE_END_MS - 9 * HOUR_MS, isCaughtUp: true },
+  catalogue: {
+    kind: 'catalogue',
+    sinceMs: SAMPLE_END_MS - HOUR_MS,
+    error: {
+      code: 'STORAGE_FULL',
+      message: 'The volume of the catalogue is full.',
+      hint: "Free space on the volume that holds Dozo's own data.",
+      details: {},
+    },
+  },
   overdue: {
     kind: 'overdue',
     title: 'nightly',

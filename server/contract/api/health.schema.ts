@@ -11,7 +11,17 @@ export const healthDetailsSchema = z
     atMs: timeSchema,
     checks: z.array(
       z.object({
-        name: z.enum(['queue', 'workers', 'hosts', 'repositories', 'tasks', 'overdue', 'holds', 'notifications']),
+        name: z.enum([
+          'queue',
+          'catalogue',
+          'workers',
+          'hosts',
+          'repositories',
+          'tasks',
+          'overdue',
+          'holds',
+          'notifications',
+        ]),
         status: healthStatusSchema,
         /** One English sentence. */
         text: z.string(),

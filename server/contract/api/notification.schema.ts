@@ -179,7 +179,7 @@ export const deliverySchema = z
     recipientName: z.string(),
     /** Mail address; empty for webhooks and the NAS. */
     address: z.string(),
-    kind: z.enum(['run', 'missed', 'overdue', 'digest']),
+    kind: z.enum(['run', 'missed', 'overdue', 'digest', 'catalogue']),
     subject: z.string(),
     /** `waiting` with an error: tried in vain, and tried again at `nextAttemptAtMs`. `failed`: given up. */
     state: deliveryStateSchema,

@@ -16,7 +16,10 @@ export const systemRoutes = [
     summary: 'Whether the server is well',
     answer: healthSchema,
     handle: async ({ services }) => ({
-      status: services.orchestration.context.queue.isUp() ? ('ok' as const) : ('degraded' as const),
+      status:
+        services.orchestration.context.queue.isUp() && services.orchestration.notifications.catalogueTrouble === null
+          ? ('ok' as const)
+          : ('degraded' as const),
     }),
   }),
   defineRoute({

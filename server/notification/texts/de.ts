@@ -87,6 +87,9 @@ export const de: Texts = {
     `Seit ${days} ${days === 1 ? 'Tag' : 'Tagen'} keine erfolgreiche Sicherung „${title}“`,
   overdueLead: (time) => `Eine Sicherung ist seit ${time} fällig, und seither war keine erfolgreich.`,
   overdueRemedy: 'Öffnen Sie die Aufgabe in Dozo, und sehen Sie sich die letzte Ausführung an.',
+  catalogueHeading: 'Dozo kann seine Datenbank nicht nutzen',
+  catalogueLead: (time) =>
+    `Seit ${time} beginnen deshalb keine Sicherungen, und andere Nachrichten bleiben aus. Vorhandene Versionen sind nicht betroffen.`,
   digestHeading: { daily: 'Der letzte Tag', weekly: 'Die letzte Woche', monthly: 'Der letzte Monat' },
   digestLead: ({ success, warning, failure, cancelled }) =>
     `Ausführungen: ${success} erfolgreich, ${warning} mit Warnungen, ${failure} fehlgeschlagen, ${cancelled} abgebrochen.`,

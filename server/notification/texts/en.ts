@@ -85,6 +85,9 @@ export const en: Texts = {
   overdueHeading: (title, days) => `No successful backup “${title}” for ${days} ${days === 1 ? 'day' : 'days'}`,
   overdueLead: (time) => `A backup has been due since ${time}, and none has succeeded since.`,
   overdueRemedy: 'Open the task in Dozo and look at its last run.',
+  catalogueHeading: 'Dozo cannot use its database',
+  catalogueLead: (time) =>
+    `Since ${time} no backup can begin for that reason, and no other messages are sent. Versions that exist are not affected.`,
   digestHeading: { daily: 'The last day', weekly: 'The last week', monthly: 'The last month' },
   digestLead: ({ success, warning, failure, cancelled }) =>
     `${success} runs succeeded, ${warning} ended with warnings, ${failure} failed, ${cancelled} were cancelled.`,

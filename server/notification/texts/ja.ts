@@ -86,6 +86,9 @@ export const ja: Texts = {
   overdueHeading: (title, days) => `バックアップ「${title}」: ${days} 日間成功していません`,
   overdueLead: (time) => `${time} に予定されていたバックアップから、一度も成功していません。`,
   overdueRemedy: 'Dozo でタスクを開き、前回の実行を確認してください。',
+  catalogueHeading: 'Dozo が自身のデータベースを使用できません',
+  catalogueLead: (time) =>
+    `このため ${time} からバックアップは開始されず、ほかの通知も送信されません。既存のバージョンには影響ありません。`,
   digestHeading: { daily: '前日のまとめ', weekly: '前週のまとめ', monthly: '前月のまとめ' },
   digestLead: ({ success, warning, failure, cancelled }) =>
     `実行結果: 成功 ${success} 件、警告 ${warning} 件、失敗 ${failure} 件、中止 ${cancelled} 件。`,

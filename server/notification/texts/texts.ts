@@ -52,6 +52,8 @@ export interface Texts {
   overdueHeading(title: string, days: number): string;
   overdueLead(time: string): string;
   overdueRemedy: string;
+  catalogueHeading: string;
+  catalogueLead(time: string): string;
   digestHeading: Record<'daily' | 'weekly' | 'monthly', string>;
   digestLead(counts: { success: number; warning: number; failure: number; cancelled: number }): string;
   /** Of a digest, for its subject. */
