@@ -9,6 +9,7 @@ import { labelOf, parseEvidence, type PointEvidence } from './point-record.ts';
 const BOTTLENECKS: Record<NonNullable<DiskResult['bottleneck']>, string> = {
   host: "the host's reading",
   network: 'the way from the host',
+  limit: 'the speed limit that is set',
   processor: 'the processor of this machine',
   repository: 'the storage of the repository',
 };

@@ -222,7 +222,7 @@ async function findWrongMap(run: DiskRun, share: number, context: RunContext): P
   if (sample.length === 0) return null;
   const comparing = new ComparingSink(storedReader(run));
   const sink = new ArrivalSink({ inner: comparing });
-  count(run, await deliverExtents({ plan: run.plan, sink, extents: sample, ...pick(context) }));
+  count(run, await deliverExtents({ plan: run.plan, sink, extents: sample, ...pick(run, context) }));
   if (comparing.differsAtBytes !== null) {
     return `At ${formatBytes(comparing.differsAtBytes)} it changed although the host's map says it did not.`;
   }
@@ -288,7 +288,10 @@ async function lookForSkipped(run: DiskRun, context: RunContext): Promise<void> 
     return;
   }
   const reader = transferReader(disk.sizeBytes, async (inner, extents) => {
-    count(run, await deliverExtents({ plan: run.plan, sink: new ArrivalSink({ inner }), extents, ...pick(context) }));
+    count(
+      run,
+      await deliverExtents({ plan: run.plan, sink: new ArrivalSink({ inner }), extents, ...pick(run, context) }),
+    );
   });
   try {
     run.skipped = await findSkippedSpace(reader, { freeSpace, swap }, chunkSizeBytes, context.signal);
@@ -356,7 +359,7 @@ async function deliver(run: DiskRun, wanted: readonly Extent[], context: RunCont
     plan: run.plan,
     sink,
     extents,
-    ...pick(context),
+    ...pick(run, context),
     retrying: (error, missingBytes) => {
       const text = `${disk.label}: ${error.message} Going on with the ${formatBytes(missingBytes)} that are missing.`;
       context.log.info('TRANSFER_RESUMED', text, { disk: disk.key, cause: error.code, missingBytes });
@@ -370,8 +373,8 @@ function count(run: DiskRun, report: TransferReport): void {
   run.report.wireBytes += report.wireBytes;
 }
 
-function pick({ clock, signal, budget }: RunContext): Pick<RunContext, 'clock' | 'signal' | 'budget'> {
-  return { clock, signal, budget };
+function pick(run: DiskRun, { clock, signal, budget }: RunContext): Pick<RunContext, 'clock' | 'signal' | 'budget'> {
+  return { clock, signal, budget: budget === undefined ? undefined : run.bottleneck.watch(budget) };
 }
 
 /**

@@ -63,7 +63,14 @@ test('says since when nothing has moved, once that is a minute', () => {
 });
 
 test('names who is waited for', () => {
-  const idle = { processorShare: 0.2, loopShare: 0.2, route: 'ssh-raw' as const, readBytes: 100, wireBytes: 100 };
+  const idle = {
+    limitShare: 0,
+    processorShare: 0.2,
+    loopShare: 0.2,
+    route: 'ssh-raw' as const,
+    readBytes: 100,
+    wireBytes: 100,
+  };
 
   assert.equal(attributeBottleneck({ ...idle, sinkShare: 0.1 }), 'network');
   assert.equal(attributeBottleneck({ ...idle, sinkShare: 0.9 }), 'repository');
@@ -71,6 +78,9 @@ test('names who is waited for', () => {
   assert.equal(attributeBottleneck({ ...idle, sinkShare: 0.1, loopShare: 0.97 }), 'processor');
   assert.equal(attributeBottleneck({ ...idle, sinkShare: 0.1, readBytes: 1000 }), 'host');
   assert.equal(attributeBottleneck({ ...idle, sinkShare: 0.1, route: 'nfs-clone' }), 'host');
+  assert.equal(attributeBottleneck({ ...idle, sinkShare: 0.1, limitShare: 0.9 }), 'limit');
+  assert.equal(attributeBottleneck({ ...idle, sinkShare: 0.1, limitShare: 0.4 }), 'network', 'set, but hardly felt');
+  assert.equal(attributeBottleneck({ ...idle, sinkShare: 0.9, limitShare: 0.6 }), 'repository');
 });
 
 test('counts the time in which at least one write waits, not each write', () => {
@@ -87,6 +97,28 @@ test('counts the time in which at least one write waits, not each write', () => 
 
   assert.equal(meter.seconds, 1);
   assert.equal(meter.verdict({ route: 'ssh-raw', readBytes: 0, wireBytes: 0 }), null);
+});
+
+test('a speed limit that was waited for is what held the transfer up, not the host or the network', async () => {
+  const clock = handMovedClock();
+  const meter = new BottleneckMeter(clock);
+  const turns: (() => void)[] = [];
+  const watched = meter.watch(() => new Promise<void>((resolve) => turns.push(resolve)));
+  // The loop of a test may be as busy as it likes: then that is what it is.
+  const isToldOf = (held: string | null): void => assert.ok(['limit', 'processor'].includes(held ?? ''), `${held}`);
+  meter.start();
+  const waits = [watched(1), watched(1)];
+  clock.nowAtMs = 8000;
+  isToldOf(meter.now());
+  for (const go of turns) go();
+  await Promise.all(waits);
+  clock.nowAtMs = 10_000;
+  isToldOf(meter.now());
+  meter.stop();
+  isToldOf(meter.verdict({ route: 'ssh-raw', readBytes: 1, wireBytes: 1 }));
+
+  assert.equal(meter.watch(() => null)(1), null, 'without a limit nobody waits');
+  await assert.rejects(async () => meter.watch(() => Promise.reject(new Error('cancelled')))(1), /cancelled/);
 });
 
 test('says what a disk waits for while it is transferred, and not before or after', () => {

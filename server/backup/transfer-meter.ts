@@ -3,7 +3,7 @@ import { performance, type EventLoopUtilization } from 'node:perf_hooks';
 
 import type { DiskResult, LiveBottleneck, MachineProgress, RunStage } from '../contract/run.ts';
 import { SpeedMeter, type Clock } from '../runtime/index.ts';
-import type { RouteName } from '../source/index.ts';
+import type { Budget, RouteName } from '../source/index.ts';
 
 /** Progress goes out at most this often: enough for a smooth bar, little for the queue. */
 const EMIT_EVERY_MS = 250;
@@ -116,16 +116,42 @@ const LIVE_AFTER_MS = 2000;
 /** A host that reads this much more than it sends is limited by its reading, not by the wire. */
 const READ_TO_WIRE_RATIO = 2;
 
+/** The time in which at least one of several waits. */
+class Waiting {
+  readonly #clock: Clock;
+  #count = 0;
+  #sinceMs = 0;
+  #endedMs = 0;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  begin(): void {
+    if (this.#count === 0) this.#sinceMs = this.#clock.monotonicMs();
+    this.#count += 1;
+  }
+
+  end(): void {
+    this.#count -= 1;
+    if (this.#count === 0) this.#endedMs += this.#clock.monotonicMs() - this.#sinceMs;
+  }
+
+  get totalMs(): number {
+    return this.#endedMs + (this.#count > 0 ? this.#clock.monotonicMs() - this.#sinceMs : 0);
+  }
+}
+
 /**
  * Finds what held a transfer up, by who waited: while a write into the sink is pending, the source
- * waits for us; the rest of the time we wait for the source. Which of two parts on one side it is
- * (codec or disk, host or wire) is told by the processor's load and by what the transport counted.
+ * waits for us; while a reader waits for its share of a speed limit, both sides wait for that; the rest
+ * of the time we wait for the source. Which of two parts on one side it is (codec or disk, host or wire)
+ * is told by the processor's load and by what the transport counted.
  */
 export class BottleneckMeter {
   readonly #clock: Clock;
-  #pending = 0;
-  #pendingSinceMs = 0;
-  #blockedMs = 0;
+  readonly #writes: Waiting;
+  readonly #turns: Waiting;
   #elapsedMs = 0;
   #startedAtMs = 0;
   #cpuMicros = 0;
@@ -136,6 +162,8 @@ export class BottleneckMeter {
 
   constructor(clock: Clock) {
     this.#clock = clock;
+    this.#writes = new Waiting(clock);
+    this.#turns = new Waiting(clock);
   }
 
   start(): void {
@@ -154,13 +182,23 @@ export class BottleneckMeter {
   }
 
   beginWrite(): void {
-    if (this.#pending === 0) this.#pendingSinceMs = this.#clock.monotonicMs();
-    this.#pending += 1;
+    this.#writes.begin();
   }
 
   endWrite(): void {
-    this.#pending -= 1;
-    if (this.#pending === 0) this.#blockedMs += this.#clock.monotonicMs() - this.#pendingSinceMs;
+    this.#writes.end();
+  }
+
+  /** The same budget; the time in which it lets somebody wait is counted. */
+  watch(budget: Budget): Budget {
+    return (bytes) => {
+      const turn = budget(bytes);
+      if (turn === null) return null;
+      this.#turns.begin();
+      return turn.finally(() => {
+        this.#turns.end();
+      });
+    };
   }
 
   /** As far as can be said now; null before there is something to measure, and when nothing is transferred. */
@@ -169,9 +207,9 @@ export class BottleneckMeter {
     const elapsedMs = nowMs - this.#startedAtMs;
     if (!this.#isRunning || elapsedMs < LIVE_AFTER_MS) return null;
     const { user, system } = process.cpuUsage(this.#cpuAtStart);
-    const blockedMs = this.#blockedMs + (this.#pending > 0 ? nowMs - this.#pendingSinceMs : 0);
     const held = attributeBottleneck({
-      sinkShare: blockedMs / elapsedMs,
+      sinkShare: this.#writes.totalMs / elapsedMs,
+      limitShare: this.#turns.totalMs / elapsedMs,
       processorShare: (user + system) / 1000 / elapsedMs / availableParallelism(),
       loopShare: performance.eventLoopUtilization(this.#loopAtStart).utilization,
       // What was read and sent is counted at the end of a delivery.
@@ -179,7 +217,7 @@ export class BottleneckMeter {
       readBytes: 0,
       wireBytes: 0,
     });
-    return held === 'processor' || held === 'repository' ? held : 'source';
+    return held === 'host' || held === 'network' ? 'source' : held;
   }
 
   get seconds(): number {
@@ -189,7 +227,8 @@ export class BottleneckMeter {
   verdict(transfer: { route: RouteName; readBytes: number; wireBytes: number }): DiskResult['bottleneck'] {
     if (this.#elapsedMs <= 0 || transfer.readBytes === 0) return null;
     return attributeBottleneck({
-      sinkShare: this.#blockedMs / this.#elapsedMs,
+      sinkShare: this.#writes.totalMs / this.#elapsedMs,
+      limitShare: this.#turns.totalMs / this.#elapsedMs,
       processorShare: this.#cpuMicros / 1000 / this.#elapsedMs / availableParallelism(),
       loopShare: this.#loopShare,
       ...transfer,
@@ -200,6 +239,7 @@ export class BottleneckMeter {
 /** The rule behind `BottleneckMeter.verdict`; shares from 0 to 1. */
 export function attributeBottleneck(measured: {
   sinkShare: number;
+  limitShare: number;
   processorShare: number;
   loopShare: number;
   route: RouteName;
@@ -207,6 +247,7 @@ export function attributeBottleneck(measured: {
   wireBytes: number;
 }): NonNullable<DiskResult['bottleneck']> {
   if (measured.processorShare > BUSY_SHARE || measured.loopShare > BUSY_SHARE) return 'processor';
+  if (measured.limitShare > 0.5 && measured.limitShare > measured.sinkShare) return 'limit';
   if (measured.sinkShare > 0.5) return 'repository';
   if (measured.route.endsWith('-clone')) return 'host';
   return measured.readBytes > measured.wireBytes * READ_TO_WIRE_RATIO ? 'host' : 'network';

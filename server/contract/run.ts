@@ -51,8 +51,8 @@ export interface MachineProgress {
   }[];
 }
 
-/** `source`: the host or the way to it; which of the two is known at the end only. */
-export type LiveBottleneck = 'source' | 'processor' | 'repository';
+/** `source`: the host or the way to it; which of the two is known at the end only. `limit`: the speed that was set. */
+export type LiveBottleneck = 'source' | 'limit' | 'processor' | 'repository';
 
 /** What a machine's part of a backup run left behind. */
 export interface BackupResult {
@@ -103,8 +103,8 @@ export interface DiskResult {
   route: string | null;
   stats: TransferStats;
   seconds: number;
-  /** Where most of the time went. */
-  bottleneck: 'host' | 'network' | 'processor' | 'repository' | null;
+  /** Where most of the time went. `limit`: into waiting for the speed that was set. */
+  bottleneck: 'host' | 'network' | 'limit' | 'processor' | 'repository' | null;
 }
 
 export interface RestoreResult {

@@ -201,7 +201,9 @@ test('a host that is lost in mid-run is found again, and the version is whole', 
   await scene.open('/tasks');
   await scene.button('Back up now').click();
   await page.getByText('Transferring').first().waitFor({ timeout: RUN_MS });
-  await page.getByText(/^Speed limited by: (the host or the network|the processor of the NAS|the storage)$/).waitFor();
+  await page
+    .getByText(`${scene.say('explain.bottleneck')}: ${scene.say('bottleneck.limit')}`, { exact: true })
+    .waitFor();
   await lab.set({ ssh: 'off', https: 'off' });
   assert.ok((await lab.killSessions()) > 0, 'something was being read');
   const { id } = await scene.shownRun();

@@ -22,7 +22,7 @@ interface Run {
   parts: {
     name: string;
     state: string;
-    progress: { stage: string; doneBytes: number } | null;
+    progress: { stage: string; doneBytes: number; disks: { waitsFor?: string }[] } | null;
     result: { pointId?: string; writtenBytes?: number; verifiedBytes?: number } | null;
     error: unknown;
   }[];
@@ -114,14 +114,17 @@ test('two workers together keep to the limit, share it, and are free when it goe
   const samples: { atMs: number; bytes: number; done: number[] }[] = [];
   let run: Run;
   let done: number[];
+  const heldBy = new Set<string | undefined>();
   do {
     await sleep(200);
     run = await api.get<Run>(`/runs/${id}`);
     done = doneOf(run);
+    for (const disk of run.parts.flatMap(({ progress }) => progress?.disks ?? [])) heldBy.add(disk.waitsFor);
     samples.push({ atMs: Date.now(), bytes: done.reduce((sum, bytes) => sum + bytes, 0), done });
   } while (!isOver(run) && !done.every((bytes) => bytes > DISK_BYTES / 2));
   assert.ok(!isOver(run), JSON.stringify(run));
   console.log(await assertKept(id, samples));
+  assert.ok(heldBy.has('limit'), `said to be held up by ${[...heldBy].join(', ')}`);
   // While both read: one may have begun long before the other, and stood still for a while on a busy machine.
   const both = samples.filter((sample) => sample.done.every((one) => one > DISK_BYTES / 8 && one < DISK_BYTES));
   const [first] = both;

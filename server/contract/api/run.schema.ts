@@ -43,8 +43,8 @@ export const machineProgressSchema = z
         totalBytes: z.number(),
         doneBytes: z.number(),
         route: z.string().nullable(),
-        /** What holds it up at the moment: the host or the way to it, the processor, the repository. */
-        waitsFor: z.enum(['source', 'processor', 'repository']).exactOptional(),
+        /** What holds it up at the moment: the host or the way to it, the limit that is set, the processor, the repository. */
+        waitsFor: z.enum(['source', 'limit', 'processor', 'repository']).exactOptional(),
       }),
     ),
   })
@@ -80,7 +80,7 @@ export const backupResultSchema = z
         route: z.string().nullable(),
         stats: transferStatsSchema,
         seconds: z.number(),
-        bottleneck: z.enum(['host', 'network', 'processor', 'repository']).nullable(),
+        bottleneck: z.enum(['host', 'network', 'limit', 'processor', 'repository']).nullable(),
       }),
     ),
     consistency: z.object({ level: z.string(), requested: z.string(), evidence: z.string() }).nullable(),
