@@ -35,6 +35,7 @@ describe('behind the web server of a NAS', () => {
       name: 'test',
       hasSignIn: false,
       vouchesForAddress,
+      exampleFolder: '/nas/Dozo',
       notify: async () => true,
       identify: async () => null,
       listShares: async () => [],

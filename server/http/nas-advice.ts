@@ -26,7 +26,8 @@ export async function describeNas(nas: Nas, port: NasView['port']): Promise<NasV
       details: { port: port.actual },
     });
   }
-  return { name: nas.name, hasSignIn: nas.hasSignIn, port, shares, advice };
+  const { name, hasSignIn, exampleFolder } = nas;
+  return { name, hasSignIn, exampleFolder, port, shares, advice };
 }
 
 export async function describeFolder(path: string): Promise<FolderView> {

@@ -71,6 +71,14 @@ describe('detectNas', () => {
     assert.ok(text.length < 450);
   });
 
+  it('names a folder as that system calls them', () => {
+    assert.match(detectNas(silentLogger, root).exampleFolder, /^\/srv\//);
+    place('sbin/log_tool');
+    assert.match(detectNas(silentLogger, root).exampleFolder, /^\/share\//);
+    place('usr/syno/bin/synodsmnotify');
+    assert.match(detectNas(silentLogger, root).exampleFolder, /^\/volume1\//);
+  });
+
   it('goes on when the NAS refuses, and on a plain Linux', async () => {
     place('sbin/log_tool', 3);
     assert.equal(await detectNas(silentLogger, root).notify('info', 'done'), false);

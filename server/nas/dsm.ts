@@ -21,6 +21,7 @@ export function createDsm(logger: Logger, root: string): Nas {
     hasSignIn: true,
     // By our own rule for it: spk/nginx/dozo.conf.
     vouchesForAddress: true,
+    exampleFolder: '/volume1/Dozo',
     notify: (level, text) => tell('DSM', logger, noticeWays(root, level, toLine(text))),
     identify: (request) => identify(root, request),
     listShares: () => listShares(root),

@@ -8,6 +8,7 @@ export function createLinux(logger: Logger): Nas {
     name: 'Linux',
     hasSignIn: false,
     vouchesForAddress: false,
+    exampleFolder: '/srv/dozo',
     notify: async (level, text) => {
       logger.info({ level, text: toLine(text) }, 'notice');
       return true;

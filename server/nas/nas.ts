@@ -51,6 +51,8 @@ export interface Nas {
   readonly hasSignIn: boolean;
   /** Whether its web server says who asks, in the place of whatever address the browser claims. */
   readonly vouchesForAddress: boolean;
+  /** A folder as they are called on such a system: an example, which need not be there. */
+  readonly exampleFolder: string;
   /**
    * Tells whoever looks after the NAS, in the way that its system has: notification center, event log, mail.
    * Never rejects.

@@ -22,6 +22,7 @@ export function createQts(logger: Logger, root: string): Nas {
     hasSignIn: true,
     // What its proxy does with X-Forwarded-For is written nowhere.
     vouchesForAddress: false,
+    exampleFolder: '/share/Dozo',
     notify: (level, text) => tell('QTS', logger, noticeWays(root, level, toLine(text))),
     identify: (request) => identify(root, request),
     listShares: () => listShares(root),

@@ -57,6 +57,31 @@ test('a machine is chosen by its name, a new schedule goes by the clock of the N
   assert.deepEqual(scene.window.complaints, []);
 });
 
+test('where a folder is asked for, the example is one of this NAS', async () => {
+  const { page } = scene;
+  const nas = await scene.api.get<{ exampleFolder: string }>('/nas');
+  assert.match(nas.exampleFolder, /^\/srv\//);
+  const examples = async (of: string): Promise<void> => {
+    await scene.open('/storage');
+    await scene.button('Add storage').click();
+    await page.getByText(scene.say('storage.pathExample', { path: `${of}/main` }), { exact: true }).waitFor();
+    const field = page.getByLabel('Folder on the NAS', { exact: true });
+    assert.equal(await field.getAttribute('placeholder'), `${of}/main`);
+    await scene.open(`/restore?machine=${machineId}`);
+    await scene.next();
+    await page.getByRole('radio', { name: 'A disk as a file', exact: true }).click();
+    await scene.next();
+    await page
+      .getByText(scene.say('restore.pathExample', { path: `${of}/export/disk.img` }), { exact: true })
+      .waitFor();
+  };
+  await examples(nas.exampleFolder);
+  await page.route('**/api/v1/nas', (route) => route.fulfill({ json: { ...nas, exampleFolder: '/share/Dozo' } }));
+  await examples('/share/Dozo');
+  await page.unroute('**/api/v1/nas');
+  assert.deepEqual(scene.window.complaints, []);
+});
+
 test('what is decided for good is said before, a passphrase can be looked at, and help covers no field', async () => {
   const { page } = scene;
   await scene.open('/storage');

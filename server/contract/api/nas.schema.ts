@@ -52,6 +52,8 @@ export const nasSchema = z
     name: z.string(),
     /** Whether the session of the NAS signs its administrators in. */
     hasSignIn: z.boolean(),
+    /** A folder as they are called on such a system: to be shown as an example, and perhaps not there. */
+    exampleFolder: z.string(),
     port: z.object({ wanted: z.number().int(), actual: z.number().int() }),
     shares: z.array(folderSchema.extend({ name: z.string() })),
     advice: z.array(adviceSchema),
