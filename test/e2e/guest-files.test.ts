@@ -65,7 +65,7 @@ test('a task that leaves out free space and swap says so before, during and afte
   await page.getByRole('switch', { name: 'Leave out swap and page files', exact: true }).click();
   await scene.window.picture('task-skip');
   for (let step = 0; step < 5; step += 1) await scene.next();
-  await page.locator('dd', { hasText: 'free space, swap and page files' }).waitFor();
+  await page.getByText('Free space, swap and page files', { exact: true }).waitFor();
   await scene.button('Save and back up now').click();
   assert.match(await scene.runEnded(), /Success/);
 
@@ -87,6 +87,8 @@ test('a task that leaves out free space and swap says so before, during and afte
   const free = page.getByRole('switch', { name: 'Leave out free space', exact: true });
   assert.equal(await free.isChecked(), true, 'the task is opened as it is');
   await free.click();
+  await page.getByText('Summary', { exact: true }).first().click();
+  await page.getByText('Swap and page files', { exact: true }).waitFor();
   await scene.button('Save').click();
   await page.waitForURL(/#\/tasks$/);
   const [changed] = await api.get<{ options: { skipFreeSpace?: boolean; skipSwap?: boolean } }[]>('/jobs');
