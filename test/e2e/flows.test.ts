@@ -185,6 +185,7 @@ test('a version takes the place of the original, byte for byte', async () => {
   await scene.next();
   await scene.next();
   await page.getByText('will be replaced').waitFor();
+  await page.getByText(scene.say('restore.noEstimate'), { exact: true }).waitFor();
   await scene.window.picture('restore-replace-check');
   await scene.next();
   assert.equal(await scene.button('Restore now').isDisabled(), true, 'it must be said that this is understood');
@@ -193,6 +194,30 @@ test('a version takes the place of the original, byte for byte', async () => {
   assert.match(await scene.runEnded(), /Success/);
   assert.equal(await firstDifference(await scene.diskOnHost(MACHINE), original), null);
   assert.equal((await scene.lab.state()).vms.filter(({ name }) => name === MACHINE).length, 1);
+  assert.deepEqual(scene.window.complaints, []);
+});
+
+test('before a restore it is said how long it will take, by what the last one took', async () => {
+  const { page, api } = scene;
+  const { runs } = await api.get<{ runs: Named[] }>('/runs?kind=restore&state=success');
+  assert.equal(runs.length, 1);
+  const { parts } = await api.get<{
+    parts: { result: { writtenBytes: number; startedAtMs: number; finishedAtMs: number } }[];
+  }>(`/runs/${runs[0]?.id ?? ''}`);
+  const { writtenBytes = 0, startedAtMs = 0, finishedAtMs = 0 } = parts[0]?.result ?? {};
+  const { points } = await api.get<{ points: { sizeBytes: number }[] }>(`/points?machineId=${machineId}`);
+  const sizeBytes = points[0]?.sizeBytes ?? 0;
+  assert.ok(writtenBytes > 0 && sizeBytes > 0);
+  const seconds = (sizeBytes * (finishedAtMs - startedAtMs)) / 1000 / writtenBytes;
+
+  await scene.open(`/restore?machine=${machineId}`);
+  for (let step = 0; step < 4; step += 1) await scene.next();
+  const told = await page.getByText(/^About .+ at most, for .+, by what the last restore took\.$/).innerText();
+  const [, minutes = 0, rest = 0, size] =
+    /^About (?:(\d+)\smins?)?\s?(?:(\d+)\ssecs?)? at most, for (16\sMB),/.exec(told) ?? [];
+  assert.ok(size !== undefined, told);
+  assert.equal(Number(minutes) * 60 + Number(rest), Math.max(1, Math.round(seconds)), told);
+  await scene.window.picture('restore-estimate');
   assert.deepEqual(scene.window.complaints, []);
 });
 
