@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import type { Locator } from 'playwright-core';
 import { firstDifference } from '../../scripts/demo-run/compare.ts';
-import { oneDisk, Scene, type Named } from './scene.ts';
+import { LAB_PASSWORD, oneDisk, Scene, type Named } from './scene.ts';
 
 const MACHINES = ['web', 'mail'];
 /** More than there are before the last thing of a step. */
@@ -368,6 +368,67 @@ test('a version goes to the trash, comes back by the undo and from the trash, by
   assert.deepEqual(scene.window.complaints, []);
 });
 
+test('a storage is made, its folder judged and its recovery key put away, by the keyboard alone', async () => {
+  const { page, api } = scene;
+  const path = join(scene.folder, 'by keys');
+  await scene.open('/storage');
+  await press(scene.button('Add storage'), 'Enter');
+  const dialog = page.getByRole('dialog', { name: 'Add storage', exact: true });
+  await type(dialog.getByLabel('Folder on the NAS', { exact: true }), path);
+  await dialog.getByText(scene.say('folder.usable')).waitFor();
+  await press(dialog.getByRole('checkbox', { name: 'Encrypt', exact: true }), 'Space');
+  await type(dialog.getByLabel('Passphrase', { exact: true }), 'correct horse battery');
+  await type(dialog.getByLabel('Passphrase again', { exact: true }), 'correct horse battery');
+  await press(scene.button('Make storage', dialog), 'Enter');
+  await dialog.getByText('shown this once only').waitFor();
+  assert.equal(await dialog.locator('ol.words li').count(), 24);
+  await page.keyboard.press('Escape');
+  const next = scene.button('Next', dialog);
+  assert.equal(await next.isDisabled(), true, 'the words must be put away first');
+  await press(dialog.getByRole('checkbox', { name: scene.say('keys.kept'), exact: true }), 'Space');
+  await press(next, 'Enter');
+  await dialog.waitFor({ state: 'detached' });
+  await page.getByRole('heading', { name: /^by keys/ }).waitFor();
+  const made = (await api.get<{ path: string; encrypted: boolean }[]>('/repositories')).find(
+    (one) => one.path === path,
+  );
+  assert.equal(made?.encrypted, true);
+  assert.deepEqual(scene.window.complaints, []);
+});
+
+test('a host is added after what its check has found, by the keyboard alone', async () => {
+  const { page, api, lab } = scene;
+  const before = await api.get<Named[]>('/hosts');
+  await scene.open('/machines');
+  await press(scene.button('Add host'), 'Enter');
+  const dialog = page.getByRole('dialog', { name: 'Add host', exact: true });
+  await type(dialog.getByLabel('Address', { exact: true }), '127.0.0.1');
+  await type(dialog.getByLabel('Display name', { exact: true }), 'by keys');
+  await type(dialog.getByLabel('Password', { exact: true }), 'not the password');
+  await press(dialog.getByRole('button', { name: /More settings/ }), 'Enter');
+  await type(dialog.getByLabel('SSH port', { exact: true }), String(lab.sshPort));
+  await type(dialog.getByLabel('HTTPS port', { exact: true }), String(lab.httpsPort));
+  await press(scene.button('Check connection', dialog), 'Enter');
+  await dialog.getByRole('alert').waitFor();
+  assert.equal((await api.get<Named[]>('/hosts')).length, before.length);
+
+  await type(dialog.getByLabel('Password', { exact: true }), LAB_PASSWORD);
+  await page.keyboard.press('Enter');
+  for (const finding of [lab.sshHostKey, 'Licence:', 'Changed block tracking (CBT)', scene.say('host.trust')]) {
+    await dialog.getByText(finding).first().waitFor();
+  }
+  await press(scene.button('Trust and add', dialog), 'Enter');
+  await dialog.waitFor({ state: 'detached' });
+  const added = (await api.get<Named[]>('/hosts')).filter(({ id }) => before.every((known) => known.id !== id));
+  assert.deepEqual(
+    added.map(({ name }) => name),
+    ['by keys'],
+  );
+  await api.delete(`/hosts/${added[0]?.id ?? ''}`);
+  // A password that was refused is an answer that the console tells of.
+  scene.window.complaints.length = 0;
+});
+
 function jobs(): Promise<Job[]> {
   return scene.api.get<Job[]>('/jobs');
 }
@@ -400,6 +461,14 @@ async function press(wanted: Locator, key: string): Promise<void> {
   await tabTo(wanted);
   await assertMarked(wanted);
   await scene.page.keyboard.press(key);
+}
+
+/** In the place of what the field holds. */
+async function type(field: Locator, text: string): Promise<void> {
+  await tabTo(field);
+  await assertMarked(field);
+  await scene.page.keyboard.press('Control+A');
+  await scene.page.keyboard.type(text);
 }
 
 /** With the focus and without it looks different: compared once nothing moves, as steps that slide open and shut do. */
