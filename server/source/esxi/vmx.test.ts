@@ -33,6 +33,8 @@ ethernet0.generatedAddress = "00:0c:29:11:22:33"
 uuid.bios = "56 4d 8a 1e 3c 55 ba 10-9a 0f 11 22 33 44 55 66"
 uuid.location = "56 4d 8a 1e 3c 55 ba 10-9a 0f 11 22 33 44 55 66"
 vc.uuid = "52 aa"
+vm.genid = "-1234567890123456789"
+vm.genidX = "1234567890123456789"
 sched.swap.derivedName = "/vmfs/volumes/5f0e/sql/sql-1.vswp"
 ctkEnabled = "TRUE"
 this line is damaged
@@ -133,6 +135,7 @@ test('keeps identity and addresses where asked', () => {
   assert.equal(vmx.get('ethernet0.generatedAddress'), '00:0c:29:11:22:33');
   assert.equal(vmx.get('uuid.action'), 'keep');
   assert.equal(vmx.get('nvram'), undefined);
+  for (const key of ['vm.genid', 'vm.genidX']) assert.equal(vmx.get(key), undefined, `${key} says that time went on`);
   assert.deepEqual(vmxNetworkKeys(vmx), ['ethernet0']);
 });
 

@@ -74,6 +74,12 @@ export function restoredByLine(hold: string): string {
 const VOLATILE =
   /^(sched\.swap\.derivedname|migrate\.hostlog|migrate\.encryptionmode|checkpoint\.vmstate.*|vmotion\..*|snapshot.*|ctkenabled|ctkdisallowed|cleanshutdown|vmxstats\.filename|softpoweroff|pcipassthru\d+\..*|uuid\.action|answer\.msg\.uuid\.altered|guestinfo\.detailed\.data|workingdir|.*\.redo)$/;
 const DISK_CTK = /^(?:scsi|sata|ide|nvme)\d{1,2}:\d{1,2}\.ctkenabled$/;
+/**
+ * By its generation a guest learns that it went back in time: a domain controller that does not, repeats numbers that
+ * its partners have seen. It has to change when a machine comes back from a backup, whoever it is then (Microsoft,
+ * "Virtual machine generation identifier"); where the lines are missing, the host makes it anew (U).
+ */
+const GENERATION = /^vm\.genidx?$/;
 const USB_HOST_DEVICE = /^usb(?:_xhci)?:\d+\./;
 
 /**
@@ -84,7 +90,9 @@ const USB_HOST_DEVICE = /^usb(?:_xhci)?:\d+\./;
 export function rewriteVmx(stored: Buffer, rewrite: VmxRewrite): Buffer {
   const vmx = Dictionary.parse(stored);
   const disks = vmxDisks(vmx);
-  vmx.deleteWhere((key) => VOLATILE.test(key) || DISK_CTK.test(key) || USB_HOST_DEVICE.test(key));
+  const isLeftBehind = (key: string): boolean =>
+    [VOLATILE, DISK_CTK, GENERATION, USB_HOST_DEVICE].some((pattern) => pattern.test(key));
+  vmx.deleteWhere(isLeftBehind);
 
   vmx.set('displayName', rewrite.name);
   vmx.set(RESTORED_BY, rewrite.hold);
