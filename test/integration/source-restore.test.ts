@@ -86,6 +86,12 @@ async function writeAll(target: MachineTarget): Promise<void> {
   );
 }
 
+async function geometryOf(descriptor: string): Promise<string | undefined> {
+  const [datastore] = (await scene.lab.state()).datastores;
+  const text = await readFile(join(datastore?.localPath ?? '', descriptor), 'utf8');
+  return /^ddb\.geometry\.heads = .*$/m.exec(text)?.[0];
+}
+
 /** The bytes that a machine of the host has now are those of the point. */
 async function assertRestored(hostId: string): Promise<void> {
   const state = await scene.lab.state();
@@ -116,18 +122,33 @@ test('restores a machine to a new place with a new identity, and starts it', asy
     machine.disks.map((disk) => [disk.key, disk.sizeBytes, disk.datastore]),
     original.disks.map((disk) => [disk.key, disk.sizeBytes, 'two']),
   );
+  for (const [index, { diskUuid }] of machine.disks.entries()) {
+    assert.ok(diskUuid !== null && diskUuid !== original.disks[index]?.diskUuid, 'a copy has disks of its own');
+  }
   await assertRestored(machine.hostId);
   await scene.assertClean();
 });
 
-test('restores with thick disks and the old identity, answering nothing by guess', async () => {
+test('restores with thick disks, the old identity and the old disks, answering nothing by guess', async () => {
   const original = await findMachine(host, NAME);
+  const { neutral, files } = point.configuration;
+  const configuration = {
+    neutral,
+    files: files.map((file) => {
+      if (file.kind !== 'descriptor') return file;
+      // As a disk has it that was converted from a real machine.
+      return { ...file, content: Buffer.from(file.content.toString().replace('heads = "255"', 'heads = "64"')) };
+    }),
+  };
+  const mode = { kind: 'new', name: 'kept' } as const;
   const target = await host.createTarget(
-    targetRequest({ mode: { kind: 'new', name: 'kept' }, provisioning: 'thick', identity: 'keep', powerOn: true }),
+    targetRequest({ configuration, mode, provisioning: 'thick', identity: 'keep', powerOn: true }),
   );
   await writeAll(target);
   const machine = await target.finish(new AbortController().signal);
   assert.equal(machine.identity.biosUuid, original.identity.biosUuid);
+  assert.deepEqual(machine.identity.diskUuids, original.identity.diskUuids);
+  assert.equal(await geometryOf('kept/kept.vmdk'), 'ddb.geometry.heads = "64"');
   assert.equal(machine.powerState, 'on');
   assert.ok(scene.notes.some((note) => note.code === 'IDENTITY_KEPT'));
   await assertRestored(machine.hostId);

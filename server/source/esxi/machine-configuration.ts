@@ -4,6 +4,7 @@ import type { EsxiContext } from './context.ts';
 import { baseNameOf, type DatastoreMap } from './datastore-path.ts';
 import { Dictionary } from './dictionary.ts';
 import { folderPath, type DiskLayer } from './disk-chain.ts';
+import { plainUuid } from './identity.ts';
 import type { InventoryDisk, InventoryMachine } from './inventory.ts';
 import type { MachineFiles } from './snapshot-control.ts';
 import { vmxNetworkKeys } from './vmx.ts';
@@ -72,10 +73,38 @@ export function toMachineDisk(disk: InventoryDisk): MachineDisk {
 
 /** The adapter type that a disk was made for, as its stored descriptor tells; null where none is stored. */
 export function storedAdapter(configuration: MachineConfiguration, diskKey: string): string | null {
+  return storedDatabase(configuration, diskKey)?.get('ddb.adapterType') ?? null;
+}
+
+/**
+ * Entries of a disk's descriptor that a guest sees: the geometry, which guests of old boot by; the UUID of a machine
+ * that keeps its identity, which is the disk's serial number where `disk.EnableUUID` is set.
+ */
+export function diskTraits(
+  configuration: MachineConfiguration,
+  { key, diskUuid }: Pick<MachineDisk, 'key' | 'diskUuid'>,
+  identity: 'keep' | 'new',
+): Map<string, string> {
+  const traits = new Map<string, string>();
+  for (const [name, value] of storedDatabase(configuration, key) ?? []) {
+    if (/^ddb\.geometry\.\w+$/.test(name) && /^[1-9]\d{0,9}$/.test(value)) traits.set(name, value);
+  }
+  const uuid = plainUuid(diskUuid ?? '');
+  if (identity === 'keep' && uuid.length === 32) traits.set('ddb.uuid', formatDiskUuid(uuid));
+  return traits;
+}
+
+/** `60 00 c2 9a 11 22 33 44-55 66 77 88 99 aa bb cc` */
+function formatDiskUuid(plain: string): string {
+  const bytes = plain.match(/../g) ?? [];
+  return `${bytes.slice(0, 8).join(' ')}-${bytes.slice(8).join(' ')}`;
+}
+
+function storedDatabase(configuration: MachineConfiguration, diskKey: string): Map<string, string> | null {
   const file = configuration.files.find(({ kind, name }) => kind === 'descriptor' && name.startsWith(`${diskKey} `));
   if (file === undefined) return null;
   try {
-    return parseVmdkDescriptor(file.content).database.get('ddb.adapterType') ?? null;
+    return parseVmdkDescriptor(file.content).database;
   } catch {
     return null;
   }

@@ -10,7 +10,7 @@ import { probeFullBlock, probePython } from './host-programs.ts';
 import { readFilesystems } from './filesystems.ts';
 import { findMachine, listMachines, listNetworks, readMachine, type InventoryMachine } from './inventory.ts';
 import { watchSpace } from './space-watch.ts';
-import { storedAdapter } from './machine-configuration.ts';
+import { diskTraits, storedAdapter } from './machine-configuration.ts';
 import { ownFiles } from './own-files.ts';
 import { powerOn, registerMachine, unregisterMachine } from './registration.ts';
 import { commitSwap, machinesUsing, markerName, settleSwap, writeJournal, type SwapJournal } from './swap.ts';
@@ -403,24 +403,30 @@ class EsxiTarget implements MachineTarget {
       made = await host.exec(shell`vmkfstools -c ${disk.sizeBytes} -d ${format} ${path}`, { signal });
     }
     if (made.code !== 0) throw createFailed(planned, `${made.stdout.toString('utf8')}\n${made.stderr}`);
-    await this.#correctSize(planned, path, signal);
+    await this.#correctDescriptor(planned, path, signal);
   }
 
-  /** vmkfstools may round a size up; the guest's partition table would then not fit its disk. */
-  async #correctSize(planned: PlannedDisk, path: string, signal: AbortSignal): Promise<void> {
+  /**
+   * vmkfstools may round a size up; the guest's partition table would then not fit its disk. And it gives the disk a
+   * UUID and a geometry of its own.
+   */
+  async #correctDescriptor(planned: PlannedDisk, path: string, signal: AbortSignal): Promise<void> {
     const { shell: host } = this.#context;
     const { disk } = planned;
-    const descriptor = parseVmdkDescriptor(await host.readFile(path, signal));
-    const [extent] = descriptor.extents;
-    if (descriptorSizeBytes(descriptor) === disk.sizeBytes || extent === undefined) return;
-    const sectors = disk.sizeBytes / SECTOR_BYTES;
-    await host.run(
-      shell`dd if=/dev/null of=${flatPath(planned)} bs=512 seek=${sectors} count=0`,
-      'cut a disk to size',
-      { signal },
-    );
-    const corrected = { ...descriptor, extents: [{ ...extent, sectors }] };
-    await host.writeFile(path, Buffer.from(encodeVmdkDescriptor(corrected)), signal);
+    const { configuration, identity } = this.#request;
+    const made = parseVmdkDescriptor(await host.readFile(path, signal));
+    const database = new Map([...made.database, ...diskTraits(configuration, disk, identity)]);
+    let { extents } = made;
+    const [extent] = extents;
+    if (descriptorSizeBytes(made) !== disk.sizeBytes && extent !== undefined) {
+      const sectors = disk.sizeBytes / SECTOR_BYTES;
+      const cut = shell`dd if=/dev/null of=${flatPath(planned)} bs=512 seek=${sectors} count=0`;
+      await host.run(cut, 'cut a disk to size', { signal });
+      extents = [{ ...extent, sectors }];
+    }
+    const corrected = encodeVmdkDescriptor({ ...made, extents, database });
+    if (corrected === encodeVmdkDescriptor(made)) return;
+    await host.writeFile(path, Buffer.from(corrected), signal);
   }
 
   /** @throws DISK_VERIFY_FAILED */
