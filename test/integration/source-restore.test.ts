@@ -289,6 +289,37 @@ test('replaces a machine that has snapshots; what the user kept beside it stays'
   await scene.assertClean();
 });
 
+test('a disk that the version does not hold keeps its name and its bytes when the machine is replaced', async () => {
+  const { lab } = scene;
+  const disks = [1, 2].map((seed) => ({ sizeBytes: MIB, fill: { percent: 100, seed } }));
+  const id = await lab.createVm({ name: 'pair', datastore: 'two', disks });
+  const two = (await lab.state()).datastores.find(({ name }) => name === 'two');
+  const folder = join(two?.localPath ?? '', 'pair');
+  const before = await folderState(folder);
+  const kept = Object.keys(before).filter((name) => /^pair(?:-flat)?\.vmdk$/.test(name));
+  assert.equal(kept.length, 2, 'what a disk of a new machine would be called');
+  const pair = await findMachine(host, 'pair');
+  const frozen = await host.freeze(scene.request(pair));
+  const { files, neutral } = frozen.configuration;
+  await frozen.thaw();
+  const configuration = { files, neutral: { ...neutral, disks: neutral.disks.slice(1) } };
+  const target = await host.createTarget(
+    targetRequest({ configuration, mode: { kind: 'replace', machine: pair.identity }, identity: 'keep' }),
+  );
+  const image = Buffer.alloc(MIB, 7);
+  await target.disks[0]?.write(0, Buffer.from(image));
+  const machine = await target.finish(new AbortController().signal);
+
+  const after = await folderState(folder);
+  for (const name of kept) assert.equal(after[name], before[name], name);
+  const note = scene.notes.find(({ code }) => code === 'DISK_KEPT');
+  assert.equal(note?.details?.['path'], '[two] pair/pair.vmdk');
+  const [restored] = Object.values(await lab.captureTruth(Number(machine.hostId), 'pair'));
+  assert.ok((await readFile(restored ?? '')).equals(image));
+  assert.notEqual(String(id), machine.hostId);
+  await scene.assertClean();
+});
+
 test('deletes no layer of another machine: of the base of a linked clone, or below a clone', async () => {
   const { lab } = scene;
   const state = await lab.state();

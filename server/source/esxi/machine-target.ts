@@ -5,6 +5,7 @@ import { shell } from '../../ssh/index.ts';
 import type { MachineDisk, MachineSummary, MachineTarget, TargetDisk, TargetRequest } from '../source.ts';
 import { holdFolder, loadDatastores, type EsxiContext } from './context.ts';
 import { baseNameOf, folderOf, formatDatastorePath, type DatastoreMap, type DatastorePath } from './datastore-path.ts';
+import { folderPath } from './disk-chain.ts';
 import { DiskWriter, hashOnHost, type RunsBy } from './disk-writer.ts';
 import { probeFullBlock, probePython } from './host-programs.ts';
 import { readFilesystems } from './filesystems.ts';
@@ -150,10 +151,19 @@ async function planTarget(context: EsxiContext, datastores: DatastoreMap, reques
     return placement;
   };
   place(main);
-  const disks = configuration.neutral.disks.map((disk, index): PlannedDisk => {
+  const keys = configuration.neutral.disks.map(({ key }) => key);
+  const taken = original !== null && isInPlace ? await namesThatStay(context, datastores, original, keys) : new Set();
+  let number = 0;
+  const nextFileName = (): string => {
+    const diskStem = number === 0 ? stem : `${stem}_${String(number)}`;
+    number += 1;
+    return [`${diskStem}.vmdk`, `${diskStem}-flat.vmdk`].some((name) => taken.has(name))
+      ? nextFileName()
+      : `${diskStem}.vmdk`;
+  };
+  const disks = configuration.neutral.disks.map((disk): PlannedDisk => {
     const keepsPlace = request.datastore === null && original !== null && datastores.names.includes(disk.datastore);
-    const fileName = index === 0 ? `${stem}.vmdk` : `${stem}_${String(index)}.vmdk`;
-    return { disk, placement: place(keepsPlace ? disk.datastore : main), fileName };
+    return { disk, placement: place(keepsPlace ? disk.datastore : main), fileName: nextFileName() };
   });
   await assertNotTaken(context, datastores, { name, placements, original, isInPlace });
   return { stem, name, original, placements, disks };
@@ -161,6 +171,20 @@ async function planTarget(context: EsxiContext, datastores: DatastoreMap, reques
 
 async function assertNotTaken(
   context: EsxiContext,
+/** Names in a machine's folder that are not its own: they move over into the folder of the new machine. */
+async function namesThatStay(
+  context: EsxiContext,
+  datastores: DatastoreMap,
+  machine: InventoryMachine,
+  keys: readonly string[],
+): Promise<Set<string>> {
+  const { files } = await ownFiles(context, datastores, machine, keys);
+  const own = new Set(files.map((path) => datastores.toShell(path)));
+  const folder = datastores.toShell(folderPath(datastores.parse(machine.identity.path)));
+  const names = await context.shell.listFolder(folder);
+  return new Set(names.filter((name) => !own.has(`${folder}/${name}`)));
+}
+
   datastores: DatastoreMap,
   parts: { name: string; placements: Placement[]; original: InventoryMachine | null; isInPlace: boolean },
 ): Promise<void> {
