@@ -320,6 +320,19 @@ test('a disk that the version does not hold keeps its name and its bytes when th
   await scene.assertClean();
 });
 
+test('refuses at once a machine whose hardware the host cannot know', async () => {
+  const { version } = host.facts;
+  host.facts.version = '6.7.0';
+  try {
+    const { files, neutral } = point.configuration;
+    const configuration = { files, neutral: { ...neutral, hardwareVersion: 'vmx-19' } };
+    await assert.rejects(host.createTarget(targetRequest({ configuration })), { code: 'RESTORE_REGISTER_FAILED' });
+  } finally {
+    host.facts.version = version;
+  }
+  await scene.assertClean();
+});
+
 test('deletes no layer of another machine: of the base of a linked clone, or below a clone', async () => {
   const { lab } = scene;
   const state = await lab.state();

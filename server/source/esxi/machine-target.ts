@@ -9,6 +9,7 @@ import { folderPath } from './disk-chain.ts';
 import { DiskWriter, hashOnHost, type RunsBy } from './disk-writer.ts';
 import { probeFullBlock, probePython } from './host-programs.ts';
 import { readFilesystems } from './filesystems.ts';
+import { assertHardwareKnown } from './hardware.ts';
 import { findMachine, listMachines, listNetworks, readMachine, type InventoryMachine } from './inventory.ts';
 import { watchSpace } from './space-watch.ts';
 import { diskTraits, storedAdapter } from './machine-configuration.ts';
@@ -47,6 +48,7 @@ interface TargetPlan {
 export async function createTarget(context: EsxiContext, request: TargetRequest): Promise<MachineTarget> {
   const datastores = await loadDatastores(context);
   const plan = await planTarget(context, datastores, request);
+  assertHardwareKnown(plan.name, request.configuration.neutral.hardwareVersion, context.facts.version);
   await assertRoom(context, plan, request);
   await warnOfNetworks(context, plan, request);
   const target = new EsxiTarget(context, datastores, request, plan, await chooseRunsBy(context, request));
@@ -169,8 +171,6 @@ async function planTarget(context: EsxiContext, datastores: DatastoreMap, reques
   return { stem, name, original, placements, disks };
 }
 
-async function assertNotTaken(
-  context: EsxiContext,
 /** Names in a machine's folder that are not its own: they move over into the folder of the new machine. */
 async function namesThatStay(
   context: EsxiContext,
@@ -185,6 +185,8 @@ async function namesThatStay(
   return new Set(names.filter((name) => !own.has(`${folder}/${name}`)));
 }
 
+async function assertNotTaken(
+  context: EsxiContext,
   datastores: DatastoreMap,
   parts: { name: string; placements: Placement[]; original: InventoryMachine | null; isInPlace: boolean },
 ): Promise<void> {
