@@ -18,6 +18,7 @@ before(async () => {
     datastores: [
       { name: 'one [a]', type: 'VMFS-5', rawFrozenRead: 'allow' },
       { name: 'two', type: 'VMFS-6' },
+      { name: 'usb', type: 'VMFS-6' },
       { name: 'small', type: 'VMFS-6', capacityBytes: 80 * MIB },
     ],
     vms: [
@@ -239,7 +240,9 @@ test('an abandoned replacement leaves the original as it was', async () => {
   await scene.assertClean();
 });
 
-test('puts the original back when the host does not register the new machine', async () => {
+test('puts the original back when the host does not register the new machine, beside one whose datastore is gone', async () => {
+  await scene.lab.createVm({ name: 'orphan', datastore: 'usb', disks: [{ sizeBytes: MIB }] });
+  await scene.lab.loseDatastore('usb');
   const folder = await originalFolder();
   const before = await folderState(folder);
   const { identity } = await findMachine(host, NAME);

@@ -56,6 +56,8 @@ export interface LabHost {
   captureTruth(vmId: number, label: string): Promise<Record<string, string>>;
   /** Where a file of the host lies on this machine. Not for mounts made while the lab runs. */
   localPath(absolutePath: string): string;
+  /** A datastore is gone at once, as when somebody pulls its disk; machines on it stay registered. */
+  loseDatastore(name: string): Promise<void>;
   /** Ends every SSH session at once; gives how many there were. */
   killSessions(): Promise<number>;
   /**
@@ -171,6 +173,9 @@ function labHost(
       return (await call<{ files: Record<string, string> }>('POST', `/lab/vms/${vmId}/truth`, { label })).files;
     },
     localPath: (absolutePath) => join(options.directory, 'root', absolutePath),
+    async loseDatastore(name) {
+      await call('DELETE', `/lab/datastores/${encodeURIComponent(name)}`);
+    },
     async killSessions() {
       return (await call<{ killed: number }>('POST', '/lab/sessions/kill')).killed;
     },

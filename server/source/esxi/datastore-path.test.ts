@@ -23,6 +23,10 @@ test('turns paths into those of the shell and back', () => {
   assert.deepEqual(map.fromShell('/vmfs/volumes/5f0e-1/a/b'), { datastore: 'ds 1', file: 'a/b' });
   assert.deepEqual(map.fromShell('/vmfs/volumes/ds 1/a/b'), { datastore: 'ds 1', file: 'a/b' });
   assert.throws(() => map.fromShell('/vmfs/volumes/unknown/a'), { code: 'DATASTORE_NOT_FOUND' });
+  assert.equal(map.toShellIfThere('[ds 1] a/b'), '/vmfs/volumes/5f0e-1/a/b');
+  for (const text of ['', '[] /vmfs/volumes/5f0e-2/a/b', '[gone] a/b', '/vmfs/volumes/5f0e-2/a']) {
+    assert.equal(map.toShellIfThere(text), null, text);
+  }
   assert.throws(() => map.rootOf('gone'), { code: 'DATASTORE_NOT_FOUND' });
 });
 

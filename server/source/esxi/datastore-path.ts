@@ -1,4 +1,4 @@
-import { AppError } from '../../errors/index.ts';
+import { AppError, isAppError } from '../../errors/index.ts';
 
 /** A file on a datastore: `[ds1] folder/file.vmdk`. */
 export interface DatastorePath {
@@ -76,6 +76,16 @@ export class DatastoreMap {
   /** `/vmfs/volumes/…` of a path on a datastore. @throws DATASTORE_NOT_FOUND */
   toShell(path: DatastorePath): string {
     return path.file === '' ? this.rootOf(path.datastore) : `${this.rootOf(path.datastore)}/${path.file}`;
+  }
+
+  /** The same of a path as the inventory gives it; null where its datastore is gone (`[] /vmfs/…`) or it has none. */
+  toShellIfThere(text: string): string | null {
+    try {
+      return this.toShell(this.parse(text));
+    } catch (error) {
+      if (isAppError(error)) return null;
+      throw error;
+    }
   }
 
   /** @throws DATASTORE_NOT_FOUND where the path lies on no datastore of the host */

@@ -73,9 +73,9 @@ export async function findRestored(context: EsxiContext, request: TargetRequest)
   const datastores = await loadDatastores(context);
   const machines = await listMachines(context.vsphere, datastores);
   const byPath = new Map<string, InventoryMachine>();
-  for (const machine of machines.filter(({ identity }) => identity.path !== '')) {
-    const path = datastores.parse(machine.identity.path);
-    if (datastores.names.includes(path.datastore)) byPath.set(datastores.toShell(path), machine);
+  for (const machine of machines) {
+    const path = datastores.toShellIfThere(machine.identity.path);
+    if (path !== null) byPath.set(path, machine);
   }
   const paths = [...byPath.keys()];
   for (let at = 0; at < paths.length; at += PATHS_PER_COMMAND) {

@@ -1,4 +1,3 @@
-import { isAppError } from '../../errors/index.ts';
 import { shell } from '../../ssh/index.ts';
 import type { EsxiContext } from './context.ts';
 import { holdFolder } from './context.ts';
@@ -135,8 +134,8 @@ async function takeBack(
     if (!(await host.exists(`${to}/${markerName(hold)}`))) continue;
     const machines = await listMachines(context.vsphere, datastores);
     for (const machine of machines) {
-      const path = datastores.toShell(datastores.parse(machine.identity.path));
-      if (path.startsWith(`${to}/`)) await unregisterMachine(context, datastores, machine);
+      const path = datastores.toShellIfThere(machine.identity.path);
+      if (path?.startsWith(`${to}/`) === true) await unregisterMachine(context, datastores, machine);
     }
     await host.run(shell`[ -e ${from} ] || mv -- ${to} ${from}`, 'take back a restored machine');
   }
@@ -158,17 +157,8 @@ export async function machinesUsing(
 ): Promise<{ hostId: string; name: string }[]> {
   const machines = await listMachines(context.vsphere, datastores);
   return machines.flatMap((machine) => {
-    const paths = [machine.identity.path, ...machine.disks.flatMap((disk) => disk.layers)].filter(
-      (path) => path !== '',
-    );
-    const isUser = paths.some((path) => {
-      try {
-        return datastores.toShell(datastores.parse(path)).startsWith(`${folder}/`);
-      } catch (error) {
-        if (isAppError(error)) return false;
-        throw error;
-      }
-    });
+    const paths = [machine.identity.path, ...machine.disks.flatMap((disk) => disk.layers)];
+    const isUser = paths.some((path) => datastores.toShellIfThere(path)?.startsWith(`${folder}/`) === true);
     return isUser ? [{ hostId: machine.hostId, name: machine.identity.name }] : [];
   });
 }

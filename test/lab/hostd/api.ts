@@ -303,6 +303,15 @@ const ROUTES: Route[] = [
       files: await machine(request, id).truth(request.url.searchParams.get('label') ?? ''),
     }),
   ],
+  [
+    'DELETE',
+    /^\/lab\/datastores\/([^/]+)$/,
+    ({ host }, [, name = '']) => {
+      host.datastores.remove(decodeURIComponent(name));
+      host.changed();
+      return {};
+    },
+  ],
   ['POST', /^\/lab\/sessions\/kill$/, ({ control }) => ({ killed: control.killSessions() })],
   ['POST', /^\/lab\/power\/lose$/, async ({ control }) => await control.losePower()],
   ['POST', /^\/lab\/power\/boot$/, async ({ control, body }) => await control.boot(body as { autostart: boolean })],

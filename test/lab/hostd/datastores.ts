@@ -97,14 +97,14 @@ export class Datastores {
     return undefined;
   }
 
-  /** `[ds1] a/b.vmdk` of a file of this machine. */
+  /** `[ds1] a/b.vmdk` of a file of this machine; `[] /…` where its datastore is gone. */
   bracketed(local: string): string {
     for (const volume of this.#volumes) {
       if (local.startsWith(volume.localPath + '/')) {
         return `[${volume.name}] ${local.slice(volume.localPath.length + 1)}`;
       }
     }
-    return local;
+    return `[] ${local}`;
   }
 
   volumeOf(local: string): Volume | undefined {
