@@ -152,10 +152,10 @@ export class Authentication {
     return this.#toCaller(session, user);
   }
 
-  /** For long answers: whether the session still holds. */
-  async isAlive(session: SessionRecord): Promise<boolean> {
-    const found = await this.#catalogue.sessions.find(session.secretHash, this.#clock.nowMs());
-    return found !== null;
+  /** For long answers: whether the session still holds, and reaches as far as it did. */
+  async isAlive({ session, user, reach }: Caller): Promise<boolean> {
+    if ((await this.#catalogue.sessions.find(session.secretHash, this.#clock.nowMs())) === null) return false;
+    return reach === null || (await loadReach(this.#catalogue, user))?.equals(reach) === true;
   }
 
   /** Slows down guessing of one-time codes. @throws LOGIN_RATE_LIMITED */

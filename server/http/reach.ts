@@ -22,6 +22,15 @@ export class Reach {
     this.#versions = new Set(rows.map(({ repositoryId, machineId }) => `${repositoryId} ${machineId ?? ''}`));
   }
 
+  equals(other: Reach): boolean {
+    const pairs: [ReadonlySet<string>, ReadonlySet<string>][] = [
+      [this.jobIds, other.jobIds],
+      [this.hostIds, other.hostIds],
+      [this.#versions, other.#versions],
+    ];
+    return pairs.every(([own, others]) => own.size === others.size && [...own].every((id) => others.has(id)));
+  }
+
   /** Whether versions of the machine in the repository may be seen and restored. */
   coversPoint(point: { repositoryId: string; machineId: string }): boolean {
     return this.#versions.has(`${point.repositoryId} ${point.machineId}`);
@@ -51,11 +60,10 @@ export class Reach {
         case 'reset':
           return true;
         case 'run':
-          this.#learn(tables, event.run, runIds);
-          return runIds.has(event.run.id) || (event.run.jobId !== null && this.jobIds.has(event.run.jobId));
+          if (event.run.jobId !== null && this.jobIds.has(event.run.jobId)) runIds.add(event.run.id);
+          else this.#learn(tables, event.run, runIds);
+          return runIds.has(event.run.id);
         case 'part':
-          if (event.part.machineId !== null && this.machineIds.has(event.part.machineId)) runIds.add(event.runId);
-          return runIds.has(event.runId);
         case 'progress':
         case 'log':
           return runIds.has(event.runId);
@@ -69,9 +77,9 @@ export class Reach {
     };
   }
 
-  /** Restores that begin later are shown from their next event on. */
+  /** Restores, and runs of other jobs over the same machines, that begin later: shown from their next event on. */
   #learn(tables: Tables, run: { id: string; kind: string }, runIds: Set<string>): void {
-    if (run.kind !== 'restore' || runIds.has(run.id)) return;
+    if (runIds.has(run.id)) return;
     this.coversRun(tables, run).then(
       (isCovered) => {
         if (isCovered) runIds.add(run.id);

@@ -307,8 +307,14 @@ describe('an account of the role restore', { timeout: 900_000 }, () => {
     assert.equal(await status('POST', `/runs/${ownRun.id}/cancel`, {}), 403);
   });
 
-  it('hears of nothing else, and keeps old versions when the job takes other machines', async () => {
+  it('hears of nothing else, until it is not delegated any more, and keeps old versions when the job takes other machines', async () => {
     const heard: string[] = [];
+    let hasEnded = false;
+    const both = await lab.call('POST', '/jobs', {
+      name: 'both',
+      machineIds: ids.machineIds,
+      repositoryId: ids.repositoryId,
+    });
     const listening = new Promise<void>((resolve) => {
       const outgoing = request(
         {
@@ -321,7 +327,10 @@ describe('an account of the role restore', { timeout: 900_000 }, () => {
         },
         (response) => {
           response.on('data', (piece: Buffer) => heard.push(piece.toString()));
-          response.on('close', () => resolve());
+          response.on('close', () => {
+            hasEnded = true;
+            resolve();
+          });
           response.on('error', () => resolve());
         },
       );
@@ -331,11 +340,19 @@ describe('an account of the role restore', { timeout: 900_000 }, () => {
         await lab.until(async () => (heard.length > 0 ? true : null), 'the stream');
         const foreign = await lab.call('POST', `/jobs/${other.id}/run`, {});
         await lab.waitForRun(foreign.id);
+        // One of its two machines is theirs.
+        const shared = await lab.call('POST', `/jobs/${both.id}/run`, {});
+        await lab.waitForRun(shared.id);
         const mine = await lab.call('POST', `/jobs/${own.id}/run`, {});
         await lab.waitForRun(mine.id);
         await lab.until(async () => (heard.join('').includes(mine.id) ? true : null), 'the own run');
-        assert.ok(!heard.join('').includes(foreign.id), heard.join(''));
-        outgoing.destroy();
+        for (const id of [foreign.id, shared.id, ids.machineIds[1]]) {
+          assert.ok(!heard.join('').includes(id), heard.join(''));
+        }
+        assert.match(heard.join(''), /^event: log$/m);
+        // What is delegated from now on is heard of by a stream that begins from now on.
+        await lab.call('PUT', `/jobs/${own.id}/delegates`, { users: [] });
+        await lab.until(async () => (hasEnded ? true : null), 'the end of the stream');
       })().catch((error: unknown) => {
         heard.push(String(error));
         outgoing.destroy();
@@ -344,6 +361,8 @@ describe('an account of the role restore', { timeout: 900_000 }, () => {
     await listening;
     assert.ok(!/Error/.test(heard.join('')), heard.join(''));
 
+    await lab.call('DELETE', `/jobs/${both.id}`);
+    await lab.call('PUT', `/jobs/${own.id}/delegates`, { users: ['helpdesk'] });
     const [first, second] = ids.machineIds;
     const job = await lab.call('GET', `/jobs/${own.id}`);
     await lab.call('PUT', `/jobs/${own.id}`, {

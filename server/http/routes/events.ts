@@ -12,7 +12,7 @@ export const eventRoutes = [
     query: eventQuerySchema,
     contentType: 'text/event-stream',
     handle: async ({ services, caller, query: { runId }, request, response }) => {
-      const { session, reach } = known(caller);
+      const { reach } = known(caller);
       const isReached = reach === null ? () => true : await reach.watch(services.orchestration.context.catalogue);
       const lastId = request.headers['last-event-id'];
       streamEvents(response, {
@@ -24,7 +24,7 @@ export const eventRoutes = [
           if (event.type === 'run') return event.run.id === runId;
           return 'runId' in event && event.runId === runId;
         },
-        isAlive: () => services.authentication.isAlive(session),
+        isAlive: () => services.authentication.isAlive(known(caller)),
       });
     },
   }),
