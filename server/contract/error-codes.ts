@@ -19,6 +19,7 @@ export const ERROR_CODES = {
   LOGIN_CODE_REQUIRED: { http: 401, retry: 'permanent' },
   LOGIN_CODE_REFUSED: { http: 401, retry: 'never' },
   LOGIN_RATE_LIMITED: { http: 429, retry: 'transient' },
+  TOO_MANY_AT_ONCE: { http: 429, retry: 'transient' },
   NAS_SESSION_REFUSED: { http: 401, retry: 'permanent' },
   NAS_UNREACHABLE: { http: 503, retry: 'transient' },
   TOKEN_IN_URL: { http: 400, retry: 'never' },

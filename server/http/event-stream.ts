@@ -1,15 +1,15 @@
-import type { Response } from 'express';
+import type { ServerResponse } from 'node:http';
 import type { ServerEvent } from '../contract/api/event.schema.ts';
 import type { EventHub, NumberedEvent } from '../orchestration/index.ts';
 
-/** Keeps proxies from cutting a quiet connection; a session that has ended is noticed by it. */
+/** Keeps proxies from cutting a quiet connection; a session that has ended, or reaches elsewhere by now, is noticed by it. */
 const HEARTBEAT_MS = 15_000;
 /** A reader that does not keep up is cut off; it comes back and asks for what it missed. */
 const BEHIND_BYTES_MAX = 1024 * 1024;
 
 /** Serves events to one reader until it goes, or its session ends. */
 export function streamEvents(
-  response: Response,
+  response: ServerResponse,
   options: {
     events: EventHub;
     lastId: string | null;
@@ -17,6 +17,8 @@ export function streamEvents(
     isAlive(): Promise<boolean>;
   },
 ): void {
+  // Its end would not be told any more.
+  if (response.closed) return;
   response.writeHead(200, {
     'Content-Type': 'text/event-stream; charset=utf-8',
     'Cache-Control': 'no-store',

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
+import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -30,7 +32,7 @@ describe('behind the web server of a NAS', () => {
     rmSync(folder, { recursive: true, force: true });
   });
 
-  async function start(vouchesForAddress: boolean): Promise<HttpServer> {
+  async function start(vouchesForAddress: boolean, connectionsMax?: number): Promise<HttpServer> {
     const nas: Nas = {
       name: 'test',
       hasSignIn: false,
@@ -54,6 +56,7 @@ describe('behind the web server of a NAS', () => {
       tls: null,
       uiFolder: null,
       isBehindNas: true,
+      ...(connectionsMax === undefined ? {} : { connectionsMax }),
     });
     servers.push(server);
     return server;
@@ -87,6 +90,30 @@ describe('behind the web server of a NAS', () => {
     });
     assert.equal(sent.status, 400);
     assert.match(((await sent.json()) as { message: string }).message, /entity too large/);
+  });
+
+  it('takes so many connections and no more, and another one when one has ended', async () => {
+    const { port } = await start(true, 3);
+    const open = async (): Promise<Socket> => {
+      const socket = connect(port, '127.0.0.1');
+      socket.on('error', () => undefined);
+      await once(socket, 'connect');
+      return socket;
+    };
+    const silent = [await open(), await open(), await open()];
+    const fourth = await open();
+    fourth.resume();
+    await once(fourth, 'close');
+    silent[0]?.destroy();
+    // Its end is seen a moment later.
+    let answered = false;
+    while (!answered) {
+      answered = await fetch(`http://127.0.0.1:${port}/api/v1/health`).then(
+        () => true,
+        () => false,
+      );
+    }
+    for (const socket of silent) socket.destroy();
   });
 
   it('slows guessing down where a browser may claim ever new addresses', async () => {

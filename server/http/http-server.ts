@@ -12,6 +12,7 @@ import { outcomeOf, type Deed } from './audit-trail.ts';
 import { assertPermitted, type Caller } from './authentication.ts';
 import { answerError } from './error-answer.ts';
 import { createOpenApi } from './openapi.ts';
+import { Places } from './places.ts';
 import { keepRawBody } from './raw-body.ts';
 import { auditOf, routeAction, type HttpServices, type Route } from './route.ts';
 import { listRoutes } from './routes/index.ts';
@@ -32,6 +33,7 @@ export interface HttpServerOptions {
   prefix?: string | null;
   /** Whether only the web server of the NAS leads here: its sessions are believed then. */
   isBehindNas?: boolean;
+  connectionsMax?: number;
 }
 
 export interface HttpServer {
@@ -43,6 +45,10 @@ const BODY_LIMIT = '1mb';
 /** Of those whom nobody knows yet: a login, or a call that names a thousand machines. They may be many at once. */
 const STRANGERS_BODY_LIMIT = '32kb';
 const CLOSE_GRACE_MS = 2_000;
+/** Each costs a file descriptor, of which a NAS may give a process 1024: catalogue, queue and workers need some too. */
+const CONNECTIONS_MAX = 512;
+/** What connects and says nothing goes again. */
+const HANDSHAKE_TIMEOUT_MS = 20_000;
 
 /** Listens. @throws CONFLICT when the port is taken */
 export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
@@ -51,10 +57,19 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
   const server: Server =
     options.tls === null
       ? createPlainServer(app)
-      : createTlsServer({ key: options.tls.key, cert: options.tls.certificate, minVersion: 'TLSv1.2' }, app);
+      : createTlsServer(
+          {
+            key: options.tls.key,
+            cert: options.tls.certificate,
+            minVersion: 'TLSv1.2',
+            handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+          },
+          app,
+        );
   // A request's head must come soon; its answer (a download, events) may take as long as it likes.
   server.headersTimeout = 20_000;
   server.requestTimeout = 60_000;
+  server.maxConnections = options.connectionsMax ?? CONNECTIONS_MAX;
   server.listen(options.port, options.bind);
   try {
     await once(server, 'listening');
@@ -82,6 +97,7 @@ function createApp(options: HttpServerOptions): Express {
   const { services, logger, version, uiFolder } = options;
   const routes = listRoutes();
   const openApi = createOpenApi(routes, version);
+  const places = new Places();
   const app = express();
   app.disable('x-powered-by');
   // The NAS's own web server stands in front on the same machine: who asks is what it says.
@@ -107,7 +123,7 @@ function createApp(options: HttpServerOptions): Express {
         .then((caller) => {
           parse(request, response, (error?: unknown) => {
             if (error !== undefined) next(error);
-            else answer(route, { services, caller, request, response, openApi }).catch(next);
+            else answer(route, { services, caller, request, response, openApi, places }).catch(next);
           });
         })
         .catch(next);
@@ -176,6 +192,7 @@ interface Answering {
   request: Request;
   response: Response;
   openApi: object;
+  places: Places;
 }
 
 async function answer(route: Route, input: Answering): Promise<void> {
@@ -192,7 +209,9 @@ async function answer(route: Route, input: Answering): Promise<void> {
     else if (told === 'visit') await services.audit.recordVisit(deed, String(request.params['id']));
   };
   let value: unknown;
+  let leave: () => void = () => undefined;
   try {
+    if (route.place !== null && caller !== null) leave = input.places.take(route.place, caller.user.name);
     value = await handle(route, input, notes);
   } catch (error) {
     // What strangers are refused would fill the log. Whoever asks only whether something is there asks for why not.
@@ -201,6 +220,10 @@ async function answer(route: Route, input: Answering): Promise<void> {
     if (isTold && told === 'visit' && isAbort(error)) await tell();
     else if (isTold) await services.audit.record(describeDeed(route, { caller, request, error, notes }));
     throw error;
+  } finally {
+    // Whoever goes away early leaves the work behind for a moment.
+    if (response.closed) leave();
+    else response.once('close', leave);
   }
   // Before the answer: who was told that something is done finds it in the log.
   await tell();

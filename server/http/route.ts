@@ -11,6 +11,7 @@ import type { Nas } from '../nas/index.ts';
 import type { Orchestration } from '../orchestration/index.ts';
 import type { Caller } from './authentication.ts';
 import type { People } from './people.ts';
+import type { Place } from './places.ts';
 import type { Method, RouteAction } from './route-action.ts';
 
 /** What the routes reach. */
@@ -99,6 +100,8 @@ export interface Route {
   contentType: string | null;
   /** Shows what is in a version without giving it away. */
   isLook: boolean;
+  /** What of the account's the answer keeps busy; null: it is short. */
+  place: Place | null;
   handle(input: RouteInput<unknown, unknown, unknown>): Promise<unknown>;
 }
 
@@ -120,6 +123,7 @@ interface RouteDefinition<
   answer?: Answer;
   contentType?: string;
   isLook?: boolean;
+  place?: Place;
   handle(input: RouteInput<z.output<Params>, z.output<Query>, z.output<Body>>): Promise<z.input<Answer> | void>;
 }
 
@@ -143,6 +147,7 @@ export function defineRoute<
     answer: definition.answer ?? null,
     contentType: definition.contentType ?? null,
     isLook: definition.isLook === true,
+    place: definition.place ?? null,
     handle: definition.handle as Route['handle'],
   };
 }

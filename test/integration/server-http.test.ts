@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import type { ClientRequest } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import { connect as tlsConnect } from 'node:tls';
 import { after, before, describe, it } from 'node:test';
@@ -370,6 +371,41 @@ describe('live events', { timeout: 900_000 }, () => {
       strange.map((event) => event.event),
       ['reset'],
     );
+  });
+
+  it('come over so many streams of an account, and over another one once one of those has ended', async () => {
+    const streams: ClientRequest[] = [];
+    const open = (): Promise<number> =>
+      new Promise((resolve, reject) => {
+        const outgoing = httpsRequest(
+          {
+            ...{ host: '127.0.0.1', port: lab.port, path: '/api/v1/events', rejectUnauthorized: false, agent: false },
+            headers: { authorization: `Bearer ${lab.token}` },
+          },
+          (response) => {
+            response.on('error', () => undefined);
+            response.resume();
+            resolve(response.statusCode ?? 0);
+          },
+        );
+        streams.push(outgoing);
+        outgoing.on('error', reject);
+        outgoing.end();
+      });
+    while ((await open()) === 200) assert.ok(streams.length < 100, 'streams without end');
+    const refused = await lab.send('/events');
+    assert.deepEqual([refused.status, refused.json.code], [429, 'TOO_MANY_AT_ONCE']);
+    assert.equal((await lab.send('/jobs')).status, 200);
+    await lab.call('POST', '/users', { name: 'other', role: 'viewer', password: ADMIN_PASSWORD });
+    const other = await lab.send('/tokens', {
+      ...{ method: 'POST', token: null },
+      body: { user: 'other', password: ADMIN_PASSWORD, name: 'other' },
+    });
+    assert.equal((await lab.send('/jobs', { token: other.json.token })).status, 200);
+
+    streams[0]?.destroy();
+    await lab.until(async () => ((await open()) === 200 ? true : null), 'the place that came free');
+    for (const stream of streams) stream.destroy();
   });
 
   it('are for those who are logged in', async () => {

@@ -11,6 +11,7 @@ export const eventRoutes = [
     summary: 'What happens, as server-sent events (see Event); Last-Event-ID goes on after a break',
     query: eventQuerySchema,
     contentType: 'text/event-stream',
+    place: 'stream',
     handle: async ({ services, caller, query: { runId }, request, response }) => {
       const { reach } = known(caller);
       const isReached = reach === null ? () => true : await reach.watch(services.orchestration.context.catalogue);
