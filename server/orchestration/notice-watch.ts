@@ -225,7 +225,18 @@ export class NoticeWatch {
       return;
     }
     const success = await findLastSuccess(catalogue, job);
-    const [dueMs] = nextStarts(schedule, Math.max(success?.finishedAtMs ?? 0, sinceMs), 1);
+    let succeededMs = success?.finishedAtMs ?? 0;
+    if (succeededMs > nowMs) {
+      // By a clock that was ahead: counted from when that is first seen, or all would be well until it is reached.
+      const aheadKey = `ahead ${job.id}`;
+      if ((await outbox.loadMark(aheadKey)) !== succeededMs) {
+        await outbox.saveMark(aheadKey, succeededMs);
+        await outbox.saveMark(sinceKey, nowMs);
+        return;
+      }
+      succeededMs = 0;
+    }
+    const [dueMs] = nextStarts(schedule, Math.max(succeededMs, sinceMs), 1);
     const toldKey = `overdue ${job.id}`;
     const toldMs = await outbox.loadMark(toldKey);
     const isOverdue = dueMs !== undefined && nowMs - dueMs >= overdueDays * DAY_MS;

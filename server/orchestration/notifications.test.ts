@@ -430,6 +430,24 @@ describe('notifications', { timeout: 900_000 }, () => {
     }
   });
 
+  it('speak up about a task that has not succeeded since the clock was far ahead', async () => {
+    const jobId = await scene.addJob(DAILY);
+    await scene.addNas({ results: ['missed'] });
+    await scene.lookAt('2027-12-01T12:00Z');
+    await scene.run(jobId, 'success');
+    scene.ending = () => 'failed';
+    await scene.passUntil('2027-12-02T12:00Z');
+    await scene.lookAt('2026-11-20T12:05Z');
+    scene.news();
+    await scene.passUntil('2026-11-23T12:00Z');
+    assert.deepEqual(scene.news(), []);
+    await scene.passUntil('2026-11-24T12:00Z');
+    assert.match(scene.news().join(), /^error: No successful backup “nightly” for 3 days/);
+    await scene.run(jobId, 'success');
+    await scene.lookAt('2026-11-24T12:05Z');
+    assert.equal(await scene.catalogue.outbox.loadMark(`overdue ${jobId}`), null);
+  });
+
   it('survive a clock that was far ahead', async () => {
     scene.takes = false;
     await scene.addNas({ results: ['success'] });
