@@ -58,6 +58,17 @@ test('from the first opening to a protected machine, in clicks', async () => {
   await scene.window.picture('guide');
   await scene.button('Skip the guide').click();
   await page.getByRole('heading', { name: 'Overview', exact: true }).waitFor();
+  // Where nothing is yet, there is a way on.
+  for (const [path, way] of [
+    ['/machines', 'Open the guide'],
+    ['/tasks/new', 'Open the guide'],
+    ['/restore', 'Open the guide'],
+    ['/activities', 'Tasks'],
+  ] as const) {
+    await scene.open(path);
+    await scene.link(way).waitFor();
+    await scene.window.picture(`nothing-yet${path.replaceAll('/', '-')}`);
+  }
   await scene.open('/');
   await scene.link('Open the guide').click();
   await scene.next();
