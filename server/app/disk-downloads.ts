@@ -63,10 +63,10 @@ export function createDiskDownloads(parts: { sealer: Sealer; clock: Clock; logge
         volumes: (signal) => listGuestVolumes(disk, signal, others),
         list: (volume, options, signal) => listGuestFolder(disk, volume, options, signal, others),
         file: (volume, path, signal) => openGuestFile(disk, volume, path, signal, others),
-        archive: async (volume, { path, language, isAsked }, signal) => {
-          const key = JSON.stringify([address.path, pointId, diskKey, volume, path]);
+        archive: async (volume, { path, names, language, isAsked }, signal) => {
+          const key = JSON.stringify([address.path, pointId, diskKey, volume, path, names]);
           const known = keptContents.take(key);
-          const archive = await openGuestArchive(disk, volume, path, { signal, others, language, known });
+          const archive = await openGuestArchive(disk, volume, path, { signal, others, language, names, known });
           if (isAsked) keptContents.keep(key, archive.contents);
           return archive;
         },

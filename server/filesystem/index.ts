@@ -1,2 +1,2 @@
-export type { GuestEntry, GuestFile, GuestFileSystem } from './filesystem.ts';
+export { pathNotFound, type GuestEntry, type GuestFile, type GuestFileSystem } from './filesystem.ts';
 export { findVolumes, recogniseForeign, type DiskVolume } from './volumes.ts';

@@ -47,13 +47,14 @@ export interface DiskBrowser {
     signal: AbortSignal,
   ): Promise<{ name: string; sizeBytes: number; bytes(signal: AbortSignal): AsyncIterable<Buffer> }>;
   /**
-   * A folder with all that is in it.
+   * A folder with all that is in it, or with some of that.
+   * @param options.names of what is in the folder: only these
    * @param options.isAsked only asked for, to be taken soon: what is found is kept until then
    * @throws also FOLDER_TOO_LARGE
    */
   archive(
     volume: number,
-    options: { path: string; language: Language; isAsked: boolean },
+    options: { path: string; names?: readonly string[]; language: Language; isAsked: boolean },
     signal: AbortSignal,
   ): Promise<{ name: string; files: number; fileBytes: number; bytes(signal: AbortSignal): AsyncIterable<Buffer> }>;
   close(): Promise<void>;

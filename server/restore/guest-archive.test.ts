@@ -217,6 +217,44 @@ describe('a folder of a guest as an archive', () => {
     );
   });
 
+  it('holds only what was chosen of the folder, folders with all that is in them', async () => {
+    const [report, photo] = [randomBytes(70_000), randomBytes(300)];
+    const root: Folder = {
+      home: {
+        'report.bin': report,
+        'secret.txt': Buffer.from('not chosen'),
+        photos: { 'one.jpg': photo, album: { 'two.jpg': photo, 'report.bin': Buffer.from('another one') } },
+        mail: { letter: Buffer.from('not chosen') },
+        shadow: 'link',
+      },
+    };
+    const names = ['photos', 'report.bin', 'shadow'];
+    const archive = await archiveFolder(systemOf(root), '/home', { signal: SIGNAL, names });
+    assert.equal(archive.files, 4);
+    assert.equal(archive.fileBytes, report.length + 2 * photo.length + 'another one'.length);
+    const file = join(folder, 'chosen.zip');
+    await pipeline(Readable.from(archive.bytes(SIGNAL)), createWriteStream(file));
+    const target = join(folder, 'chosen');
+    execFileSync('unzip', ['-q', file, '-d', target]);
+    assert.deepEqual((await readdir(target, { recursive: true })).sort(), [
+      'Not in this archive.txt',
+      'home',
+      'home/photos',
+      'home/photos/album',
+      'home/photos/album/report.bin',
+      'home/photos/album/two.jpg',
+      'home/photos/one.jpg',
+      'home/report.bin',
+    ]);
+    assert.ok((await readFile(join(target, 'home/report.bin'))).equals(report));
+    assert.ok((await readFile(join(target, 'home/photos/album/two.jpg'))).equals(photo));
+
+    await assert.rejects(archiveFolder(systemOf(root), '/home', { signal: SIGNAL, names: ['photos', 'gone'] }), {
+      code: 'FILESYSTEM_PATH_NOT_FOUND',
+      details: { path: '/home/gone' },
+    });
+  });
+
   it('is packed from what was found before, without looking again', async () => {
     const system = systemOf({ home: { anna: { letter: Buffer.from('dear') } } });
     const { contents } = await archiveFolder(system, '/home', { signal: SIGNAL });

@@ -4,7 +4,7 @@ import { ZipFile } from 'yazl';
 import type { Language } from '../contract/api/notification.schema.ts';
 import type { DiskReader } from '../disk/index.ts';
 import { AppError, isAbort, isAppError } from '../errors/index.ts';
-import type { GuestEntry, GuestFile, GuestFileSystem } from '../filesystem/index.ts';
+import { pathNotFound, type GuestEntry, type GuestFile, type GuestFileSystem } from '../filesystem/index.ts';
 import { GIB, MIB } from '../runtime/index.ts';
 import { archiveName, uniqueName } from './archive-names.ts';
 import { openVolume } from './guest-files.ts';
@@ -43,6 +43,8 @@ interface ArchiveOptions {
   signal: AbortSignal;
   /** Of the text file that names what is left out. English when absent. */
   language?: Language;
+  /** Of what is in the folder: only these. All when absent. */
+  names?: readonly string[] | undefined;
   known?: FolderContents | undefined;
 }
 
@@ -69,7 +71,8 @@ export interface FolderContents {
  * of the guest, which may be hostile, lead nowhere out of the folder in which the archive is unpacked. What is not
  * in it is named in a text file in it.
  * @param options.others the other disks of the same version: logical volumes may go on there
- * @throws NOT_FOUND for the volume, FOLDER_TOO_LARGE, FILESYSTEM_*, INPUT_INVALID for the path
+ * @throws NOT_FOUND for the volume, FOLDER_TOO_LARGE, FILESYSTEM_* (also where one of `names` is not there),
+ *   INPUT_INVALID for the path
  */
 export async function openGuestArchive(
   disk: DiskReader,
@@ -84,11 +87,11 @@ export async function openGuestArchive(
 export async function archiveFolder(
   system: GuestFileSystem,
   path: string,
-  { signal, language = 'en', known }: ArchiveOptions,
+  { signal, language = 'en', names, known }: ArchiveOptions,
 ): Promise<GuestArchive> {
   const label = path.split('/').findLast((name) => name !== '') ?? system.label;
   const topName = archiveName(label === '' ? 'files' : label);
-  const contents = known ?? (await lookThrough(system, path, topName, signal));
+  const contents = known ?? (await lookThrough(system, { path, names, topName }, signal));
   return {
     name: `${topName}.zip`,
     files: contents.files.length,
@@ -104,13 +107,13 @@ interface Folder extends Found {
 
 async function lookThrough(
   system: GuestFileSystem,
-  path: string,
-  topName: string,
+  { path, names, topName }: { path: string; names: readonly string[] | undefined; topName: string },
   signal: AbortSignal,
 ): Promise<FolderContents> {
   const contents: FolderContents = { folders: [], files: [], fileBytes: 0, leftOut: [], topName };
   const bounds = { entries: 0, pathsLength: 0 };
   const top = path.split('/').filter((name) => name !== '');
+  const wanted = names === undefined ? null : new Set(names);
   const waiting: Folder[] = [{ path: `/${top.join('/')}`, name: topName, modifiedAtMs: null, depth: 0 }];
   for (let folder = waiting.pop(); folder !== undefined; folder = waiting.pop()) {
     contents.folders.push(folder);
@@ -120,6 +123,7 @@ async function lookThrough(
     try {
       for await (const entry of system.list(folder.path, signal)) {
         signal.throwIfAborted();
+        if (folder.depth === 0 && wanted?.delete(entry.name) === false) continue;
         const inner: Folder = {
           path: `${folder.path === '/' ? '' : folder.path}/${entry.name}`,
           name: `${folder.name}/${uniqueName(archiveName(entry.name), taken)}`,
@@ -142,6 +146,8 @@ async function lookThrough(
       if (folder.depth === 0 || !isDamage(error, signal)) throw error;
       leaveOut('', { kind: 'unreadable', message: error.message });
     }
+    const [missing] = wanted ?? [];
+    if (missing !== undefined) throw pathNotFound(`${folder.path === '/' ? '' : folder.path}/${missing}`);
   }
   return contents;
 }

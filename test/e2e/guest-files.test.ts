@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import type { Download, Page } from 'playwright-core';
+import type { Download, Locator, Page } from 'playwright-core';
 import { runCli } from '../../server/cli/run-cli.ts';
 import { GUEST_DISK_MEBIBYTES, MANY, STRANGE_NAMES, writeGuestDisk } from './guest-disk.ts';
 import { oneDisk, Scene, type Named } from './scene.ts';
@@ -226,6 +226,7 @@ interface Deed {
     sizeBytes?: number;
     sentBytes?: number;
     files?: number;
+    chosen?: string;
     code?: string;
   };
 }
@@ -336,6 +337,84 @@ test('a download is told when it begins: a server that is killed on the way leav
   );
   assert.deepEqual(others, []);
   scene.window.complaints.length = 0;
+});
+
+test('several files and folders that were ticked come out together, and the audit log names them', async () => {
+  const { page, api, folder } = scene;
+  const tick = (name: string): Locator =>
+    page.getByRole('checkbox', { name: scene.say('machine.select', { name }), exact: true });
+  await scene.open(`/versions/${pointId}/files?volume=1&path=/home/anna`);
+  await tick(REPORT).click();
+  await tick('photos').focus();
+  await page.keyboard.press('Space');
+  await scene.fill('Find in this folder', 'empty');
+  await page.getByText('1 entry', { exact: true }).waitFor();
+  await page.getByRole('checkbox', { name: scene.say('machine.selectAll'), exact: true }).click();
+  await scene.fill('Find in this folder', '');
+  assert.equal(await tick('invoice 2026-10.pdf').isChecked(), false, 'what a search had hidden stays unticked');
+  await scene.window.picture('guest-chosen');
+  assert.deepEqual(await scene.window.barriers(), []);
+  const archive = await downloaded(() => scene.button('Download 3 chosen as ZIP').click());
+  await page
+    .getByRole('status')
+    .getByText(/^What you have chosen in “.?anna.?” is packed/)
+    .waitFor();
+  const file = join(folder, 'chosen.zip');
+  await archive.saveAs(file);
+  const target = join(folder, 'chosen');
+  execFileSync('unzip', ['-q', file, '-d', target]);
+  const wanted = ['anna', 'anna/empty.txt', 'anna/photos', `anna/${REPORT}`];
+  assert.deepEqual((await readdir(target, { recursive: true })).sort(), wanted);
+  assert.ok((await readFile(join(target, 'anna', REPORT))).equals(report), 'byte for byte');
+
+  const other = join(folder, 'chosen by command.zip');
+  const command = (...names: string[]): Promise<[number, string]> =>
+    call('points', 'folder', pointId, 'scsi0:0', '1', '/home/anna', other, '--only', ...names);
+  assert.deepEqual((await command(REPORT, 'photos', 'empty.txt'))[0], 0);
+  execFileSync('unzip', ['-q', other, '-d', `${target} again`]);
+  assert.deepEqual((await readdir(`${target} again`, { recursive: true })).sort(), wanted);
+  assert.ok((await readFile(join(`${target} again`, 'anna', REPORT))).equals(report), 'byte for byte');
+  const [exit, said] = await command('photos', 'no such thing');
+  assert.equal(exit, 1);
+  assert.match(said, /no such file or folder: \/home\/anna\/no such thing/);
+  assert.match((await command('../strange'))[1], /not paths/);
+
+  const told = await scene.until('both are told', async () => {
+    const done = (await deedsOf('GET /points/:id/disks/:key/volumes/:volume/archive')).slice(-3);
+    return done.some(({ outcome }) => outcome === 'failed') ? done : null;
+  });
+  assert.deepEqual(
+    told.map(({ outcome, details: { path, chosen, files } }) => [outcome, path, chosen?.split('/').sort(), files]),
+    [
+      ['done', '/home/anna', ['empty.txt', 'photos', REPORT], 2],
+      ['done', '/home/anna', ['empty.txt', 'photos', REPORT], 2],
+      ['failed', '/home/anna', ['no such thing', 'photos'], undefined],
+    ],
+  );
+  await scene.open('/settings?tab=audit');
+  await page
+    .getByText(/Download folder: .?\/home\/anna: .*photos/)
+    .first()
+    .waitFor();
+
+  // More names than an address may hold: the way out is said, and what is whole needs no names.
+  await scene.open(`/versions/${pointId}/files?volume=1&path=/many`);
+  await page.getByText(`${MANY.toLocaleString('en-GB')} entries`).waitFor();
+  await page.getByRole('checkbox', { name: scene.say('machine.selectAll'), exact: true }).click();
+  const take = scene.button(/^Download [\d,]+ chosen as ZIP$/);
+  assert.equal(await take.isEnabled(), true);
+  await tick('file 0').click();
+  await page.getByText(scene.say('files.tooManyChosen'), { exact: true }).waitFor();
+  assert.equal(await take.isDisabled(), true);
+  assert.deepEqual(scene.window.complaints, []);
+
+  async function call(...words: string[]): Promise<[number, string]> {
+    let said = '';
+    const sink = { write: (piece: string) => ((said += piece), true) } as unknown as NodeJS.WritableStream;
+    const environment = { ...api.environment, DOZO_CONFIG: join(folder, 'cli.json') };
+    const exit = await runCli(words, { input: process.stdin, output: sink, errors: sink }, environment);
+    return [exit, said];
+  }
 });
 
 /** As the reader chooses it. */

@@ -345,9 +345,8 @@ export const api = {
     apiUrl(`/points/${id(pointId)}/disks/${id(key)}/volumes/${volume}/file${query({ path })}`),
   guestArchiveUrl: (
     { pointId, key, volume }: { pointId: string; key: string; volume: number },
-    path: string,
-    language: 'en' | 'de' | 'ja',
-  ) => apiUrl(`/points/${id(pointId)}/disks/${id(key)}/volumes/${volume}/archive${query({ path, language })}`),
+    what: { path: string; names?: string; language: 'en' | 'de' | 'ja' },
+  ) => apiUrl(`/points/${id(pointId)}/disks/${id(key)}/volumes/${volume}/archive${query(what)}`),
   tryDownload,
   restore: (input: RestoreInput) => call<RunView>('POST', '/restores', input),
   exportDisk: (input: ExportInput) => call<RunView>('POST', '/exports', input),

@@ -145,12 +145,17 @@ function addGuestFileCommands(points: Command, context: CommandContext): void {
       'folder <point> <disk> <volume> <path> <file>',
       'a folder of a volume, with all that is in it, into a ZIP archive here',
     )
-    .option('--language <language>', 'of the list of what is left out: en, de or ja', oneOf(['en', 'de', 'ja']), 'en');
-  context.handle<{ language: Language }>(folder, async ({ connection, args, options }) => {
+    .option('--language <language>', 'of the list of what is left out: en, de or ja', oneOf(['en', 'de', 'ja']), 'en')
+    .option('--only <name...>', 'of what is in the folder, only these files and folders');
+  context.handle<{ language: Language; only?: string[] }>(folder, async ({ connection, args, options }) => {
     const [id, key, volume, inner] = encoded(args);
     const path = `/points/${id}/disks/${key}/volumes/${volume}/archive`;
     const file = args[4] ?? '';
-    const bytes = await downloadTo(connection, `${path}?path=${inner}&language=${options.language}`, file);
+    if (options.only?.some((name) => name.includes('/')) === true) {
+      throw new AppError('INPUT_INVALID', '--only takes names of what is in the folder, not paths.');
+    }
+    const names = options.only === undefined ? '' : `&names=${encodeURIComponent(options.only.join('/'))}`;
+    const bytes = await downloadTo(connection, `${path}?path=${inner}&language=${options.language}${names}`, file);
     return doneOutput({ file, bytes }, `Wrote ${formatBytes(bytes)} to ${file}.`);
   });
 }

@@ -56,6 +56,8 @@ export const guestFileQuerySchema = z.strictObject({ path: z.string().min(1).max
 
 export const guestArchiveQuerySchema = z.strictObject({
   path: z.string().min(1).max(65_536).default('/'),
+  /** Of the files and folders in it only these; names parted by `/`. Absent: all. */
+  names: z.string().max(65_536).regex(/[^/]/).exactOptional(),
   /** Of the text file in it that names what is left out. */
   language: languageSchema.default('en'),
 });

@@ -184,15 +184,25 @@ export const pointRoutes = [
     path: '/points/:id/disks/:key/volumes/:volume/archive',
     permission: 'restore',
     tag,
-    summary: 'A folder of a volume with all that is in it, as a ZIP archive; what cannot be in it is named in it',
+    summary:
+      'A folder of a volume with all that is in it, or what was chosen of that, as a ZIP archive; what cannot be in it is named in it',
     place: 'version',
     params: z.object({ ...diskShape, volume: volumeSchema }),
     query: guestArchiveQuerySchema,
     contentType: 'application/zip',
     handle: ({ services, caller, params: { id, key, volume }, query, note, tellBegin, response }) => {
-      note({ path: query.path.slice(0, NOTED_PATH_MAX) });
+      const { names: chosen, ...asked } = query;
+      const names = chosen?.split('/').filter((name) => name !== '');
+      note({
+        path: query.path.slice(0, NOTED_PATH_MAX),
+        ...(names === undefined ? {} : { chosen: names.join('/').slice(0, NOTED_PATH_MAX) }),
+      });
       return browse(services, known(caller), { id, key, note, response }, async (browser, signal) => {
-        const options = { ...query, isAsked: response.req.method === 'HEAD' };
+        const options = {
+          ...asked,
+          ...(names === undefined ? {} : { names }),
+          isAsked: response.req.method === 'HEAD',
+        };
         const { name, files, fileBytes, bytes } = await browser.archive(volume, options, signal);
         note({ files, fileBytes });
         await sendBytes(response, { type: 'application/zip', sizeBytes: null, bytes }, { name, note, tellBegin });

@@ -85,11 +85,14 @@ export interface DeedSubject {
 }
 
 export function subjectOf({ target, details }: Entry): DeedSubject {
-  const { machine, versionAtMs, versions, path, disk, name, user } = details;
+  const { machine, versionAtMs, versions, path, chosen, disk, name, user } = details;
   const text = (value: unknown): string | null => (typeof value === 'string' && value !== '' ? value : null);
   const isVersion = typeof machine === 'string' && typeof versionAtMs === 'number';
   return {
-    item: text(path) ?? text(disk),
+    item:
+      typeof path === 'string' && typeof chosen === 'string'
+        ? `${path}: ${chosen.replaceAll('/', ', ')}`
+        : (text(path) ?? text(disk)),
     version: isVersion ? { machine, atMs: versionAtMs } : null,
     versions: typeof versions === 'number' ? versions : null,
     name: text(name) ?? text(user) ?? target,
