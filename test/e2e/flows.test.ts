@@ -259,6 +259,8 @@ test('a storage says what saves its room, and whose versions take it', async () 
   ]) {
     await page.locator('li', { hasText: part }).locator('strong').first().waitFor();
   }
+  const card = await page.locator('article').first().innerText();
+  assert.equal(card.match(/\bfree\b/gi)?.length, 1, 'how much is free is told once');
   const row = page.getByRole('row', { name: MACHINE });
   assert.match(await row.innerText(), new RegExp(`${MACHINE}\\s+${points.length}\\s+16\\sMB\\s+[0-9.]+\\s[KM]B`));
   await scene.window.picture('storage-usage');

@@ -16,6 +16,7 @@ for (const locale of ['ja-JP', 'de-DE']) {
     try {
       await wholeFlow(scene);
       await weeksBeginWith(scene, FIRST_DAYS[locale] ?? '');
+      assert.equal(await placeBesideTitle(scene), PHONE_BUTTONS[locale]);
       assert.deepEqual(scene.window.complaints, []);
     } finally {
       await scene.close();
@@ -27,6 +28,19 @@ for (const locale of ['ja-JP', 'de-DE']) {
 const FIRST_DAYS: Record<string, string> = { 'ja-JP': '日', 'de-DE': 'Mo' };
 /** Where the API has that day. */
 const PLACES: Record<string, number> = { 日: 6, Mo: 0 };
+
+/** Where the storage page has its button on a phone: the German words have no room on one line. */
+const PHONE_BUTTONS: Record<string, string> = { 'ja-JP': 'beside', 'de-DE': 'below' };
+
+async function placeBesideTitle(scene: Scene): Promise<'beside' | 'below'> {
+  const { page } = scene;
+  await page.setViewportSize({ width: 390, height: 844 });
+  await scene.open('/storage');
+  const title = await page.getByRole('heading', { name: scene.say('nav.storage'), exact: true }).boundingBox();
+  const button = await scene.button(scene.say('storage.add')).boundingBox();
+  assert.ok(title !== null && button !== null);
+  return button.y < title.y + title.height ? 'beside' : 'below';
+}
 
 /** What somebody does who has never seen the window; every word is looked up, none is known here. */
 async function wholeFlow(scene: Scene): Promise<void> {
