@@ -161,3 +161,51 @@ test('health is one verdict; what has versions in the trash only is told so, and
   await verdict.getByText('1 thing to look at', { exact: true }).waitFor();
   assert.deepEqual(scene.window.complaints, []);
 });
+
+test('who goes elsewhere while a recovery key is shown is asked first, and the guide waits for it', async () => {
+  const { page } = scene;
+  const words = page.locator('ol.words li');
+  const question = page.getByRole('dialog').filter({ hasText: scene.say('keys.leave') });
+  await scene.open('/welcome');
+  await page.locator('.q-stepper__tab', { hasText: scene.say('guide.storage') }).click();
+  await scene.fill('Folder on the NAS', join(scene.folder, 'shown once'));
+  await page.getByRole('checkbox', { name: 'Encrypt', exact: true }).click();
+  await scene.fill('Passphrase', 'correct horse battery');
+  await scene.fill('Passphrase again', 'correct horse battery');
+  await scene.button('Make storage').click();
+  await words.first().waitFor();
+  assert.equal(await page.getByText(scene.say('guide.skip'), { exact: true }).count(), 0);
+  assert.equal(await page.locator('.q-stepper__tab--navigation').count(), 0, 'no step leads past the key');
+  await scene.link('Storage').click();
+  await scene.button(scene.say('common.stay'), question).click();
+  await question.waitFor({ state: 'detached' });
+  assert.equal(await words.count(), 24);
+  await scene.link('Storage').click();
+  await scene.button(scene.say('keys.leaveGo'), question).click();
+  await page.getByRole('heading', { name: /^shown once/ }).waitFor();
+  assert.deepEqual(scene.window.complaints, []);
+});
+
+test('a mail recipient without a mail server is said to get nothing, and what was typed is not lost by a slip', async () => {
+  const { page } = scene;
+  const lack = page.getByText(scene.say('recipients.noMailServer'), { exact: true });
+  await scene.open('/settings?tab=notifications');
+  await scene.button(scene.say('recipients.add')).click();
+  const dialog = page.getByRole('dialog', { name: scene.say('recipients.add'), exact: true });
+  await dialog.getByLabel('Name', { exact: true }).fill('Office');
+  await dialog.getByLabel(scene.say('recipients.addresses'), { exact: true }).fill('office@example.com');
+  await dialog.getByText(scene.say('recipients.noMailServer'), { exact: true }).waitFor();
+  await scene.button('Save', dialog).click();
+  await dialog.waitFor({ state: 'detached' });
+  await lack.waitFor();
+  await page.getByLabel(scene.say('mail.host'), { exact: true }).fill('mail.example.com');
+  await page.getByLabel(scene.say('mail.from'), { exact: true }).fill('dozo@example.com');
+  await scene.link('Overview').click();
+  await scene.button(scene.say('common.stay')).click();
+  await scene.button('Save').click();
+  await page.getByText(scene.say('common.saved'), { exact: true }).waitFor();
+  assert.equal(await lack.count(), 0);
+  await scene.link('Overview').click();
+  await page.getByRole('heading', { name: 'Overview', exact: true }).waitFor();
+  assert.deepEqual(scene.window.complaints, []);
+});

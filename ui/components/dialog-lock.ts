@@ -1,9 +1,9 @@
 import { inject, onUnmounted, provide, ref, type InjectionKey, type Ref } from 'vue';
 
-/** How many things in a dialog must be dealt with before it can be closed. */
+/** How many things in a dialog or a guide must be dealt with before it can be closed or goes on. */
 const LOCKS: InjectionKey<Ref<number>> = Symbol('locks of a dialog');
 
-/** For the dialog. */
+/** For the dialog or guide. */
 export function provideDialogLock(): Ref<number> {
   const locks = ref(0);
   provide(LOCKS, locks);
