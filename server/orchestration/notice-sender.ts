@@ -196,8 +196,9 @@ export class NoticeSender {
         const reason = message.blocks[0]?.remarks[0] ?? message.lead;
         if (await this.#options.tellNas(level, reason === '' ? message.heading : `${message.heading}: ${reason}`))
           return;
-        throw new AppError('NOTIFICATION_REFUSED', 'The NAS did not take the notice.', {
-          hint: 'Use mail or a webhook as well.',
+        // Its program may have had no memory, or no time: of the only recipient, perhaps.
+        throw new AppError('NOTIFICATION_DEFERRED', 'The NAS did not take the notice.', {
+          hint: 'Dozo tries again by itself. Use mail or a webhook as well.',
         });
       }
     }

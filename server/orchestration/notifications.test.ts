@@ -430,6 +430,19 @@ describe('notifications', { timeout: 900_000 }, () => {
     }
   });
 
+  it('are told to the NAS again when it did not take one, as while it is busy', async () => {
+    await scene.addNas({ results: ['failure'] });
+    const jobId = await scene.addJob(null);
+    scene.takes = false;
+    await scene.run(jobId, 'failed');
+    await scene.lookAt('2026-11-20T12:01Z');
+    scene.takes = true;
+    await scene.lookAt('2026-11-20T12:03Z');
+    assert.deepEqual(scene.news(), ['error: Backup “nightly” failed: No answer.']);
+    await scene.lookAt('2026-11-20T13:03Z');
+    assert.deepEqual(scene.news(), []);
+  });
+
   it('speak up about a task that has not succeeded since the clock was far ahead', async () => {
     const jobId = await scene.addJob(DAILY);
     await scene.addNas({ results: ['missed'] });
