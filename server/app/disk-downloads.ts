@@ -1,7 +1,14 @@
 import type { DiskBrowser, DiskDownload, DiskDownloads } from '../http/index.ts';
 import type { RepositoryAddress } from '../contract/task.ts';
 import type { DiskReader } from '../disk/index.ts';
-import { KeptContents, listGuestFolder, listGuestVolumes, openGuestArchive, openGuestFile } from '../restore/index.ts';
+import {
+  KeptContents,
+  listGuestFolder,
+  listGuestVolumes,
+  openGuestArchive,
+  openGuestFile,
+  wasQuiet,
+} from '../restore/index.ts';
 import type { Sealer } from '../queue/index.ts';
 import { MIB, type Clock, type Logger } from '../runtime/index.ts';
 import { assertMeant, openFolder } from './open-repository.ts';
@@ -35,7 +42,7 @@ export function createDiskDownloads(parts: { sealer: Sealer; clock: Clock; logge
       const disk = await point.openDisk(diskKey);
       const otherKeys = point.manifest.disks.map(({ key }) => key).filter((key) => key !== diskKey);
       const others = await Promise.all(otherKeys.map((key) => point.openDisk(key)));
-      return { disk, others, close };
+      return { disk, others, wasQuiet: wasQuiet(point), close };
     } catch (error) {
       await close();
       throw error;
@@ -58,9 +65,9 @@ export function createDiskDownloads(parts: { sealer: Sealer; clock: Clock; logge
       };
     },
     browse: async (address, pointId, diskKey): Promise<DiskBrowser> => {
-      const { disk, others, close } = await openDisk(address, pointId, diskKey);
+      const { disk, others, wasQuiet: isQuiet, close } = await openDisk(address, pointId, diskKey);
       return {
-        volumes: (signal) => listGuestVolumes(disk, signal, others),
+        volumes: (signal) => listGuestVolumes(disk, signal, others, isQuiet),
         list: (volume, options, signal) => listGuestFolder(disk, volume, options, signal, others),
         file: (volume, path, signal) => openGuestFile(disk, volume, path, signal, others),
         archive: async (volume, { path, names, language, isAsked }, signal) => {
@@ -80,5 +87,6 @@ interface OpenedDisk {
   disk: DiskReader;
   /** Of the same version: logical volumes may go on there. */
   others: DiskReader[];
+  wasQuiet: boolean;
   close(): Promise<void>;
 }

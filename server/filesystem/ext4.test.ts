@@ -95,24 +95,25 @@ describe('ext4', () => {
 
   it('says why free space is unknown: clusters, no journal, a damaged journal', async () => {
     const image = join(folder, 'unsure.img');
-    const reason = async (): Promise<string | null | undefined> => {
+    const reason = async (isUnsettled: boolean): Promise<string | null | undefined> => {
       const volume = await readImage(image);
       const system = await openExt4(volume);
       const free = system === null ? [] : await collect(system.freeExtents());
       assert.deepEqual(free, []);
+      assert.equal(system?.isUnsettled, isUnsettled);
       await volume.close();
       return system?.freeUnknown;
     };
     await makeExt4(image, 32 * MIB, ['-b', '4096', '-O', 'bigalloc']);
-    assert.match((await reason()) ?? '', /bigalloc/);
+    assert.match((await reason(false)) ?? '', /bigalloc/);
     await makeExt4(image, 32 * MIB, ['-b', '4096', '-O', '^has_journal']);
     await useMounted(image, 'cut', (mounted) => fillGuest(join(mounted, 'lost+found')));
-    assert.match((await reason()) ?? '', /no journal/);
+    assert.match((await reason(true)) ?? '', /no journal/);
 
     await makeExt4(image, 96 * MIB, ['-b', '4096']);
     await useMounted(image, 'journaled', (mounted) => fillGuest(mounted));
     await damageJournal(image);
-    assert.match((await reason()) ?? '', /journal is damaged/);
+    assert.match((await reason(true)) ?? '', /journal is damaged/);
   });
 
   it('is not what it does not find', async () => {

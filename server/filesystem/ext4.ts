@@ -44,7 +44,7 @@ export async function openExt4(volume: Volume, signal?: AbortSignal): Promise<Gu
   // The superblock is journaled as well: a file system that was just enlarged says so only there.
   const superblock = await readSuperblock(replayed, signal);
   if (superblock === null) throw damaged('ext4', 'its journal replaces its superblock by something else');
-  return new Ext4(superblock, replayed, replay.trouble ?? whyBitmapsAreUnsure(superblock));
+  return new Ext4(superblock, replayed, { trouble: replay.trouble, freeUnknown: whyBitmapsAreUnsure(superblock) });
 }
 
 async function readSuperblock(volume: Volume, signal: AbortSignal | undefined): Promise<Superblock | null> {
@@ -62,7 +62,7 @@ async function replay4(superblock: Superblock, volume: Volume, signal: AbortSign
   if (superblock.journalInode === 0) return { blocks, trouble: 'its journal lies on another disk' };
   try {
     // The journal's own place never changes under it, so it is read as it stands.
-    const plain = new Ext4(superblock, new CachedVolume(volume), null);
+    const plain = new Ext4(superblock, new CachedVolume(volume), { trouble: null, freeUnknown: null });
     const inode = await plain.readInode(superblock.journalInode, signal);
     if (inode.type !== 'file' || inode.inline !== null) throw damaged('ext4', 'its journal is no file');
     const locate = plain.locator(inode, signal);
@@ -82,15 +82,18 @@ class Ext4 implements GuestFileSystem {
   readonly label: string;
   readonly sizeBytes: number;
   readonly freeUnknown: string | null;
+  readonly isUnsettled: boolean;
   readonly #superblock: Superblock;
   readonly #volume: Volume;
 
-  constructor(superblock: Superblock, volume: Volume, freeUnknown: string | null) {
+  /** @param state `trouble`: why its journal is not, or not wholly, replayed */
+  constructor(superblock: Superblock, volume: Volume, state: { trouble: string | null; freeUnknown: string | null }) {
     this.#superblock = superblock;
     this.#volume = volume;
     this.label = superblock.label;
     this.sizeBytes = superblock.blockCount * superblock.blockBytes;
-    this.freeUnknown = freeUnknown;
+    this.freeUnknown = state.trouble ?? state.freeUnknown;
+    this.isUnsettled = state.trouble !== null;
   }
 
   async *freeExtents(signal?: AbortSignal): AsyncGenerator<Extent> {

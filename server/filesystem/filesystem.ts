@@ -16,7 +16,8 @@ export type FileSystemKind = 'ext4' | 'xfs' | 'ntfs';
 export type OpenFileSystem = (volume: Volume, signal?: AbortSignal) => Promise<GuestFileSystem | null>;
 
 /**
- * A file system of a guest, read as its own system would find it after a power cut at the instant of the freeze.
+ * A file system of a guest, read as its own system would find it after a power cut at the instant of the freeze, but
+ * where `isUnsettled` says otherwise.
  * Nothing is ever written. Memory is bounded whatever the volume holds; every call ends for any content.
  * All methods reject with FILESYSTEM_DAMAGED for content that contradicts itself, FILESYSTEM_UNSUPPORTED for
  * what is known by name but not read.
@@ -32,6 +33,11 @@ export interface GuestFileSystem {
    * ("its journal is damaged"): then `freeExtents` gives nothing.
    */
   readonly freeUnknown: string | null;
+  /**
+   * Changes that its own system would take from a log at the next mount are not in what is read here: files that were
+   * being changed at the freeze may be old, cut short or missing.
+   */
+  readonly isUnsettled: boolean;
   /**
    * Runs of bytes that hold nothing once the file system is mounted again, ascending and disjoint.
    * An error on the way makes what was given before worthless: a caller uses all of it or none.

@@ -207,7 +207,9 @@ describe('NTFS', { skip: NOT_MOUNTABLE, timeout: 600_000 }, () => {
       const bytes = await readFile(image);
       const table = Number(bytes.readBigUInt64LE(0x30)) * CLUSTER;
       change(bytes, (record) => table + record * 1024);
-      return (await openKnown(memoryVolume(bytes))).freeUnknown;
+      const { freeUnknown, isUnsettled } = await openKnown(memoryVolume(bytes));
+      assert.equal(isUnsettled, freeUnknown !== null);
+      return freeUnknown;
     };
     const logAt = (bytes: Buffer, mft: (record: number) => number): number => firstRunAt(bytes, mft(2));
 

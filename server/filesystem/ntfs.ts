@@ -77,6 +77,8 @@ class Ntfs implements GuestFileSystem {
   readonly label: string;
   readonly sizeBytes: number;
   readonly freeUnknown: string | null;
+  /** $LogFile is not replayed. */
+  readonly isUnsettled: boolean;
   readonly #table: MasterFileTable;
   readonly #lookup: Lookup;
 
@@ -86,6 +88,7 @@ class Ntfs implements GuestFileSystem {
     this.label = label;
     this.sizeBytes = table.boot.sizeBytes;
     this.freeUnknown = freeUnknown;
+    this.isUnsettled = freeUnknown !== null;
   }
 
   async *freeExtents(signal?: AbortSignal): ReturnType<GuestFileSystem['freeExtents']> {

@@ -44,10 +44,9 @@ export async function openXfs(volume: Volume, signal?: AbortSignal): Promise<Gue
   const superblock = await readSuperblock(volume, signal);
   if (superblock === null) return null;
   const disk = new XfsDisk(superblock, volume);
-  let freeUnknown = await replayLog(disk, signal);
-  if (superblock.hasUnknownReadOnlyFeatures) freeUnknown ??= 'it uses features that are not known';
-  if (superblock.needsRepair) freeUnknown ??= 'it is marked for a repair';
-  return new Xfs(disk, freeUnknown);
+  const trouble = (await replayLog(disk, signal)) ?? (superblock.needsRepair ? 'it is marked for a repair' : null);
+  const freeUnknown = superblock.hasUnknownReadOnlyFeatures ? 'it uses features that are not known' : null;
+  return new Xfs(disk, { trouble, freeUnknown });
 }
 
 class Xfs implements GuestFileSystem {
@@ -55,15 +54,18 @@ class Xfs implements GuestFileSystem {
   readonly label: string;
   readonly sizeBytes: number;
   readonly freeUnknown: string | null;
+  readonly isUnsettled: boolean;
   readonly #disk: XfsDisk;
   /** Folder → name → inode, the folder used last at the end. */
   readonly #kept = new Map<number, Map<string, number>>();
 
-  constructor(disk: XfsDisk, freeUnknown: string | null) {
+  /** @param state `trouble`: why its log is not replayed */
+  constructor(disk: XfsDisk, state: { trouble: string | null; freeUnknown: string | null }) {
     this.#disk = disk;
     this.label = disk.superblock.label;
     this.sizeBytes = disk.superblock.blocks * disk.superblock.blockBytes;
-    this.freeUnknown = freeUnknown;
+    this.freeUnknown = state.trouble ?? state.freeUnknown;
+    this.isUnsettled = state.trouble !== null;
   }
 
   async *freeExtents(signal?: AbortSignal): ReturnType<GuestFileSystem['freeExtents']> {

@@ -1,6 +1,6 @@
 import type { GuestVolumeView } from '../contract/api/guest-file.schema.ts';
 import type { GuestEntry } from '../filesystem/index.ts';
-import { listGuestVolumes } from '../restore/index.ts';
+import { listGuestVolumes, wasQuiet } from '../restore/index.ts';
 import { formatBytes } from '../runtime/index.ts';
 import { clean, findVersion, progressMeter, type Call } from './call.ts';
 import { extractFiles, type ExtractNote } from './extract-files.ts';
@@ -19,7 +19,7 @@ export async function files(call: Call): Promise<number> {
 async function listVolumes({ repository, listings, args, values, streams }: Call): Promise<number> {
   const point = await repository.openPoint(findVersion(listings, args[0] ?? ''));
   const disks = await lookAtDisks(point, values.disk ?? null, (disk, others) =>
-    listGuestVolumes(disk, streams.signal, others),
+    listGuestVolumes(disk, streams.signal, others, wasQuiet(point)),
   );
   if (values.json) {
     const views = disks.map((disk) => ({ ...disk, trouble: disk.trouble?.message ?? null }));
@@ -33,10 +33,11 @@ async function listVolumes({ repository, listings, args, values, streams }: Call
 function describeDisk({ key, sizeBytes, volumes, trouble }: GuestDisk<GuestVolumeView>): string {
   const lines = [`${clean(key)}  ${formatBytes(sizeBytes)}`];
   if (trouble !== null) lines.push(`    DAMAGED: ${clean(trouble.message)}`);
-  for (const { number, name, fileSystem, label, sizeBytes: volumeBytes, unreadable, holds } of volumes) {
+  for (const { number, name, fileSystem, label, sizeBytes: volumeBytes, unreadable, holds, isUnsettled } of volumes) {
     const what = fileSystem ?? unreadable ?? describeOther(holds);
     const named = [...(name === undefined ? [] : [name]), ...(label === '' ? [] : [`"${label}"`])].map(clean);
     lines.push(`    ${[`volume ${number}`, formatBytes(volumeBytes), clean(what), ...named].join('  ')}`);
+    if (isUnsettled === true) lines.push('      was at work: files changed in its last moments may be old or missing');
   }
   return `${lines.join('\n')}\n`;
 }

@@ -60,6 +60,7 @@ function systemOf(root: Folder, label = 'system'): GuestFileSystem {
     label,
     sizeBytes: GIB,
     freeUnknown: null,
+    isUnsettled: false,
     freeExtents: async function* () {},
     list: async function* (path) {
       const node = find(path);

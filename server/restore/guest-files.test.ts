@@ -47,6 +47,16 @@ describe('files of a guest', () => {
     ]);
   });
 
+  it('says where a volume was at work and its log was not gone through, but of a guest that was made quiet', async () => {
+    const image = join(folder, 'at-work.img');
+    await makeExt4(image, 32 * MIB, ['-b', '4096', '-O', '^has_journal']);
+    await useMounted(image, 'cut', (mounted) => writeFile(join(mounted, 'file'), 'x'));
+    const atWork = await readImage(image);
+    assert.equal((await listGuestVolumes(atWork))[0]?.isUnsettled, true);
+    assert.equal((await listGuestVolumes(atWork, SIGNAL, [], true))[0]?.isUnsettled, undefined);
+    await atWork.close();
+  });
+
   it('says what stands where there is no file system that it reads', async () => {
     const marked = async (atBytes: number, mark: string): Promise<string | undefined> => {
       const bytes = Buffer.alloc(MIB);

@@ -19,11 +19,13 @@ export interface GuestDownload {
 /**
  * The volumes of a stored disk, in the order of the disk.
  * @param others the other disks of the same version: logical volumes may go on there
+ * @param wasQuiet the guest brought its volumes in order for the freeze, whatever their logs look like
  */
 export async function listGuestVolumes(
   disk: DiskReader,
   signal?: AbortSignal,
   others?: readonly DiskReader[],
+  wasQuiet = false,
 ): Promise<GuestVolumeView[]> {
   const views: GuestVolumeView[] = [];
   for (const volume of await findVolumes(disk, signal, others)) {
@@ -39,6 +41,7 @@ export async function listGuestVolumes(
       label: volume.system?.label ?? '',
       unreadable: volume.failure?.message ?? null,
       ...(holds === null ? {} : { holds }),
+      ...(volume.system?.isUnsettled === true && !wasQuiet ? { isUnsettled: true } : {}),
     });
   }
   return views;

@@ -39,6 +39,14 @@ export async function readPointMachine(point: Point): Promise<PointMachine> {
   };
 }
 
+/** Whether the guest brought its file systems in order for this version. */
+export function wasQuiet(point: Point): boolean {
+  const { evidence } = point.manifest;
+  const consistency = isRecord(evidence) ? evidence['consistency'] : null;
+  const level = isRecord(consistency) ? consistency['level'] : null;
+  return level === 'application' || level === 'filesystem';
+}
+
 /** What the user knows a disk of a point as; its key where the point does not tell. */
 export function labelDisk(point: Point, key: string): string {
   const { machine } = point.manifest;

@@ -99,6 +99,8 @@ export function addPointCommands(program: Command, context: CommandContext): voi
   addGuestFileCommands(points, context);
 }
 
+const UNSETTLED = 'was at work: files changed in its last moments may be old or missing';
+
 /** Looks into the file systems on a version's disk. */
 function addGuestFileCommands(points: Command, context: CommandContext): void {
   context.handle(
@@ -111,7 +113,7 @@ function addGuestFileCommands(points: Command, context: CommandContext): void {
         volume.fileSystem ?? '-',
         [volume.name, volume.label].filter((word) => word !== undefined && word !== '').join(' '),
         formatBytes(volume.sizeBytes),
-        volume.unreadable ?? volume.holds ?? '',
+        volume.unreadable ?? volume.holds ?? (volume.isUnsettled === true ? UNSETTLED : ''),
       ]);
     },
   );

@@ -21,6 +21,11 @@ export const guestVolumeSchema = z
     holds: z
       .enum(['lvm', 'luks', 'bitlocker', 'raid', 'btrfs', 'swap', 'bcache', 'fat', 'exfat', 'storage-pool'])
       .exactOptional(),
+    /**
+     * The volume was at work when it was frozen, and changes that stand in its log alone are not read: files that were
+     * being changed at that moment may be old, cut short or missing. Absent: nothing of that.
+     */
+    isUnsettled: z.literal(true).exactOptional(),
   })
   .meta({ id: 'GuestVolume' });
 export type GuestVolumeView = z.infer<typeof guestVolumeSchema>;
