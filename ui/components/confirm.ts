@@ -17,7 +17,10 @@ export function confirm(input: {
   return new Promise((resolve) => {
     Dialog.create({
       title,
-      message: typed === undefined ? message : `${message} ${t('common.typeToConfirm', { name: typed })}`,
+      message:
+        typed === undefined
+          ? message
+          : t('common.twoSentences', { first: message, second: t('common.typeToConfirm', { name: typed }) }),
       // Names come from strangers: never as markup.
       html: false,
       ok: { label: ok, color: 'negative', noCaps: true },
