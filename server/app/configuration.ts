@@ -75,6 +75,8 @@ export interface WorkerConfiguration {
   redisPrefix: string;
   /** The key that sealed addresses are opened with: the same file as the server's. */
   keyFile: string;
+  /** Where this machine remembers chunks of disks without change tracking; null: nowhere. */
+  recallFolder: string | null;
   concurrency: number;
   /** How hosts clone onto disks that this worker serves; null: they do not. */
   iscsi: {
@@ -100,6 +102,7 @@ export function readWorkerConfiguration(environment: Environment): WorkerConfigu
     redis: external.kind === 'external' ? external.address : { kind: 'socket', path: socket ?? '' },
     redisPrefix: environment['DOZO_REDIS_PREFIX'] ?? 'dozo',
     keyFile,
+    recallFolder: environment['DOZO_RECALL_DIR'] ?? null,
     concurrency: readInteger(environment, 'DOZO_WORKER_CONCURRENCY', { fallback: 2, min: 1, max: 32 }),
     iscsi: readIscsi(environment),
   };

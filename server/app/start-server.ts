@@ -211,6 +211,7 @@ function startWorkers(
   const environment: Record<string, string> = {
     DOZO_REDIS_PREFIX: configuration.redisPrefix,
     DOZO_KEY_FILE: shared.keyFile,
+    DOZO_RECALL_DIR: join(configuration.dataFolder, 'recall'),
     DOZO_WORKER_CONCURRENCY: String(configuration.workerConcurrency),
     // An external Redis is in the environment already, which the child inherits.
     ...(shared.address.kind === 'socket'

@@ -1,5 +1,6 @@
 import { createSealer, loadKeyFile } from '../queue/index.ts';
 import { SharedPortal } from '../iscsi/index.ts';
+import { RecallFolder } from '../recall/index.ts';
 import { createLogger, systemClock, type Clock, type Logger } from '../runtime/index.ts';
 import type { IscsiAccess } from '../source/index.ts';
 import { readWorkerConfiguration, type WorkerConfiguration } from './configuration.ts';
@@ -13,7 +14,10 @@ async function main(): Promise<void> {
   const sealer = createSealer(await loadKeyFile(configuration.keyFile));
   const clock = systemClock;
   const iscsi = openIscsiAccess(configuration.iscsi, { clock, logger });
-  runWorkerProcess(configuration, { clock, logger, processors: createProcessors({ sealer, clock, logger, iscsi }) });
+  const { recallFolder } = configuration;
+  const recall = recallFolder === null ? null : new RecallFolder({ folder: recallFolder, clock, logger });
+  const processors = createProcessors({ sealer, clock, logger, iscsi, recall });
+  runWorkerProcess(configuration, { clock, logger, processors });
 }
 
 /** The one portal of this process; it listens while a host is cloning onto it. */

@@ -1,6 +1,7 @@
 import type { LogLine } from '../contract/run.ts';
 import { normalizeExtents, subtractExtents, totalBytes, type DiskReader, type Extent } from '../disk/index.ts';
 import { AppError, assert, isAbort, toAppError } from '../errors/index.ts';
+import type { DiskRecall } from '../recall/index.ts';
 import type { DiskWriter, WriteStats } from '../repository/index.ts';
 import { formatBytes, type Clock } from '../runtime/index.ts';
 import type { Budget, FrozenDisk, MachineDisk, Note, ReadPlan, TransferReport } from '../source/index.ts';
@@ -65,6 +66,10 @@ export interface DiskRun {
   /** Null where the host's change tracking has just been found wrong. */
   changeToken: string | null;
   writer: DiskWriter | null;
+  /** The last version, where chunks may be recognised that stand as they did there. */
+  former: Base | null;
+  /** Tags of its chunks, where the next run will have to read all of it again. */
+  recall: DiskRecall | null;
   arrived: ExtentSet;
   /** What need not be read; null until it was looked for, and where nothing was chosen. */
   skipped: SkippedSpace | null;
@@ -160,6 +165,8 @@ export async function planDisk(
     extents,
     why: explainPlan(note, disk, context),
     changeToken: frozen.changeToken,
+    former: null,
+    recall: null,
     skipped: null,
     skippedBytes: 0,
     inheritsSkipped: false,

@@ -2,6 +2,7 @@ import type { BackupResult, DiskResult, LogLine, MachineProgress } from '../cont
 import type { WorkerTask } from '../contract/task.ts';
 import { totalBytes } from '../disk/index.ts';
 import { AppError, cancelled, toAppError } from '../errors/index.ts';
+import type { RecallFolder } from '../recall/index.ts';
 import type { PointManifest, Repository, WriteSession } from '../repository/index.ts';
 import { MIB, type Clock, type Logger } from '../runtime/index.ts';
 import type { Budget, FreezeRequest, FrozenMachine, MachineIdentity, SourceHost } from '../source/index.ts';
@@ -39,6 +40,7 @@ import { ExtentSet } from './extent-set.ts';
 import { moveToFreshSession, openSession } from './open-session.ts';
 import { describeMachine, holdOfPoint, parseEvidence, type PointEvidence } from './point-record.ts';
 import { compareAmounts, compareMachines } from './run-comparison.ts';
+import { openRecall, publishRecalls } from './run-recall.ts';
 import { RunLog } from './run-log.ts';
 import { decidePointState, decideRunState } from './run-state.ts';
 import { ProgressMeter } from './transfer-meter.ts';
@@ -56,6 +58,8 @@ export interface BackupDeps {
   source: SourceHost;
   clock: Clock;
   logger: Logger;
+  /** Where chunks of disks without change tracking are remembered; absent: all that is read is hashed. */
+  recall?: RecallFolder | null;
 }
 
 export type BackupTask = Omit<Extract<WorkerTask, { kind: 'backup' }>, 'address' | 'kind'>;
@@ -137,6 +141,7 @@ class BackupRun {
     } catch (error) {
       failure = this.#describeFailure(error);
     }
+    for (const { recall } of this.#disks) recall?.close();
     const released = await this.#release();
     await this.#closeSession(released);
     this.#progress.enter('done');
@@ -315,9 +320,11 @@ class BackupRun {
     const { disk } = frozen;
     const recorded = this.#facts?.disks.find((candidate) => candidate.key === disk.key) ?? null;
     const base = recorded === null ? await this.#findBase(disk) : (this.#recordedBases.get(disk.key) ?? null);
-    const planned = await planDisk(frozen, this.#task.options.fullRead ? null : base, this.#context());
+    const former = this.#task.options.fullRead ? null : base;
+    const planned = await planDisk(frozen, former, this.#context());
     const run =
       recorded === null ? { ...planned, writer: null, arrived: new ExtentSet() } : takeUp(planned, recorded, base);
+    run.former = former;
     if (run.base !== null) {
       const { pointId, manifest } = run.base;
       const basePoint = this.#history.find((point) => point.pointId === pointId);
@@ -361,9 +368,11 @@ class BackupRun {
   /** All writers before the first byte, so that every checkpoint holds the state of every disk. */
   async #openWriters(): Promise<void> {
     const session = this.#openedSession();
+    const recall = this.#recallContext();
     for (const run of this.#disks) {
       const { key, label, sizeBytes } = run.frozen.disk;
-      run.writer = await session.openDisk({ key, sizeBytes, base: run.base?.disk ?? null });
+      if (recall !== null) run.recall = openRecall(run, recall);
+      run.writer = await session.openDisk({ key, sizeBytes, base: run.base?.disk ?? null, recall: run.recall });
       if (!run.writer.resumed) run.arrived = new ExtentSet();
       const missingBytes = totalBytes(run.arrived.missingFrom(run.extents));
       const plannedBytes = totalBytes(run.extents);
@@ -384,6 +393,11 @@ class BackupRun {
       everyBytes: this.#hooks.checkpointEveryBytes ?? CHECKPOINT_EVERY_BYTES,
       everyMs: this.#hooks.checkpointEveryMs ?? CHECKPOINT_EVERY_MS,
     });
+  }
+
+  #recallContext(): Parameters<typeof openRecall>[1] | null {
+    const { recall: folder, repository } = this.#deps;
+    return folder ? { folder, repository, machineId: this.#task.machineId } : null;
   }
 
   #checkpointFacts(): CheckpointFacts {
@@ -461,6 +475,8 @@ class BackupRun {
       machine: describeMachine(frozen),
       evidence: this.#evidence(frozen, results),
     });
+    const recall = this.#recallContext();
+    if (recall !== null) publishRecalls(whole, this.#point, recall);
     this.#log.info('VERSION_MADE', 'The version is in the storage.');
   }
 

@@ -175,6 +175,19 @@ export class ChunkWriter {
     return { kind: 'duplicate' };
   }
 
+  /**
+   * Whether a chunk whose identity is known without hashing need not be stored: as certain as for one that was
+   * hashed. True: it is needed where it lies.
+   * @param currentId as in `ChunkJob`
+   */
+  async isStored(id: Buffer, currentId: () => Promise<Buffer>): Promise<boolean> {
+    this.throwIfFailed();
+    if (this.#isPending(id) || ((await currentId()).equals(id) && this.buildOn(id))) return true;
+    const place = await this.#locate(id);
+    if (place !== null) this.builtOn.add(place.pack);
+    return place !== null;
+  }
+
   /** Notes that the chunk is needed where it lies. False: no sound copy is known. */
   buildOn(id: Buffer): boolean {
     const packs = this.#catalog.soundPacks(id);

@@ -1,10 +1,11 @@
-import { AppError, assert, toAppError } from '../errors/index.ts';
+import { AppError, assert, isAppError, toAppError } from '../errors/index.ts';
 import { releaseMemory } from '../runtime/index.ts';
 import type { ChunkFate, ChunkWriter } from './chunk-writer.ts';
 import { ZERO_ID } from './layout.ts';
 import { PageTree } from './page-tree.ts';
 import { PartialChunk } from './partial-chunk.ts';
-import type { DiskWriter, WriteStats } from './repository.ts';
+import { StoredDisk } from './point-disk.ts';
+import type { ChunkRecall, DiskWriter, WriteStats } from './repository.ts';
 
 /** Memory for chunks that are only partly there, of one disk; beyond half of it the oldest are completed. */
 const PARTIAL_BYTES_MAX = 16 * 1024 * 1024;
@@ -21,6 +22,7 @@ export interface DiskWriterOptions {
   resumed: boolean;
   stats: WriteStats;
   chunks: ChunkWriter;
+  recall: ChunkRecall | null;
 }
 
 /**
@@ -36,6 +38,9 @@ export class ChunkingDiskWriter implements DiskWriter {
   readonly #chunks: ChunkWriter;
   readonly #tree: PageTree;
   readonly #stats: WriteStats;
+  readonly #recall: ChunkRecall | null;
+  /** A page of the former version could not be read: its chunks are hashed. */
+  #isFormerUnreadable = false;
   readonly #zeros: Buffer;
   readonly #partials = new Map<number, PartialChunk>();
   readonly #completing = new Map<PartialChunk, Promise<void>>();
@@ -56,6 +61,7 @@ export class ChunkingDiskWriter implements DiskWriter {
     this.#chunkSizeBytes = options.chunkSizeBytes;
     this.#chunkCount = Math.ceil(options.sizeBytes / options.chunkSizeBytes);
     this.#chunks = options.chunks;
+    this.#recall = options.recall;
     this.#stats = { ...options.stats };
     this.#zeros = Buffer.alloc(options.chunkSizeBytes);
     this.#tree = new PageTree({
@@ -110,6 +116,7 @@ export class ChunkingDiskWriter implements DiskWriter {
     if (firstWhole < endWhole) {
       for (const chunk of keysWithin(this.#partials, firstWhole, endWhole)) this.#partials.delete(chunk);
       for (const chunk of keysWithin(this.#underway, firstWhole, endWhole)) this.#underway.delete(chunk);
+      this.#recall?.forget(firstWhole, endWhole);
       this.#stats.zeroBytes +=
         Math.min(endWhole * this.#chunkSizeBytes, this.sizeBytes) - firstWhole * this.#chunkSizeBytes;
       await this.#tree.zero(firstWhole, endWhole);
@@ -283,8 +290,14 @@ export class ChunkingDiskWriter implements DiskWriter {
   }
 
   async #deliver(chunk: number, delivery: number, content: Buffer): Promise<void> {
+    let tag: Buffer | null = null;
     /** To be asked right before the tree is changed: the delivery is settled by a positive answer. */
-    const settle = (): boolean => this.#underway.get(chunk) === delivery && this.#underway.delete(chunk);
+    const settle = (): boolean => {
+      if (this.#underway.get(chunk) !== delivery) return false;
+      this.#underway.delete(chunk);
+      this.#recall?.keep(chunk, tag);
+      return true;
+    };
     const lengthBytes = content.length;
     if (this.#zeros.compare(content, 0, lengthBytes, 0, lengthBytes) === 0) {
       this.#chunks.throwIfFailed();
@@ -292,6 +305,16 @@ export class ChunkingDiskWriter implements DiskWriter {
       if ((await this.#tree.get(chunk)).equals(ZERO_ID)) settle();
       else await this.#tree.set(chunk, ZERO_ID, settle);
       return;
+    }
+    if (this.#recall !== null) {
+      tag = this.#recall.tagOf(content);
+      const id = await this.#recallId(chunk, tag);
+      if (id !== null && (await this.#chunks.isStored(id, () => this.#tree.get(chunk)))) {
+        this.#stats.duplicateBytes += lengthBytes;
+        if ((await this.#tree.get(chunk)).equals(id)) settle();
+        else await this.#tree.set(chunk, id, settle);
+        return;
+      }
     }
     await this.#chunks.add(content, {
       lengthBytes,
@@ -302,6 +325,20 @@ export class ChunkingDiskWriter implements DiskWriter {
         else await this.#tree.set(chunk, id, settle);
       },
     });
+  }
+
+  /** The identity that the former version has at this place, if what is to stand there has that chunk's tag. */
+  async #recallId(chunk: number, tag: Buffer): Promise<Buffer | null> {
+    const former = this.#recall?.former;
+    if (!(former instanceof StoredDisk) || this.#isFormerUnreadable) return null;
+    if (this.#recall?.matches(chunk, tag) !== true) return null;
+    try {
+      return await former.chunkId(chunk);
+    } catch (error) {
+      if (!isAppError(error)) throw error;
+      this.#isFormerUnreadable = true;
+      return null;
+    }
   }
 
   #count(fate: ChunkFate, lengthBytes: number): void {

@@ -78,9 +78,8 @@ export class StoredDisk implements PointDisk {
 
   /** Null: zeros. */
   async #chunk(chunk: number): Promise<Buffer | null> {
-    const page = await this.page(0, Math.floor(chunk / PAGE_IDS));
-    const id = page === null ? ZERO_ID : slotOf(page, chunk % PAGE_IDS);
-    if (isZeroId(id)) return null;
+    const id = await this.chunkId(chunk);
+    if (id === null) return null;
     let reading = this.#chunks.get(chunk);
     if (reading === undefined) {
       reading = this.#readChunk(chunk, id);
@@ -88,6 +87,13 @@ export class StoredDisk implements PointDisk {
       reading.catch(() => this.#chunks.delete(chunk));
     }
     return reading;
+  }
+
+  /** Null: zeros. */
+  async chunkId(chunk: number): Promise<Buffer | null> {
+    const page = await this.page(0, Math.floor(chunk / PAGE_IDS));
+    const id = page === null ? ZERO_ID : slotOf(page, chunk % PAGE_IDS);
+    return isZeroId(id) ? null : id;
   }
 
   async #readChunk(chunk: number, id: Buffer): Promise<Buffer> {

@@ -191,8 +191,14 @@ export interface WriteSession {
   /**
    * @param base disk of an earlier point whose chunks stand wherever nothing is written; null: zeros.
    *   The base is checked to be readable as far as pages go.
+   * @param recall spares hashing what stands where it stood in a former version; nobody else uses it meanwhile
    */
-  openDisk(options: { key: string; sizeBytes: number; base: PointDisk | null }): Promise<DiskWriter>;
+  openDisk(options: {
+    key: string;
+    sizeBytes: number;
+    base: PointDisk | null;
+    recall?: ChunkRecall | null;
+  }): Promise<DiskWriter>;
   /**
    * Durably publishes everything that arrived so far, and a record of it, so that a later session of
    * the same id goes on from here. Called by the engine every few hundred MiB. `facts` (what was
@@ -208,6 +214,23 @@ export interface WriteSession {
   commit(point: CommitRequest): Promise<PointManifest>;
   /** Gives up; what was stored stays for the next run to find by hash. Idempotent. */
   abort(): Promise<void>;
+}
+
+/**
+ * Tells by a tag, which costs a fraction of a chunk's identity, whether a content stood at the same place in a former
+ * version. Nothing here throws: what is not known is no match.
+ */
+export interface ChunkRecall {
+  /** The version's disk that `matches` speaks of; null: it knows of none. */
+  readonly former: PointDisk | null;
+  /** @param content read only, and before the call returns */
+  tagOf(content: Buffer): Buffer;
+  /** Whether the whole chunk had this tag in the former version. */
+  matches(chunk: number, tag: Buffer): boolean;
+  /** What stands there in the new version from now on; null: zeros. */
+  keep(chunk: number, tag: Buffer | null): void;
+  /** Zeros from chunk `from` up to, not including, chunk `to`. */
+  forget(from: number, to: number): void;
 }
 
 export interface DiskWriter extends DiskSink {

@@ -1,7 +1,12 @@
 import assert from 'node:assert/strict';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { createRepository, openRepository, type PointDisk, type Repository, type WriteSession } from './index.ts';
+import { RecallFolder, type DiskRecall, type TagSubject } from '../recall/index.ts';
+import { silentLogger, systemClock } from '../runtime/index.ts';
 import { MemoryStorage } from '../../test/fakes/memory-storage.ts';
 import { CHUNK, readByStream, request, sparseContent } from '../../test/fakes/small-repository.ts';
 
@@ -51,6 +56,8 @@ describe('random writes', () => {
     const storage = new MemoryStorage();
     await (await createRepository({ storage, chunkSizeBytes: CHUNK, threads: THREADS })).close();
     let run = 0;
+    const folder = mkdtempSync(join(tmpdir(), 'dozo-recall-'));
+    const recalls = new RecallFolder({ folder, clock: systemClock, logger: silentLogger });
     await fc.assert(
       fc.asyncProperty(
         fc.array(fc.tuple(diskSize, fc.array(step, { maxLength: 12 })), { minLength: 1, maxLength: 3 }),
@@ -64,7 +71,17 @@ describe('random writes', () => {
             expected = Buffer.alloc(sizeBytes);
             before.copy(expected);
             const sessionId = `run-${run}-${index}`;
-            const outcome: Outcome = await play({ repository, storage, sessionId, base, sizeBytes, steps, expected });
+            const outcome: Outcome = await play({
+              repository,
+              storage,
+              sessionId,
+              base,
+              sizeBytes,
+              steps,
+              expected,
+              recalls,
+            });
+            if (index % 2 === 1) damageOne(folder, sizeBytes);
             repository = outcome.repository;
             base = outcome.disk;
             assert.ok(expected.equals(await readByStream(base)), 'the stream gives what was written');
@@ -82,6 +99,7 @@ describe('random writes', () => {
       { numRuns: Number(process.env['DOZO_TEST_RUNS'] ?? 12) },
     );
 
+    rmSync(folder, { recursive: true });
     const repository = await openRepository({ storage, threads: THREADS });
     const report = await repository.check({ depth: 'hashes' });
     assert.deepEqual(report.damages, []);
@@ -103,11 +121,13 @@ async function play(scene: {
   sizeBytes: number;
   steps: Step[];
   expected: Buffer;
+  recalls: RecallFolder;
 }): Promise<Outcome> {
   const { storage, sessionId, sizeBytes, steps, expected } = scene;
   let { repository, base } = scene;
   let session: WriteSession = await repository.startWrite({ sessionId });
-  let writer = await session.openDisk({ key: 'd0', sizeBytes, base });
+  let recall = openRecall(scene.recalls, base);
+  let writer = await session.openDisk({ key: 'd0', sizeBytes, base, recall });
   // What the last checkpoint holds: an interruption falls back to it, never behind it.
   let durable = Buffer.from(expected);
   for (const one of steps) {
@@ -140,6 +160,7 @@ async function play(scene: {
       durable = Buffer.from(expected);
     } else {
       const hadCheckpoint = session.checkpointFacts !== null;
+      recall.close();
       await session.abort();
       await repository.close();
       repository = await openRepository({ storage, threads: THREADS });
@@ -150,14 +171,40 @@ async function play(scene: {
         base = await (await repository.openPoint(same.pointId)).openDisk('d0');
       }
       session = await repository.startWrite({ sessionId });
-      writer = await session.openDisk({ key: 'd0', sizeBytes, base });
+      recall = openRecall(scene.recalls, base);
+      writer = await session.openDisk({ key: 'd0', sizeBytes, base, recall });
       assert.ok(writer.resumed || !hadCheckpoint);
       durable.copy(expected);
     }
   }
   await writer.finish();
   const manifest = await session.commit(request({}));
-  return { repository, disk: await (await repository.openPoint(manifest.pointId)).openDisk('d0') };
+  const disk = await (await repository.openPoint(manifest.pointId)).openDisk('d0');
+  recall.publish(subjectOf(disk));
+  return { repository, disk };
+}
+
+const TAGGED = { repositoryId: 'r', machineId: 'm', diskKey: 'd0' };
+
+/** Versions are told apart by their content here. */
+function subjectOf(disk: PointDisk): TagSubject {
+  const { sizeBytes } = disk;
+  return { ...TAGGED, pointId: '', rootHash: rootOf(disk), sizeBytes, chunkSizeBytes: CHUNK };
+}
+
+function openRecall(recalls: RecallFolder, base: PointDisk | null): DiskRecall {
+  const recall = recalls.open(TAGGED, base === null ? null : { subject: subjectOf(base), disk: base });
+  assert.ok(recall !== null);
+  return recall;
+}
+
+/** Changes one bit of a tag file. */
+function damageOne(folder: string, seed: number): void {
+  for (const name of readdirSync(folder)) {
+    const bytes = readFileSync(join(folder, name));
+    bytes[seed % bytes.length] = (bytes[seed % bytes.length] as number) ^ 1;
+    writeFileSync(join(folder, name), bytes);
+  }
 }
 
 function rootOf(disk: PointDisk): string {

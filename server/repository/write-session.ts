@@ -8,7 +8,15 @@ import type { CodecPool } from './codec-pool.ts';
 import type { PackCatalog } from './pack-catalog.ts';
 import { StoredDisk } from './point-disk.ts';
 import { encodePoint, isFence, type PointFile } from './point-file.ts';
-import type { CommitRequest, DiskWriter, PointDisk, PointManifest, WriteSession, WriteStats } from './repository.ts';
+import type {
+  ChunkRecall,
+  CommitRequest,
+  DiskWriter,
+  PointDisk,
+  PointManifest,
+  WriteSession,
+  WriteStats,
+} from './repository.ts';
 import { publishSession, readSession, type SessionRecord } from './session-file.ts';
 
 export interface SessionContext {
@@ -121,12 +129,17 @@ class Session implements WriteSession {
     this.#chunks = new ChunkWriter(context);
   }
 
-  async openDisk(options: { key: string; sizeBytes: number; base: PointDisk | null }): Promise<DiskWriter> {
-    const { key, sizeBytes, base } = options;
+  async openDisk(options: {
+    key: string;
+    sizeBytes: number;
+    base: PointDisk | null;
+    recall?: ChunkRecall | null;
+  }): Promise<DiskWriter> {
+    const { key, sizeBytes, base, recall = null } = options;
     this.#assertOpen();
     assert(!this.#disks.has(key), `disk ${key} is opened once a session`);
     assert(Number.isSafeInteger(sizeBytes) && sizeBytes >= 0, `disk ${key} has a whole size`);
-    if (base === null) this.#context.pool.prepare();
+    if (base === null && (recall?.former ?? null) === null) this.#context.pool.prepare();
     const baseRoot = await this.#baseRoot(base, sizeBytes);
     const baseRootHash = baseRoot.toString('hex');
     const record = await this.#findCheckpoint(key, sizeBytes, baseRootHash);
@@ -138,6 +151,7 @@ class Session implements WriteSession {
       resumed: record !== null,
       stats: record === null ? emptyStats(sizeBytes) : record.stats,
       chunks: this.#chunks,
+      recall,
     });
     this.#disks.set(key, { writer, baseRootHash });
     return writer;

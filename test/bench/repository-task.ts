@@ -2,13 +2,20 @@
  * One measured step of `repository.ts` in a process of its own, so that its memory and processor time
  * are its own: `create` (a repository without versions), `full` (that, and a version), `add` (another one, on no
  * base), `again` (on the base of the last version), `restore` (the last one), `check`, `prune` (the version in the
- * middle goes, and its data), `open` (nothing else). With DOZO_BENCH_MACHINE_KEY `create` makes an encrypted
+ * middle goes, and its data), `open` (nothing else). Tags of chunks lie beside the repository. With DOZO_BENCH_MACHINE_KEY `create` makes an encrypted
  * repository and puts a machine key for it into a file of that name, with which the other steps open it: as a worker
  * does, without what a passphrase costs on purpose.
  */
 import { mkdir, open, readFile, writeFile } from 'node:fs/promises';
-import { createRepository, openKeyring, openRepository, type PointDisk } from '../../server/repository/index.ts';
-import { MIB } from '../../server/runtime/index.ts';
+import {
+  createRepository,
+  openKeyring,
+  openRepository,
+  type PointDisk,
+  type PointManifest,
+} from '../../server/repository/index.ts';
+import { RecallFolder, type TagSubject } from '../../server/recall/index.ts';
+import { MIB, silentLogger, systemClock } from '../../server/runtime/index.ts';
 import { openLocalStorage } from '../../server/storage/index.ts';
 
 const [step = '', folder = '', image = ''] = process.argv.slice(2);
@@ -36,9 +43,22 @@ async function write(base: boolean): Promise<void> {
   const file = await open(image, 'r');
   const { size } = await file.stat();
   const last = (await repository.listPoints()).at(-1);
-  const baseDisk = base && last !== undefined ? await (await repository.openPoint(last.pointId)).openDisk('d0') : null;
+  const point = base && last !== undefined ? await repository.openPoint(last.pointId) : null;
+  const baseDisk = point === null ? null : await point.openDisk('d0');
   const session = await repository.startWrite({ sessionId: `bench-${process.pid}` });
-  const writer = await session.openDisk({ key: 'd0', sizeBytes: size, base: baseDisk });
+  const tagged = {
+    repositoryId: repository.id,
+    machineId: step === 'add' ? session.sessionId : 'bench',
+    diskKey: 'd0',
+  };
+  const subjectOf = ({ pointId, disks }: PointManifest): TagSubject => {
+    const { sizeBytes, rootHash = '' } = disks[0] ?? { sizeBytes: 0 };
+    return { ...tagged, pointId, rootHash, sizeBytes, chunkSizeBytes: repository.chunkSizeBytes };
+  };
+  const recallFolder = new RecallFolder({ folder: `${folder}-recall`, clock: systemClock, logger: silentLogger });
+  const former = point === null || baseDisk === null ? null : { subject: subjectOf(point.manifest), disk: baseDisk };
+  const recall = recallFolder.open(tagged, former);
+  const writer = await session.openDisk({ key: 'd0', sizeBytes: size, base: baseDisk, recall });
   let next = 0;
   const reader = async (): Promise<void> => {
     const buffer = Buffer.allocUnsafeSlow(PIECE_BYTES);
@@ -52,7 +72,7 @@ async function write(base: boolean): Promise<void> {
   };
   await Promise.all([reader(), reader()]);
   const { stats } = await writer.finish();
-  await session.commit({
+  const committed = await session.commit({
     machineId: 'bench',
     machineName: 'bench',
     createdAtMs: Date.now(),
@@ -64,6 +84,7 @@ async function write(base: boolean): Promise<void> {
     machine: null,
     evidence: null,
   });
+  recall?.publish(subjectOf(committed));
   await file.close();
   await repository.close();
   result['stats'] = stats;

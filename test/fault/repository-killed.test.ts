@@ -34,6 +34,7 @@ describe('a process killed with SIGKILL while it writes', () => {
       assert.ok(committed.size > 0, 'at least one version was committed between the kills');
     } finally {
       await rm(folder, { recursive: true });
+      await rm(`${folder}-recall`, { recursive: true, force: true });
     }
   });
 });

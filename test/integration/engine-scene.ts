@@ -5,6 +5,7 @@ import { join } from 'node:path';
 
 import { runBackup, type BackupHooks, type BackupTask } from '../../server/backup/index.ts';
 import type { BackupResult, LogLine } from '../../server/contract/run.ts';
+import type { RecallFolder } from '../../server/recall/index.ts';
 import { createRepository, openRepository, type Repository } from '../../server/repository/index.ts';
 import { runRestore, type RestoreHooks, type RestoreTask } from '../../server/restore/index.ts';
 import { randomHex, silentLogger, systemClock } from '../../server/runtime/index.ts';
@@ -34,6 +35,7 @@ interface BackOptions {
   hold?: string;
   hooks?: Partial<BackupHooks>;
   repository?: Repository;
+  recall?: RecallFolder;
 }
 
 export async function openScene(): Promise<Scene> {
@@ -63,13 +65,17 @@ export async function openScene(): Promise<Scene> {
       opened.push(scene.repository);
       return scene.repository;
     },
-    back: (machine, options = {}, { hold = newHold(), hooks = {}, repository = scene.repository } = {}) =>
-      runBackup({ repository, source: host, clock, logger: silentLogger }, backupTask(machine, hold, options), {
-        progress: () => undefined,
-        log: (line) => lines.push(line),
-        signal: new AbortController().signal,
-        ...hooks,
-      }),
+    back: (machine, options = {}, { hold = newHold(), hooks = {}, repository = scene.repository, recall } = {}) =>
+      runBackup(
+        { repository, source: host, clock, logger: silentLogger, recall: recall ?? null },
+        backupTask(machine, hold, options),
+        {
+          progress: () => undefined,
+          log: (line) => lines.push(line),
+          signal: new AbortController().signal,
+          ...hooks,
+        },
+      ),
     restore: (pointId, target = {}, hooks = {}) =>
       runRestore(
         { repository: scene.repository, source: host, clock, logger: silentLogger },

@@ -3,6 +3,7 @@ import type { WorkerResults } from '../../contract/task-result.ts';
 import type { WorkerTask } from '../../contract/task.ts';
 import { TASK_BYTES, type Processors, type Sealer, type TaskContext } from '../../queue/index.ts';
 import { runExport, runRestore } from '../../restore/index.ts';
+import type { RecallFolder } from '../../recall/index.ts';
 import type { Clock, Logger } from '../../runtime/index.ts';
 import type { IscsiAccess } from '../../source/index.ts';
 import { placeRestoreTool } from '../place-restore-tool.ts';
@@ -21,6 +22,8 @@ interface Parts {
   logger: Logger;
   /** Null: hosts do not clone onto disks of this process. */
   iscsi: IscsiAccess | null;
+  /** Null: all that is read of a disk is hashed. */
+  recall: RecallFolder | null;
 }
 
 type TypedProcessors = {
@@ -32,7 +35,7 @@ type TypedProcessors = {
 
 /** What a worker does for each kind of task: opens what is sealed, connects, and lets the engine work. */
 export function createProcessors(parts: Parts): Processors {
-  const { clock, logger } = parts;
+  const { clock, logger, recall } = parts;
   const repositories = new SharedRepositories(parts);
   const processors: TypedProcessors = {
     probe: (task, context) => probeHost(parts, task, context),
@@ -50,7 +53,7 @@ export function createProcessors(parts: Parts): Processors {
       repositories.use(task.repository, (repository) =>
         withHostOfRun(parts, { address, facts }, context, async (source) => {
           const hooks = { ...hooksOf(context), budget: context.budget, disksAtOnce: decideDisksAtOnce() };
-          const result = await runBackup({ repository, source, clock, logger }, task, hooks);
+          const result = await runBackup({ repository, source, clock, logger, recall }, task, hooks);
           // Of this version, which may be newer than the repository.
           await placeRestoreTool(task.repository.path, parts);
           return { ...result, facts: source.facts };
