@@ -123,6 +123,28 @@ test('a task that is being made is there after a load of the page at any step, a
   assert.deepEqual(scene.window.complaints, []);
 });
 
+test('a name that is proposed late gives way to what is typed', async () => {
+  const { page } = scene;
+  const asked = Promise.withResolvers<undefined>();
+  const typing = Promise.withResolvers<undefined>();
+  await page.route(/\/jobs\?.*search=web/, async (route) => {
+    asked.resolve(undefined);
+    await typing.promise;
+    await route.continue();
+  });
+  await scene.open('/tasks/new');
+  await box('web').click();
+  await scene.next();
+  await asked.promise;
+  const field = page.getByLabel('Task name', { exact: true });
+  await field.focus();
+  typing.resolve(undefined);
+  await scene.until('a name is proposed', async () => ((await field.inputValue()) === '' ? null : true));
+  await page.keyboard.type('My own');
+  assert.equal(await field.inputValue(), 'My own');
+  await page.unrouteAll({ behavior: 'wait' });
+});
+
 test('a restore that is being set up is there after a load of the page, also in another language', async () => {
   const { page } = scene;
   await scene.open(`/restore?machine=${machineId}`);
