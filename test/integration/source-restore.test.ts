@@ -268,6 +268,8 @@ test('replaces a machine that has snapshots; what the user kept beside it stays'
   await scene.lab.power(id, 'on');
   await scene.lab.write(id, { count: 10, blockBytes: 4096, seed: 4 });
   await scene.lab.power(id, 'off');
+  await scene.lab.setAutostart(id, { startOrder: 2, startAction: 'powerOn' });
+  scene.notes.length = 0;
   const folder = await originalFolder();
   const { identity } = await findMachine(host, NAME);
   const target = await host.createTarget(
@@ -280,6 +282,8 @@ test('replaces a machine that has snapshots; what the user kept beside it stays'
   assert.equal(machine.identity.path, identity.path);
   assert.equal(machine.powerState, 'on');
   assert.equal(machine.hasSnapshots, false);
+  const autostart = scene.notes.find(({ code }) => code === 'AUTOSTART_LOST');
+  assert.deepEqual([autostart?.level, autostart?.details], ['warning', { machine: NAME, place: 2 }]);
   await assertRestored(machine.hostId);
   const names = await readdir(folder);
   assert.equal(await readFile(join(folder, "user's notes.txt"), 'utf8'), 'mine');

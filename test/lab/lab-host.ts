@@ -6,7 +6,15 @@ import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { LabOptions, LabReady, MachineOptions } from './hostd/lab-options.ts';
-import type { ChangedAreas, ChangedAreasRequest, Fault, IscsiState, LabState, Switches } from './hostd/protocol.ts';
+import type {
+  AutostartEntry,
+  ChangedAreas,
+  ChangedAreasRequest,
+  Fault,
+  IscsiState,
+  LabState,
+  Switches,
+} from './hostd/protocol.ts';
 
 export type { DatastoreOptions, DiskOptions, LabOptions, MachineOptions, WriterOptions } from './hostd/lab-options.ts';
 export type { IscsiState, LabState, Switches } from './hostd/protocol.ts';
@@ -58,6 +66,8 @@ export interface LabHost {
   localPath(absolutePath: string): string;
   /** A datastore is gone at once, as when somebody pulls its disk; machines on it stay registered. */
   loseDatastore(name: string): Promise<void>;
+  /** The host starts the machine when it starts itself, until it is unregistered. */
+  setAutostart(vmId: number, entry: AutostartEntry): Promise<void>;
   /** Ends every SSH session at once; gives how many there were. */
   killSessions(): Promise<number>;
   /**
@@ -175,6 +185,9 @@ function labHost(
     localPath: (absolutePath) => join(options.directory, 'root', absolutePath),
     async loseDatastore(name) {
       await call('DELETE', `/lab/datastores/${encodeURIComponent(name)}`);
+    },
+    async setAutostart(vmId, entry) {
+      await call('POST', `/lab/vms/${vmId}/autostart`, entry);
     },
     async killSessions() {
       return (await call<{ killed: number }>('POST', '/lab/sessions/kill')).killed;

@@ -14,7 +14,7 @@ import { findMachine, listMachines, listNetworks, readMachine, type InventoryMac
 import { watchSpace } from './space-watch.ts';
 import { diskTraits, storedAdapter } from './machine-configuration.ts';
 import { ownFiles } from './own-files.ts';
-import { powerOn, registerMachine, unregisterMachine } from './registration.ts';
+import { powerOn, readAutostartOrder, registerMachine, unregisterMachine } from './registration.ts';
 import { commitSwap, machinesUsing, markerName, settleSwap, writeJournal, type SwapJournal } from './swap.ts';
 import { toSummary } from './summary.ts';
 import { classifyHostText, lastWords } from './vmkfstools.ts';
@@ -354,6 +354,7 @@ class EsxiTarget implements MachineTarget {
     if (main === undefined) throw new AppError('INVARIANT_BROKEN', 'A restore has no place.');
     if (original !== null) assertOff(await readMachine(this.#context.vsphere, original.reference, this.#datastores));
     signal.throwIfAborted();
+    const autostart = original === null ? null : await readAutostartOrder(this.#context, original);
     const journal = await this.#journal(main);
     // From here to the commit a failure is taken back by the journal, by us or by a later sweep.
     await writeJournal(this.#context, main.root, hold, journal);
@@ -371,8 +372,10 @@ class EsxiTarget implements MachineTarget {
       this.#isFinished = true;
     } catch (error) {
       await settleSwap(this.#context, this.#datastores, main.root, hold);
+      this.#tellAutostart(autostart);
       throw toAppError(error);
     }
+    this.#tellAutostart(autostart);
     const { identity, note } = this.#request;
     if (this.#request.powerOn) {
       await startRestored(this.#context, this.#datastores, restored, { identity, note, signal });
@@ -385,6 +388,16 @@ class EsxiTarget implements MachineTarget {
       isRepeatable: true,
     });
     return toSummary(await readMachine(this.#context.vsphere, restored.reference, this.#datastores));
+  }
+
+  /** Both machines of a swap were registered anew. */
+  #tellAutostart(place: number | null): void {
+    if (place === null) return;
+    const { name, original } = this.#plan;
+    const machine = original?.identity.name ?? name;
+    const at = place > 0 ? place : '–';
+    const text = `"${machine}" started with the host (place ${at}). The host forgets that when a machine is replaced: set it again in the Host Client under Manage > System > Autostart.`;
+    this.#request.note({ level: 'warning', code: 'AUTOSTART_LOST', text, details: { machine, place: at } });
   }
 
   /** A full datastore stops every machine on it. */

@@ -4,7 +4,7 @@ import type { Note } from '../source.ts';
 import type { EsxiContext } from './context.ts';
 import { formatDatastorePath, type DatastoreMap, type DatastorePath } from './datastore-path.ts';
 import { listMachines, readMachine, type InventoryMachine } from './inventory.ts';
-import { chooseMovedOrCopied, parseQuestion, parseRegisteredId } from './vim-cmd.ts';
+import { chooseMovedOrCopied, parseAutostartOrder, parseQuestion, parseRegisteredId } from './vim-cmd.ts';
 import { lastWords } from './vmkfstools.ts';
 
 const APPEAR_TIMEOUT_MS = 30_000;
@@ -80,6 +80,21 @@ export async function unregisterMachine(
       });
     }
     await context.clock.sleep(Math.min(500, context.limits.pollIntervalMs));
+  }
+}
+
+/**
+ * The host keeps with the id of a machine whether it starts with it, and forgets that with the registration.
+ * @returns its place in the order, -1 for any; null where it does not start with the host, or that cannot be told
+ */
+export async function readAutostartOrder(context: EsxiContext, machine: InventoryMachine): Promise<number | null> {
+  try {
+    const command = shell`vim-cmd hostsvc/autostartmanager/get_autostartseq`;
+    const { code, stdout } = await context.shell.exec(command, { isRepeatable: true });
+    return code === 0 ? parseAutostartOrder(stdout.toString('utf8'), machine.hostId) : null;
+  } catch (error) {
+    if (!isAppError(error)) throw error;
+    return null;
   }
 }
 

@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import {
   chooseMovedOrCopied,
+  parseAutostartOrder,
   parseDump,
   parseMachineList,
   parsePowerState,
@@ -149,6 +150,23 @@ test('reads a dump with unset values, lists, references and quotes in texts', ()
   });
   assert.equal(parseDump('Unable to find a VM corresponding to "999"'), null);
   assert.equal(parseDump('(x) { a = '), null);
+});
+
+test('reads which machines start with the host', () => {
+  const entry = (id: number, order: number, action: string): string =>
+    `   (vim.host.AutoStartManager.AutoPowerInfo) {
+      key = 'vim.VirtualMachine:${id}', 
+      startOrder = ${order}, 
+      startDelay = -1, 
+      startAction = "${action}", 
+      stopAction = "systemDefault"
+   }`;
+  const entries = [entry(3, 1, 'PowerOn'), entry(30, -1, 'powerOn'), entry(4, 2, 'None')];
+  const text = `(vim.host.AutoStartManager.AutoPowerInfo) [\n${entries.join(', \n')}\n]\n`;
+  const places = ['3', '30', '4', '5'].map((id) => parseAutostartOrder(text, id));
+  assert.deepEqual(places, [1, -1, null, null]);
+  assert.equal(parseAutostartOrder('(vim.host.AutoStartManager.AutoPowerInfo) []\n', '3'), null);
+  assert.equal(parseAutostartOrder('Permission denied', '3'), null);
 });
 
 test('no parser throws or hangs, whatever the host prints', () => {

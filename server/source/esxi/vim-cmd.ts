@@ -133,6 +133,23 @@ export type DumpValue = string | number | boolean | null | DumpValue[] | { [key:
 const DUMP_DEPTH_MAX = 64;
 
 /**
+ * `vim-cmd hostsvc/autostartmanager/get_autostartseq`: the machines that start with the host.
+ * @returns the place of the machine, -1 for any; null where it does not start with the host, or that is not told
+ */
+export function parseAutostartOrder(text: string, hostId: string): number | null {
+  const entries = parseDump(text);
+  if (!Array.isArray(entries)) return null;
+  const entry = entries.find((one) => fieldOf(one, 'key') === `vim.VirtualMachine:${hostId}`);
+  const order = fieldOf(entry, 'startOrder');
+  const isOff = /^none$/i.test(String(fieldOf(entry, 'startAction')));
+  return typeof order === 'number' && !isOff ? order : null;
+}
+
+function fieldOf(value: DumpValue | undefined, name: string): DumpValue | undefined {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) ? value[name] : undefined;
+}
+
+/**
  * `(vim.vm.Summary) { key = value, … }` as `vim-cmd` prints objects. Null where the text holds no
  * dump or a damaged one: the caller treats both as "not told".
  */

@@ -340,8 +340,19 @@ const HANDLERS: Record<string, Handler> = {
     }
     return 0;
   },
-  'hostsvc/autostartmanager/get_autostartseq': (_host, call) => {
-    call.out('(vim.host.AutoStartManager.AutoPowerInfo) []\n');
+  'hostsvc/autostartmanager/get_autostartseq': (host, call) => {
+    const entries = [...host.autostart].map(([id, { startOrder, startAction }]) =>
+      object('vim.host.AutoStartManager.AutoPowerInfo', {
+        key: reference('vim.VirtualMachine', id),
+        startOrder,
+        startDelay: -1,
+        waitForHeartbeat: 'systemDefault',
+        startAction,
+        stopDelay: -1,
+        stopAction: 'systemDefault',
+      }),
+    );
+    call.out(`${dump(array('vim.host.AutoStartManager.AutoPowerInfo', entries))}\n`);
     return 0;
   },
   'hostsvc/enable_ssh': () => 0,

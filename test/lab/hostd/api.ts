@@ -3,6 +3,7 @@ import { HostFault } from './fault.ts';
 import type { Host } from './host.ts';
 import type { MachineOptions } from './lab-options.ts';
 import type {
+  AutostartEntry,
   ChangedAreasRequest,
   CreateSnapshotRequest,
   LoginRequest,
@@ -309,6 +310,14 @@ const ROUTES: Route[] = [
     ({ host }, [, name = '']) => {
       host.datastores.remove(decodeURIComponent(name));
       host.changed();
+      return {};
+    },
+  ],
+  [
+    'POST',
+    /^\/lab\/vms\/(\d+)\/autostart$/,
+    (request, [, id]) => {
+      request.host.autostart.set(machine(request, id).id, request.body as AutostartEntry);
       return {};
     },
   ],

@@ -24,7 +24,7 @@ import { Firewall } from './firewall.ts';
 import { hostProfile, type HostProfile } from './host-profile.ts';
 import type { DiskOptions, LabOptions, MachineOptions } from './lab-options.ts';
 import { LockTable } from './lock-table.ts';
-import type { About, Edition, LabState, License, OpenAnswer, Switches } from './protocol.ts';
+import type { About, AutostartEntry, Edition, LabState, License, OpenAnswer, Switches } from './protocol.ts';
 import { SoftwareIscsi } from './software-iscsi.ts';
 import { defaultSwitches, mergeSwitches } from './switches.ts';
 import { TaskList } from './tasks.ts';
@@ -72,6 +72,8 @@ export class Host {
   /** Changes of iSCSI and firewall settings: how many were begun since the start, and how many of them stand still. */
   readonly iscsiChanges = { begun: 0, waiting: 0 };
   readonly programs: NativePrograms;
+  /** Machines that start with the host, by id. */
+  readonly autostart = new Map<number, AutostartEntry>();
   readonly networks: string[] = ['VM Network', 'Management Network'];
   readonly #vms = new Map<number, VirtualMachine>();
   readonly #rawFrozenRead = new Map<string, 'refuse' | 'allow'>();
@@ -248,6 +250,7 @@ export class Host {
 
   forget(vm: VirtualMachine): void {
     this.#vms.delete(vm.id);
+    this.autostart.delete(vm.id);
     this.changed();
   }
 

@@ -480,3 +480,9 @@ export interface IscsiState {
   /** Sets of rules that do not allow every address. */
   restrictedRules: string[];
 }
+
+export interface AutostartEntry {
+  /** From 1; -1: in any order. */
+  startOrder: number;
+  startAction: 'powerOn' | 'none';
+}
