@@ -321,6 +321,19 @@ export class EsxiFrozenDisk implements FrozenDisk {
     }
   }
 
+  /**
+   * After a failure: the reason why the machine is no longer frozen is the better answer than its consequence. A host that
+   * cannot be asked gives none.
+   */
+  async #assertFrozenAfter(signal: AbortSignal): Promise<void> {
+    try {
+      await this.#around.assertFrozen(signal);
+    } catch (reason) {
+      const isReason = !isAppError(reason) || reason.code === 'MACHINE_STATE_CHANGED' || reason.retry !== 'transient';
+      if (isReason || this.#around.ended.aborted) throw reason;
+    }
+  }
+
   async #transfer(
     planned: readonly Extent[],
     routes: RouteName[],
@@ -374,8 +387,7 @@ export class EsxiFrozenDisk implements FrozenDisk {
         if (!isHeldToSpeed) this.#measure(route, extents, startedMs);
         return report;
       } catch (error) {
-        // The reason why the machine is no longer frozen is the better answer than its consequence.
-        if (!options.signal.aborted) await this.#around.assertFrozen(options.signal);
+        if (!options.signal.aborted) await this.#assertFrozenAfter(options.signal);
         const isFull = isAppError(error) && error.code === 'DATASTORE_FULL' && routes.includes('nfs-clone');
         if ((!isRefusal(error) && !isFull) || routes.length < 2) throw error;
         routes.shift();
