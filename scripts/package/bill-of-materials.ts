@@ -1,8 +1,9 @@
 import { listComponents } from './components.ts';
-import { LIBRARIES, NODE, VALKEY, type Architecture } from './pins.ts';
+import { NODE, type Architecture } from './pins.ts';
+import type { Sources } from './sources.ts';
 
 /** The software bill of materials of a package, CycloneDX 1.5, without anything that changes from build to build. */
-export function writeSbom(architecture: Architecture, version: string): Buffer {
+export function writeSbom(architecture: Architecture, version: string, { valkey, libraries }: Sources): Buffer {
   const npm = listComponents().map((component) => ({
     type: 'library',
     name: component.name,
@@ -23,18 +24,18 @@ export function writeSbom(architecture: Architecture, version: string): Buffer {
     {
       type: 'application',
       name: 'valkey',
-      version: VALKEY.debianVersion,
-      purl: `pkg:deb/debian/valkey@${encodeURIComponent(VALKEY.debianVersion)}?arch=source`,
+      version: valkey.debianVersion,
+      purl: `pkg:deb/debian/valkey@${encodeURIComponent(valkey.debianVersion)}?arch=source`,
       licenses: [{ expression: 'BSD-3-Clause' }],
-      hashes: [{ alg: 'SHA-256', content: VALKEY.source.sha256 }],
+      hashes: [{ alg: 'SHA-256', content: valkey.sourceSha256 }],
     },
-    ...LIBRARIES.map((pin) => ({
+    ...libraries.map((library) => ({
       type: 'library',
-      name: pin.name,
-      version: pin.version,
-      purl: `pkg:deb/debian/${encodeURIComponent(pin.name)}@${encodeURIComponent(pin.version)}?arch=${architecture.debian}`,
-      licenses: [{ expression: pin.licence }],
-      hashes: [{ alg: 'SHA-256', content: pin.sha256[architecture.debian] }],
+      name: library.name,
+      version: library.version,
+      purl: `pkg:deb/debian/${encodeURIComponent(library.name)}@${encodeURIComponent(library.version)}?arch=${architecture.debian}`,
+      licenses: [{ expression: library.licence }],
+      hashes: [{ alg: 'SHA-256', content: library.sha256 }],
     })),
   ];
   const bill = {

@@ -2,16 +2,15 @@ import { availableParallelism } from 'node:os';
 import { cpSync, existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { execute } from './execute.ts';
-import { NODE, VALKEY, type Architecture } from './pins.ts';
-import { CACHE, fetchNode, fetchValkeySource } from './sources.ts';
+import { NODE, type Architecture } from './pins.ts';
+import { CACHE, fetchNode, type ValkeySource } from './sources.ts';
 
 /** A static Valkey: it asks nothing but the kernel. @returns path of the stripped program */
-export function compileValkey(architecture: Architecture): string {
-  return cached(`valkey-${VALKEY.debianVersion}-${architecture.machine}`, (result) => {
-    const source = fetchValkeySource();
+export function compileValkey(architecture: Architecture, source: ValkeySource): string {
+  return cached(`valkey-${source.debianVersion}-${architecture.machine}`, (result) => {
     const build = join(CACHE, 'build', `valkey-${architecture.machine}`);
     rmSync(build, { recursive: true, force: true });
-    cpSync(source, build, { recursive: true });
+    cpSync(source.folder, build, { recursive: true });
     const tools = isNative(architecture)
       ? []
       : [

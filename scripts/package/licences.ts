@@ -2,21 +2,17 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { npmLicences } from './npm-licences.ts';
 import type { PayloadFile } from './payload-file.ts';
-import { LIBRARIES, type Architecture } from './pins.ts';
-import { fetchDebianPackage, fetchNode, fetchValkeySource } from './sources.ts';
+import type { Architecture } from './pins.ts';
+import { fetchNode, type Sources } from './sources.ts';
 
 /** The licences of everything in a package, a file for each origin. */
-export function writeLicences(architecture: Architecture): PayloadFile[] {
-  const valkey = fetchValkeySource();
+export function writeLicences(architecture: Architecture, { valkey, libraries }: Sources): PayloadFile[] {
   const files: [string, string][] = [
     ['dozo.txt', readFileSync('LICENSE', 'utf8')],
     ['node.txt', readFileSync(join(fetchNode(architecture), 'LICENSE'), 'utf8')],
-    ['valkey.txt', readFileSync(join(valkey, 'debian/copyright'), 'utf8')],
+    ['valkey.txt', readFileSync(join(valkey.folder, 'debian/copyright'), 'utf8')],
     ['npm.txt', npmLicences()],
-    ...LIBRARIES.map((pin): [string, string] => [
-      `${pin.name}.txt`,
-      readCopyright(fetchDebianPackage(pin, architecture), pin.name),
-    ]),
+    ...libraries.map(({ name, folder }): [string, string] => [`${name}.txt`, readCopyright(folder, name)]),
   ];
   return files.map(([name, text]) => ({ path: `licences/${name}`, mode: 0o644, data: Buffer.from(text) }));
 }

@@ -1,7 +1,7 @@
 /**
- * `npm run package [-- --arch x86_64|aarch64] [--out FOLDER] [--without-window]`: the packages for DSM and QTS, with their
- * SHA-256 sums and bills of materials. The same commit gives the same bytes. What was packed is started once, which
- * shows that it does and how much memory it takes.
+ * `npm run package [-- --arch x86_64|aarch64] [--out FOLDER] [--without-window] [--newer-patches]`: the packages for DSM
+ * and QTS, with their SHA-256 sums and bills of materials. The same commit gives the same bytes. What was packed is
+ * started once, which shows that it does and how much memory it takes.
  */
 import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -13,6 +13,7 @@ import { measureIdleMemory } from './measure-memory.ts';
 import { buildPayload, buildShared } from './payload.ts';
 import { ARCHITECTURES, type Architecture } from './pins.ts';
 import { QPKG_FOLDER, writeQpkg } from './qpkg.ts';
+import { fetchSources, type Sources } from './sources.ts';
 import { installedBytes, SPK_FOLDER, writeSpk } from './spk.ts';
 
 const { values } = parseArgs({
@@ -21,6 +22,8 @@ const { values } = parseArgs({
     out: { type: 'string', default: 'dist' },
     // For tests of what surrounds it.
     'without-window': { type: 'boolean', default: false },
+    // Where Debian has replaced what is pinned: for what must build, though not the same bytes.
+    'newer-patches': { type: 'boolean', default: false },
   },
 });
 const architectures = ARCHITECTURES.filter(({ machine }) => values.arch === undefined || values.arch === machine);
@@ -34,11 +37,13 @@ mkdirSync(values.out, { recursive: true });
 const sums: string[] = [];
 for (const architecture of architectures) {
   const { loader, spk, qpkg } = architecture;
+  const sources = fetchSources(architecture, { allowsNewer: values['newer-patches'] });
+  warnOfNewer(sources);
   for (const [name, folder, write] of [
     [`Dozo-${spk}-${version}.spk`, SPK_FOLDER, writeSpk],
     [`Dozo_${version}_${qpkg}.qpkg`, QPKG_FOLDER, writeQpkg],
   ] as const) {
-    const payload = buildPayload(architecture, { interpreter: `${folder}/lib/${loader}`, shared, version });
+    const payload = buildPayload(architecture, { interpreter: `${folder}/lib/${loader}`, shared, sources, version });
     const data = write({ architecture, version, payload, modifiedS });
     save(name, data);
     console.log(`${name}: ${toMib(data.length)} MiB, installed ${toMib(installedBytes(payload))} MiB`);
@@ -49,13 +54,25 @@ for (const architecture of architectures) {
       `${architecture.machine}: ${typeof memory === 'number' ? `server and queue at rest ${toMib(memory * 1024)} MiB` : `memory not measured: ${memory}`}`,
     );
   }
-  save(`Dozo-${version}-${architecture.machine}.cdx.json`, writeSbom(architecture, version));
+  save(`Dozo-${version}-${architecture.machine}.cdx.json`, writeSbom(architecture, version, sources));
 }
 writeFileSync(join(values.out, 'SHA256SUMS'), sums.join(''));
 
 function save(name: string, data: Buffer): void {
   writeFileSync(join(values.out, name), data);
   sums.push(`${createHash('sha256').update(data).digest('hex')}  ${name}\n`);
+}
+
+function warnOfNewer({ valkey, libraries }: Sources): void {
+  const newer = [
+    ...(valkey.isPinned ? [] : [`valkey ${valkey.debianVersion}`]),
+    ...libraries.filter(({ isPinned }) => !isPinned).map(({ name, version: taken }) => `${name} ${taken}`),
+  ];
+  if (newer.length === 0) return;
+  console.error(`package: Debian has replaced what is pinned; taken instead: ${newer.join(', ')}.`);
+  console.error(
+    '  These are not the bytes that this commit gave before: change scripts/package/pins.ts to publish them',
+  );
 }
 
 function toMib(bytes: number): string {

@@ -7,8 +7,8 @@ import { compileAddons, compileValkey } from './compile.ts';
 import { execute } from './execute.ts';
 import { writeLicences } from './licences.ts';
 import type { PayloadFile } from './payload-file.ts';
-import { LIBRARIES, type Architecture } from './pins.ts';
-import { CACHE, fetchDebianPackage, fetchNode } from './sources.ts';
+import type { Architecture } from './pins.ts';
+import { CACHE, fetchNode, type LibrarySource, type Sources } from './sources.ts';
 import type { TarEntry } from './tar.ts';
 
 const OURS = 'scripts/package/payload';
@@ -46,7 +46,7 @@ export async function buildShared(options: { withWindow: boolean }): Promise<Pay
  */
 export function buildPayload(
   architecture: Architecture,
-  options: { interpreter: string; shared: readonly PayloadFile[]; version: string },
+  options: { interpreter: string; shared: readonly PayloadFile[]; sources: Sources; version: string },
 ): PayloadFile[] {
   const addons = compileAddons(architecture, [
     { file: 'node_sqlite3.node', folder: 'node_modules/sqlite3', version: installedVersion('sqlite3') },
@@ -60,14 +60,18 @@ export function buildPayload(
     ...options.shared,
     ...[...addons].map(([name, path]) => readInto(`server/${name}`, path, 0o644)),
     { path: 'bin/node', mode: 0o755, data: patchNode(architecture, options.interpreter) },
-    readInto('bin/valkey-server', compileValkey(architecture), 0o755),
+    readInto('bin/valkey-server', compileValkey(architecture, options.sources.valkey), 0o755),
     readInto('bin/dozo', join(OURS, 'dozo'), 0o755),
     readInto('bin/service', join(OURS, 'service'), 0o755),
     readInto('bin/words.sh', join(OURS, 'words.sh'), 0o644),
     readInto('bin/probe.mjs', join(OURS, 'probe.mjs'), 0o644),
-    ...readLibraries(architecture),
-    ...writeLicences(architecture),
-    { path: 'bill-of-materials.cdx.json', mode: 0o644, data: writeSbom(architecture, options.version) },
+    ...readLibraries(architecture, options.sources.libraries),
+    ...writeLicences(architecture, options.sources),
+    {
+      path: 'bill-of-materials.cdx.json',
+      mode: 0o644,
+      data: writeSbom(architecture, options.version, options.sources),
+    },
   ];
   return sortByPath(files);
 }
@@ -121,13 +125,12 @@ function patchNode(architecture: Architecture, interpreter: string): Buffer {
   return data;
 }
 
-function readLibraries(architecture: Architecture): PayloadFile[] {
-  return LIBRARIES.flatMap((pin) => {
-    const folder = fetchDebianPackage(pin, architecture);
-    const wanted = pin.name === 'libc6' ? [...pin.files, architecture.loader] : pin.files;
+function readLibraries(architecture: Architecture, libraries: readonly LibrarySource[]): PayloadFile[] {
+  return libraries.flatMap(({ name: library, files, folder }) => {
+    const wanted = library === 'libc6' ? [...files, architecture.loader] : files;
     return wanted.map((name) => {
       const [found] = globSync(`**/${name}`, { cwd: folder }).sort();
-      if (found === undefined) throw new Error(`${pin.name} has no ${name}`);
+      if (found === undefined) throw new Error(`${library} has no ${name}`);
       // Behind a link lies the file with its full version.
       return readInto(`lib/${name}`, realpathSync(join(folder, found)), name === architecture.loader ? 0o755 : 0o644);
     });

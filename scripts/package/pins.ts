@@ -1,7 +1,10 @@
 /**
  * Every part of the packages that is not made from this repository, with the hash of what was looked at. A
- * part that changes at its source stops the build until somebody has looked again.
+ * part that changes at its source stops the build until somebody has looked again, or asked for `--newer-patches`.
  */
+
+/** Before Debian 13.8 replaced some of it, as Debian's archive of former states writes a time. */
+export const PINNED_AT = '20261120T000000Z';
 
 /** Names of one architecture in the worlds that a package touches. */
 export interface Architecture {
@@ -52,6 +55,8 @@ export const NODE = {
 /** Valkey, the Redis under the BSD licence, as Debian patches it. */
 export const VALKEY = {
   version: '8.1.1',
+  /** Folder in Debian's archive. */
+  pool: 'v/valkey',
   debianVersion: '8.1.1+dfsg1-3+deb13u2',
   source: {
     name: 'valkey_8.1.1+dfsg1.orig.tar.xz',
@@ -65,6 +70,8 @@ export const VALKEY = {
 
 export interface DebianPackage {
   name: string;
+  /** Folder in Debian's archive: that of its source. */
+  pool: string;
   version: string;
   licence: string;
   sha256: { amd64: string; arm64: string };
@@ -76,6 +83,7 @@ export interface DebianPackage {
 export const LIBRARIES: readonly DebianPackage[] = [
   {
     name: 'libc6',
+    pool: 'g/glibc',
     version: '2.36-9+deb12u14',
     licence: 'LGPL-2.1-or-later',
     sha256: {
@@ -97,6 +105,7 @@ export const LIBRARIES: readonly DebianPackage[] = [
   },
   {
     name: 'libgcc-s1',
+    pool: 'g/gcc-12',
     version: '12.2.0-14+deb12u1',
     licence: 'GPL-3.0-or-later WITH GCC-exception-3.1',
     sha256: {
@@ -107,6 +116,7 @@ export const LIBRARIES: readonly DebianPackage[] = [
   },
   {
     name: 'libstdc++6',
+    pool: 'g/gcc-12',
     version: '12.2.0-14+deb12u1',
     licence: 'GPL-3.0-or-later WITH GCC-exception-3.1',
     sha256: {
