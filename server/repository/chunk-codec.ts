@@ -28,7 +28,6 @@ export interface EncodedChunk {
 
 /** What zstd may add to contents that it cannot make smaller, beside a 256th of them. */
 const PACKED_ROOM_BYTES = 1024;
-const COMPRESS_PARAMS = { [zlib.constants.ZSTD_c_compressionLevel]: 1, [zlib.constants.ZSTD_c_contentSizeFlag]: 1 };
 
 /**
  * Bytes given to a cipher at a time. It answers in two new buffers of that length each: larger ones are fetched from
@@ -39,18 +38,21 @@ const CIPHER_PIECE_BYTES = 64 * 1024;
 /**
  * @param packKey null in a plain repository
  * @param row the chunk's row in its pack's table: the nonce
- * @param room where an encrypted form may be put, 16 bytes longer than `content` at least; else it gets a buffer of its own
+ * @param options.room where an encrypted form may be put, 16 bytes longer than `content` at least; else it gets a buffer
+ *   of its own
+ * @param options.level of zstd
  */
 export function encodeChunk(
   content: Buffer,
   id: Buffer,
   packKey: KeyObject | null,
   row: number,
-  room?: Buffer,
+  { room, level = 1 }: { room?: Buffer; level?: number } = {},
 ): EncodedChunk {
   // Room for the worst case: zstd then writes into the buffer itself, not into one of its own first.
   const chunkSize = content.length + (content.length >> 8) + PACKED_ROOM_BYTES;
-  const packed = zlib.zstdCompressSync(content, { chunkSize, params: COMPRESS_PARAMS });
+  const params = { [zlib.constants.ZSTD_c_compressionLevel]: level, [zlib.constants.ZSTD_c_contentSizeFlag]: 1 };
+  const packed = zlib.zstdCompressSync(content, { chunkSize, params });
   const helps = packed.length <= content.length * (1 - SAVED_SHARE_MIN);
   let stored = helps ? packed : content;
   if (packKey !== null) {

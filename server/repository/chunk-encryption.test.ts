@@ -55,7 +55,7 @@ describe('a chunk of an encrypted repository', () => {
     for (const content of [randomBytes(70_000), Buffer.alloc(70_000, 'compressible ')]) {
       const { form, stored } = encoded(content, 3);
       const shared = Buffer.from(new SharedArrayBuffer(80_000)).fill(7);
-      const placed = encodeChunk(content, form.id, packKey, 3, shared.subarray(100));
+      const placed = encodeChunk(content, form.id, packKey, 3, { room: shared.subarray(100) });
 
       assert.ok(placed.stored.equals(stored));
       assert.ok(shared.subarray(100, 100 + stored.length).equals(stored));

@@ -126,7 +126,7 @@ export async function openRepository(options: RepositoryOptions): Promise<KeptRe
   const catalog = new PackCatalog({ storage, keys, identity, logger });
   await catalog.refreshToRead();
   const threads = options.threads ?? Math.min(availableParallelism(), THREADS_MAX);
-  const pool = new CodecPool({ threads, chunkSizeBytes: header.chunkSizeBytes, identity });
+  const pool = new CodecPool({ threads, chunkSizeBytes: header.chunkSizeBytes, identity, clock });
   return new ChunkRepository({ header, catalog, pool, clock, logger });
 }
 

@@ -12,7 +12,7 @@ export interface CodecThreadData {
 
 export type CodecRequest =
   | { type: 'hash'; job: number; slot: number; lengths: number[] }
-  | { type: 'encode'; job: number; slot: number; packKey: KeyObject | null; parts: EncodePart[] }
+  | { type: 'encode'; job: number; slot: number; packKey: KeyObject | null; level: number; parts: EncodePart[] }
   | { type: 'decode'; job: number; keep: boolean; range: Uint8Array; packKey: KeyObject | null; parts: DecodePart[] };
 
 /** A chunk in the slot's input. */
@@ -45,6 +45,8 @@ export interface DecodePart {
 
 export interface CodecAnswer {
   job: number;
+  /** Milliseconds from its begin to its end. */
+  busyMs: number;
   result?: Uint8Array | EncodedPart[] | (Uint8Array | string)[];
   error?: string;
 }

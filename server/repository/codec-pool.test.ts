@@ -2,7 +2,9 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { createHash, createSecretKey } from 'node:crypto';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { describe, it } from 'node:test';
+import { systemClock } from '../runtime/index.ts';
 import { CodecPool } from './codec-pool.ts';
 
 const identity = { algorithm: 'sha256' as const, identityKey: null };
@@ -83,6 +85,25 @@ describe('the codec pool', () => {
     await pool.close();
     pool.prepare();
     assert.equal(pool.threadsForTest().length, 0);
+  });
+
+  it('compresses more where its threads have time', async () => {
+    let nowMs = 0;
+    const clock = { ...systemClock, monotonicMs: () => nowMs };
+    const text = readFileSync(new URL('../../package-lock.json', import.meta.url)).subarray(0, 262_144);
+    const pool = new CodecPool({ threads: 1, chunkSizeBytes: 262_144, identity, clock });
+    const slot = await pool.acquireSlot();
+    for (let at = 0; at < 262_144; at += text.length) text.copy(slot.input, at);
+    const parts = [{ offset: 0, length: 262_144, id: await pool.hash(slot, [262_144]), row: 0 }];
+    const storedBytes = async (): Promise<number> => (await pool.encode(slot, null, parts))[0]?.length ?? 0;
+    const first = await storedBytes();
+    for (let turn = 0; turn < 3; turn += 1) {
+      nowMs += 20_000;
+      await pool.hash(slot, [10]);
+    }
+    const later = await storedBytes();
+    await pool.close();
+    assert.ok(later < first * 0.99, `${later} of ${first}`);
   });
 
   it('fails the work of a thread that dies, and goes on with another', async () => {

@@ -2,7 +2,7 @@ import type { KeyObject } from 'node:crypto';
 import { Worker } from 'node:worker_threads';
 import { AppError } from '../errors/index.ts';
 import { createCodecWork, type CodecWork } from './codec-work.ts';
-import { siblingModule } from '../runtime/index.ts';
+import { siblingModule, systemClock, type Clock } from '../runtime/index.ts';
 import { TAG_BYTES, type ChunkIdentity } from './chunk-codec.ts';
 import type {
   CodecAnswer,
@@ -12,6 +12,7 @@ import type {
   EncodedPart,
   EncodePart,
 } from './codec-message.ts';
+import { CompressionLevel } from './compression-level.ts';
 
 /** Work worth a message to another thread; a single larger chunk is a batch of its own. */
 const BATCH_BYTES = 1024 * 1024;
@@ -53,6 +54,7 @@ export class CodecPool {
   readonly #inputs: SharedArrayBuffer[] = [];
   readonly #outputs: SharedArrayBuffer[] = [];
   readonly #batchBytes: number;
+  readonly #level: CompressionLevel;
   readonly #threads: Thread[] = [];
   /** Jobs that finish a batch (and free its slot) go before those that begin one. */
   readonly #urgent: Job[] = [];
@@ -62,10 +64,11 @@ export class CodecPool {
   #nextJob = 0;
   #closed = false;
 
-  constructor(options: { threads: number; chunkSizeBytes: number; identity: ChunkIdentity }) {
+  constructor(options: { threads: number; chunkSizeBytes: number; identity: ChunkIdentity; clock?: Clock }) {
     this.#identity = options.identity;
     this.#threadCount = options.threads;
     this.#batchBytes = Math.max(BATCH_BYTES, options.chunkSizeBytes);
+    this.#level = new CompressionLevel({ threads: options.threads, clock: options.clock ?? systemClock });
   }
 
   get threadCount(): number {
@@ -109,7 +112,8 @@ export class CodecPool {
   }
 
   async encode(slot: CodecSlot, packKey: KeyObject | null, parts: EncodePart[]): Promise<EncodedPart[]> {
-    const request: CodecRequest = { type: 'encode', job: this.#nextJob++, slot: slot.number, packKey, parts };
+    const { level } = this.#level;
+    const request: CodecRequest = { type: 'encode', job: this.#nextJob++, slot: slot.number, packKey, level, parts };
     return (await this.#run(request, this.#urgent)) as EncodedPart[];
   }
 
@@ -257,6 +261,7 @@ export class CodecPool {
     if (job === undefined) return;
     thread.jobs.delete(answer.job);
     if (thread.jobs.size === 0) thread.worker.unref();
+    this.#level.worked(answer.busyMs);
     this.#pump();
     if (answer.result !== undefined) job.resolve(answer.result);
     else job.reject(new AppError('INTERNAL', `A codec thread failed: ${answer.error ?? 'unknown'}`));

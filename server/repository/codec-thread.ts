@@ -11,11 +11,12 @@ const work = createCodecWork(workerData as CodecThreadData, releaseMemory);
 
 port.on('message', (request: CodecRequest) => {
   const transfer: ArrayBuffer[] = [];
-  let answer: CodecAnswer;
+  const beganMs = performance.now();
+  let answer: Omit<CodecAnswer, 'busyMs'>;
   try {
     answer = { job: request.job, result: work(request, transfer) };
   } catch (error) {
     answer = { job: request.job, error: error instanceof Error ? error.message : String(error) };
   }
-  port.postMessage(answer, transfer);
+  port.postMessage({ ...answer, busyMs: performance.now() - beganMs } satisfies CodecAnswer, transfer);
 });

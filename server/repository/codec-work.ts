@@ -44,7 +44,10 @@ export function createCodecWork(data: CodecThreadData, release: (buffer: Uint8Ar
         for (const { offset, length, id, row } of request.parts) {
           const content = input.subarray(offset, offset + length);
           const rest = output.subarray(end);
-          const { codec, stored, crc } = encodeChunk(content, Buffer.from(id), request.packKey, row, rest);
+          const { codec, stored, crc } = encodeChunk(content, Buffer.from(id), request.packKey, row, {
+            level: request.level,
+            room: rest,
+          });
           if (stored === content) {
             parts.push({ codec, crc, area: 'input', offset, length });
             continue;

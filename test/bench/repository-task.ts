@@ -2,10 +2,12 @@
  * One measured step of `repository.ts` in a process of its own, so that its memory and processor time
  * are its own: `create` (a repository without versions), `full` (that, and a version), `add` (another one, on no
  * base), `again` (on the base of the last version), `restore` (the last one), `check`, `prune` (the version in the
- * middle goes, and its data), `open` (nothing else). Tags of chunks lie beside the repository. With DOZO_BENCH_MACHINE_KEY `create` makes an encrypted
- * repository and puts a machine key for it into a file of that name, with which the other steps open it: as a worker
- * does, without what a passphrase costs on purpose.
+ * middle goes, and its data), `open` (nothing else). Tags of chunks lie beside the repository. With
+ * DOZO_BENCH_MACHINE_KEY `create` makes an encrypted repository and puts a machine key for it into a file of that name,
+ * with which the other steps open it: as a worker does, without what a passphrase costs on purpose. With
+ * DOZO_BENCH_MIB_PER_S the disk comes no faster than that, as from a host.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import { mkdir, open, readFile, writeFile } from 'node:fs/promises';
 import {
   createRepository,
@@ -21,6 +23,7 @@ import { openLocalStorage } from '../../server/storage/index.ts';
 const [step = '', folder = '', image = ''] = process.argv.slice(2);
 const PIECE_BYTES = MIB;
 const WRITES_MAX = 3;
+const rateMibPerS = Number(process.env['DOZO_BENCH_MIB_PER_S'] ?? Infinity);
 const keyFile = process.env['DOZO_BENCH_MACHINE_KEY'];
 
 async function options(): Promise<Parameters<typeof openRepository>[0]> {
@@ -59,6 +62,7 @@ async function write(base: boolean): Promise<void> {
   const former = point === null || baseDisk === null ? null : { subject: subjectOf(point.manifest), disk: baseDisk };
   const recall = recallFolder.open(tagged, former);
   const writer = await session.openDisk({ key: 'd0', sizeBytes: size, base: baseDisk, recall });
+  const beganMs = performance.now();
   let next = 0;
   const reader = async (): Promise<void> => {
     const buffer = Buffer.allocUnsafeSlow(PIECE_BYTES);
@@ -67,6 +71,8 @@ async function write(base: boolean): Promise<void> {
       const length = Math.min(PIECE_BYTES, size - at);
       next += length;
       await file.read(buffer, 0, length, at);
+      const earlyMs = beganMs + ((at / MIB) * 1000) / rateMibPerS - performance.now();
+      if (earlyMs > 0) await delay(earlyMs);
       await writer.write(at, buffer.subarray(0, length));
     }
   };
