@@ -518,6 +518,55 @@ describe('a collection', () => {
     });
   }
 
+  it('comes to its end wherever another one is faster, and tells what it did itself', async () => {
+    const content = (seed: number): Buffer => ownContent(seed).subarray(0, 2 * CHUNK);
+    for (let moment = 0, isOver = false; !isOver; moment += 1) {
+      await withScene(async ({ storage, clock, repository, open }) => {
+        const stays = await commitDisk(repository, 'stays', content(1));
+        const isDue = await commitDisk(repository, 'due', content(2));
+        const soon = await commitDisk(repository, 'soon', content(3));
+        await repository.deletePoint(isDue.pointId, AT_ONCE);
+        await repository.deletePoint(soon.pointId, { keepUntilMs: clock.nowMs() + 3_600_000, reason: 'test' });
+        await repository.collect(NOW);
+        const late = await commitDisk(repository, 'late', content(4));
+        await repository.deletePoint(late.pointId, AT_ONCE);
+
+        // Its clock is two hours ahead: what stays for the one has had its time for the other.
+        const ahead = new HandClock();
+        ahead.atMs = clock.atMs + 7_200_000;
+        const faster = await openRepository({ storage: new MemoryStorage(storage.disk), clock: ahead, threads: 0 });
+        const purged: string[] = [];
+        let looks = 0;
+        const door = new MemoryStorage(storage.disk);
+        const interrupt = async (): Promise<void> => {
+          looks += 1;
+          if (looks === moment) purged.push(...(await faster.collect(NOW)).purgedPoints);
+        };
+        const [list, read] = [door.listNames.bind(door), door.read.bind(door)];
+        door.listNames = async function* (folder) {
+          await interrupt();
+          yield* list(folder);
+        };
+        door.read = async (...args) => {
+          await interrupt();
+          return read(...args);
+        };
+        const slower = await openRepository({ storage: door, clock, threads: 0 });
+        looks = 0;
+        const report = await slower.collect(NOW);
+        await slower.close();
+        await faster.close();
+
+        isOver = moment > looks;
+        assert.equal(report.state, 'done', `at look ${moment}`);
+        purged.push(...report.purgedPoints);
+        const gone = isOver || moment === 0 ? [late.pointId] : [soon.pointId, late.pointId];
+        assert.deepEqual(purged.sort(), gone.sort(), `at look ${moment}`);
+        assert.ok((await contentOf(await open(), stays.pointId)).equals(content(1)));
+      });
+    }
+  });
+
   it('stops when it is asked to, and the next one goes on', async () => {
     await withScene(async ({ storage, repository, open }) => {
       const { pointId } = await commitDisk(repository, 'one', ownContent(1));

@@ -5,7 +5,7 @@ import { ByteCache } from './byte-cache.ts';
 import { ChunkWriter } from './chunk-writer.ts';
 import type { CodecPool } from './codec-pool.ts';
 import { listName, publishCondemned, settleVerdict, verdictName, type CondemnedList } from './condemned.ts';
-import { readEvidence, replaceEvidence } from './evidence.ts';
+import { nextEvidenceNumber, readEvidence, replaceEvidence } from './evidence.ts';
 import { readHeader, type RepositoryHeader } from './header.ts';
 import { encodeSegment, parseSegment, SEGMENT_TARGET_BYTES } from './index-segment.ts';
 import { publishJson } from './json-file.ts';
@@ -50,6 +50,8 @@ const POINT_CACHE_BYTES = 4 * 1024 * 1024;
 const PAGE_CACHE_BYTES = 8 * 1024 * 1024;
 /** Packs removed between two looks whether to go on. */
 const REMOVED_AT_ONCE = 32;
+/** So often a collection begins in all when others are faster: each of those has brought its own deletions to their end. */
+const ATTEMPTS_MAX = 5;
 
 export interface CollectContext {
   catalog: PackCatalog;
@@ -70,6 +72,8 @@ class Collector {
   readonly #catalog: PackCatalog;
   readonly #options: CollectOptions;
   readonly #deadlineMs: number;
+  /** Number of the next `evidence/` file, as far as this one knows; null: it has not looked yet. */
+  #nextEvidence: number | null = null;
   /** Points that were there and stay: none of them may be missing when it is looked again. */
   readonly #kept = new Set<string>();
   /** Sessions that were seen at work, and the points that they publish. */
@@ -101,6 +105,38 @@ class Collector {
   }
 
   async run(): Promise<CollectReport> {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        await this.#collect();
+        break;
+      } catch (error) {
+        if (attempt === ATTEMPTS_MAX || !isAppError(error) || !(await this.#isOvertaken(error))) throw error;
+        const { clock, logger } = this.#context;
+        logger.info({ attempt, code: error.code }, 'another clean-up was faster: this one begins anew');
+        await clock.sleep(WAIT_STEP_MS + 2 * (this.#catalog.storage.namesLagMs ?? 0), this.#options.signal);
+      }
+    }
+    await this.#catalog.storage.keepReserve?.();
+    this.#report.packs = this.#catalog.packs.filter((entry) => !entry.gone).length;
+    return this.#report;
+  }
+
+  /**
+   * Whether another collector has ended deletions since this one looked: what fails then, for versions and their chunks
+   * that are gone, fails by what this one still took for there.
+   */
+  async #isOvertaken(error: AppError): Promise<boolean> {
+    if (error.code === 'CONFLICT') return true;
+    const known = this.#nextEvidence;
+    return known !== null && (await nextEvidenceNumber(this.#catalog.storage)) > known;
+  }
+
+  async #collect(): Promise<void> {
+    // Of an attempt before, nothing is remembered but what it did.
+    this.#kept.clear();
+    this.#seen.clear();
+    this.#nextEvidence = null;
+    this.#report.waitingFor = [];
     await this.#assertIdentity();
     await this.#catalog.refreshLists();
     await this.#removeOverSessions();
@@ -111,9 +147,6 @@ class Collector {
       if (outcome !== 'refused') break;
     }
     if (this.#report.state === 'done') await this.#tidy();
-    await this.#catalog.storage.keepReserve?.();
-    this.#report.packs = this.#catalog.packs.filter((entry) => !entry.gone).length;
-    return this.#report;
   }
 
   /** One announcement, brought to its end. `refused`: a session needed some of it. */
@@ -163,6 +196,7 @@ class Collector {
     const { marks } = this.#context;
     const { storage, keys } = this.#catalog;
     const evidence = await readEvidence(storage, keys);
+    this.#nextEvidence = evidence.next;
     const fates = await marks.loadAll();
     this.#assertClock([
       ...[...fates].map(([pointId, { deleted }]) => ({ atMs: deleted?.atMs ?? 0, name: `${MARKS_FOLDER}/${pointId}` })),
@@ -197,6 +231,7 @@ class Collector {
     const before = evidence.newest?.points ?? null;
     if (before === null || before.length !== kept.length || before.some((pointId, index) => pointId !== kept[index])) {
       await replaceEvidence(storage, evidence, { atMs: this.#passedMs(), points: kept }, keys);
+      this.#nextEvidence = evidence.next + 1;
     }
     for (const pointId of gone) await marks.forget(pointId);
   }

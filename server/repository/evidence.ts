@@ -44,6 +44,12 @@ export async function readEvidence(storage: Storage, keys: RepositoryKeys | null
   }
 }
 
+/** Greater than what was read: another collector has published since. */
+export async function nextEvidenceNumber(storage: Storage): Promise<number> {
+  const last = (await listEvidence(storage)).at(-1);
+  return last === undefined ? 0 : (sequenceOf(last) ?? 0) + 1;
+}
+
 async function listEvidence(storage: Storage): Promise<string[]> {
   const names: string[] = [];
   for await (const name of storage.listNames(EVIDENCE_FOLDER)) if (sequenceOf(name) !== null) names.push(name);
