@@ -476,7 +476,7 @@ class BackupRun {
       evidence: this.#evidence(frozen, results),
     });
     const recall = this.#recallContext();
-    if (recall !== null) publishRecalls(whole, this.#point, recall);
+    if (recall !== null) await publishRecalls(whole, this.#point, recall);
     this.#log.info('VERSION_MADE', 'The version is in the storage.');
   }
 

@@ -22,10 +22,14 @@ export function openRecall(run: DiskRun, context: RecallContext): DiskRecall | n
 }
 
 /** The version is there: the tags of its disks take the place of the former ones. */
-export function publishRecalls(runs: readonly DiskRun[], point: PointManifest, context: RecallContext): void {
+export async function publishRecalls(
+  runs: readonly DiskRun[],
+  point: PointManifest,
+  context: RecallContext,
+): Promise<void> {
   for (const { recall, failure, frozen } of runs) {
     const disk = point.disks.find(({ key }) => key === frozen.disk.key);
-    if (failure === null && disk !== undefined) recall?.publish(subjectOf(point.pointId, disk, context));
+    if (failure === null && disk !== undefined) await recall?.publish(subjectOf(point.pointId, disk, context));
   }
 }
 

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import {
+import fs, {
   chmodSync,
   mkdtempSync,
   readdirSync,
@@ -9,9 +9,10 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, it } from 'node:test';
+import { afterEach, beforeEach, describe, it, mock } from 'node:test';
 import type { PointDisk } from '../repository/index.ts';
 import { silentLogger, systemClock } from '../runtime/index.ts';
 import type { DiskRecall } from './disk-recall.ts';
@@ -49,12 +50,12 @@ function contentOf(chunk: number, version = 0): Buffer {
 }
 
 /** A version of which every third chunk has a tag, the records visited in an order that evicts them. */
-function writeVersion(version: number, former: number | null, chunks = CHUNKS): void {
+async function writeVersion(version: number, former: number | null, chunks = CHUNKS): Promise<void> {
   const recall = open(former);
   for (let slot = 0; slot < RECORD_TAGS; slot += 85) {
     for (let chunk = slot; chunk < chunks; chunk += RECORD_TAGS) recall.keep(chunk, recall.tagOf(contentOf(chunk)));
   }
-  recall.publish(subjectOf(version));
+  await recall.publish(subjectOf(version));
 }
 
 /** Chunks that the version has as `writeVersion` made them. */
@@ -67,8 +68,8 @@ function countMatches(recall: DiskRecall, version = 0, chunks = CHUNKS): number 
 }
 
 describe('tags of a disk', () => {
-  it('recognise what they were kept for, at its place alone', () => {
-    writeVersion(1, null);
+  it('recognise what they were kept for, at its place alone', async () => {
+    await writeVersion(1, null);
 
     const recall = open(1);
 
@@ -80,12 +81,12 @@ describe('tags of a disk', () => {
     recall.close();
   });
 
-  it('go on under the same key, and under a new one where nothing may be relied on', () => {
-    writeVersion(1, null);
+  it('go on under the same key, and under a new one where nothing may be relied on', async () => {
+    await writeVersion(1, null);
     const next = open(1);
     const tag = next.tagOf(contentOf(5));
     next.keep(5, tag);
-    next.publish(subjectOf(2));
+    await next.publish(subjectOf(2));
 
     const again = open(2);
     assert.ok(again.matches(5, tag));
@@ -97,14 +98,14 @@ describe('tags of a disk', () => {
     anew.close();
   });
 
-  it('forget what was overwritten with zeros, one by one and in a range', () => {
+  it('forget what was overwritten with zeros, one by one and in a range', async () => {
     const first = open(null);
     for (let chunk = 0; chunk < CHUNKS; chunk += 1) first.keep(chunk, first.tagOf(contentOf(chunk)));
     first.keep(7, null);
     first.forget(10, 3 * RECORD_TAGS + 2);
     first.forget(0, 0);
     first.forget(CHUNKS - 1, CHUNKS + 500 * RECORD_TAGS);
-    first.publish(subjectOf(1));
+    await first.publish(subjectOf(1));
 
     const recall = open(1);
     const known = (chunk: number): boolean => recall.matches(chunk, recall.tagOf(contentOf(chunk)));
@@ -122,8 +123,8 @@ describe('tags of a disk', () => {
     recall.close();
   });
 
-  it('are those of the version they were published with, of no other', () => {
-    writeVersion(1, null);
+  it('are those of the version they were published with, of no other', async () => {
+    await writeVersion(1, null);
 
     for (const [name, value] of Object.entries(subjectOf(1))) {
       const other = { ...subjectOf(1), [name]: typeof value === 'number' ? value + 1 : `${value}x` };
@@ -134,8 +135,8 @@ describe('tags of a disk', () => {
     }
   });
 
-  it('stay as they were when the next version comes to nothing', () => {
-    writeVersion(1, null);
+  it('stay as they were when the next version comes to nothing', async () => {
+    await writeVersion(1, null);
     const cut = open(1);
     cut.keep(0, cut.tagOf(Buffer.from('other')));
     cut.close();
@@ -147,9 +148,9 @@ describe('tags of a disk', () => {
     assert.equal(readdirSync(folder).length, 1);
   });
 
-  it('match what they were kept for or nothing, whatever bit of the file changes and wherever it is cut', () => {
+  it('match what they were kept for or nothing, whatever bit of the file changes and wherever it is cut', async () => {
     const chunks = 3 * RECORD_TAGS;
-    writeVersion(1, null, chunks);
+    await writeVersion(1, null, chunks);
     const path = join(folder, readdirSync(folder)[0] ?? '');
     const whole = readFileSync(path);
     for (let turn = 0; turn < 60; turn += 1) {
@@ -167,13 +168,13 @@ describe('tags of a disk', () => {
     }
   });
 
-  it('of two runs at the same time are those of the one that ended last, each with its own version', () => {
-    writeVersion(1, null);
+  it('of two runs at the same time are those of the one that ended last, each with its own version', async () => {
+    await writeVersion(1, null);
     const [one, two] = [open(1), open(1)];
     one.keep(1, one.tagOf(contentOf(1)));
     two.keep(2, two.tagOf(contentOf(2)));
-    one.publish(subjectOf(2));
-    two.publish(subjectOf(3));
+    await one.publish(subjectOf(2));
+    await two.publish(subjectOf(3));
 
     const [lost, last] = [open(2), open(3)];
     assert.equal(lost.former, null);
@@ -183,7 +184,7 @@ describe('tags of a disk', () => {
     last.close();
   });
 
-  it('are left out where the folder or the file cannot be used', () => {
+  it('are left out where the folder or the file cannot be used', async () => {
     const file = join(folder, 'file');
     writeFileSync(file, '');
     const recalls = new RecallFolder({ folder: join(file, 'below'), clock: systemClock, logger: silentLogger });
@@ -194,21 +195,49 @@ describe('tags of a disk', () => {
     const recall = open(null, gone);
     rmSync(gone, { recursive: true });
     recall.keep(0, recall.tagOf(contentOf(0)));
-    recall.publish(subjectOf(1));
+    await recall.publish(subjectOf(1));
     assert.throws(() => readdirSync(gone));
   });
 
-  it('can be read by nobody else', () => {
+  it('take no name before they are on the disk', async () => {
+    await writeVersion(1, null);
+    const named: boolean[] = [];
+    const sync = mock.method(fs, 'fsync', (_file: number, done: (error: Error | null) => void) => {
+      const [name = ''] = readdirSync(folder).filter((one) => one.endsWith('.tags'));
+      named.push(readFileSync(join(folder, name)).equals(former));
+      done(named.length === 1 ? new Error('EIO') : null);
+    });
+    syncBuiltinESMExports();
+    const former = readFileSync(join(folder, readdirSync(folder)[0] ?? ''));
+    try {
+      await writeVersion(2, 1);
+      assert.equal(readdirSync(folder).length, 1, 'what could not be synced is gone');
+      await writeVersion(3, 1);
+    } finally {
+      sync.mock.restore();
+      syncBuiltinESMExports();
+    }
+
+    assert.deepEqual(named, [true, true]);
+    const recalls = [1, 2, 3].map((version) => open(version));
+    assert.deepEqual(
+      recalls.map(({ former: disk }) => disk !== null),
+      [false, false, true],
+    );
+    for (const recall of recalls) recall.close();
+  });
+
+  it('can be read by nobody else', async () => {
     const inner = join(folder, 'inner');
     chmodSync(folder, 0o755);
     const recall = open(null, inner);
-    recall.publish(subjectOf(1));
+    await recall.publish(subjectOf(1));
 
     assert.equal(statSync(inner).mode & 0o777, 0o700);
     assert.equal(statSync(join(inner, readdirSync(inner)[0] ?? '')).mode & 0o777, 0o600);
   });
 
-  it('of runs that were killed and of disks that are gone are removed in time', () => {
+  it('of runs that were killed and of disks that are gone are removed in time', async () => {
     const old = (name: string, days: number): void => {
       writeFileSync(join(folder, name), '');
       const atSeconds = (systemClock.nowMs() - days * DAY_MS) / 1000;

@@ -1,5 +1,5 @@
 import { createSecretKey, randomBytes, type KeyObject } from 'node:crypto';
-import { closeSync, openSync, readSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, fsync, openSync, readSync, renameSync, rmSync, writeSync } from 'node:fs';
 import type { ChunkRecall, PointDisk } from '../repository/index.ts';
 import { randomHex, type Logger } from '../runtime/index.ts';
 import {
@@ -96,18 +96,21 @@ export class DiskRecall implements ChunkRecall {
   }
 
   /**
-   * The version is committed: its tags take the place of the former ones. Not synced: what a power cut leaves of the
-   * file does not pass for a whole one. Closes.
+   * The version is committed: its tags take the place of the former ones, once they are on the disk. A record is written
+   * again when a chunk in it is delivered again: a power cut could leave an earlier one, right by itself. Closes.
    */
-  publish(subject: TagSubject): void {
+  async publish(subject: TagSubject): Promise<void> {
     const tags = this.#new;
-    const isWritten = this.#attempt(() => {
-      if (tags === null) return null;
-      tags.finish(this.#keyBytes, subject);
-      renameSync(tags.path, this.#path);
-      return true;
-    });
-    if (isWritten === true) this.#new = null;
+    this.#new = null;
+    try {
+      if (tags !== null) {
+        await tags.finish(this.#keyBytes, subject);
+        renameSync(tags.path, this.#path);
+      }
+    } catch (error) {
+      this.#tellUnusable(error);
+      tags?.discard();
+    }
     this.close();
   }
 
@@ -127,9 +130,13 @@ export class DiskRecall implements ChunkRecall {
     try {
       return work();
     } catch (error) {
-      this.#logger.info({ file: this.#path, error: (error as Error).message }, 'tags of chunks cannot be used');
+      this.#tellUnusable(error);
       return null;
     }
+  }
+
+  #tellUnusable(error: unknown): void {
+    this.#logger.info({ file: this.#path, error: (error as Error).message }, 'tags of chunks cannot be used');
   }
 }
 
@@ -248,10 +255,13 @@ class NewTags {
     this.#written.add(record);
   }
 
-  /** The header last: without it the file is of nothing. */
-  finish(key: Buffer, subject: TagSubject): void {
+  /** The header last: without it the file is of nothing. All of it is on the disk then. */
+  async finish(key: Buffer, subject: TagSubject): Promise<void> {
     for (const [record, tags] of this.#held) this.#write(record, tags);
     writeAt(this.#file, 0, encodeHeader({ key, salt: this.#salt, subject }));
+    await new Promise<void>((resolve, reject) => {
+      fsync(this.#file, (error) => (error === null ? resolve() : reject(error)));
+    });
     this.#close();
   }
 

@@ -180,7 +180,7 @@ async function play(scene: {
   await writer.finish();
   const manifest = await session.commit(request({}));
   const disk = await (await repository.openPoint(manifest.pointId)).openDisk('d0');
-  recall.publish(subjectOf(disk));
+  await recall.publish(subjectOf(disk));
   return { repository, disk };
 }
 

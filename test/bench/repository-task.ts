@@ -90,7 +90,7 @@ async function write(base: boolean): Promise<void> {
     machine: null,
     evidence: null,
   });
-  recall?.publish(subjectOf(committed));
+  await recall?.publish(subjectOf(committed));
   await file.close();
   await repository.close();
   result['stats'] = stats;

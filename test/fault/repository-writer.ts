@@ -49,6 +49,6 @@ if (folder !== '') {
       request({ createdAtMs: version, previousPointId: last?.pointId ?? null, evidence: { version } }),
     );
     process.stdout.write(`${version}\n`);
-    recall?.publish(subjectOf(committed));
+    await recall?.publish(subjectOf(committed));
   }
 }
