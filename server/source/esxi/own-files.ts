@@ -7,11 +7,13 @@ import { readMachineFiles } from './snapshot-control.ts';
 /** What ESXi itself makes in a machine's folder beside disks. */
 const MADE_BY_HOST =
   /\.(?:vmx|vmx~|vmx\.lck|vmxf|vmsd|nvram|vmsn|vmem|vmss|vswp|hlog|scoreboard)$|^vmware(?:-\d+)?\.log$/i;
+const VMX = /\.vmx$/i;
 
 /**
  * The files that belong to a machine and to nobody else: its configuration, and the layers of the
  * disks named, those of its snapshots included. Anything else in its folder is the user's, and so are the layers
- * below a linked clone, which are another machine's, registered or not.
+ * below a linked clone, which are another machine's, registered or not. Where machines share a folder, what the host
+ * made for the others stays, and so does what cannot be told apart.
  *
  * @param keys disks that go, by where they are plugged in
  * @returns `kept`: disk files of the machine that stay
@@ -27,8 +29,14 @@ export async function ownFiles(
   const files = new Map<string, DatastorePath>();
   const add = (path: DatastorePath): void => void files.set(formatDatastorePath(path), path);
 
-  for (const name of await context.shell.listFolder(datastores.toShell(folder))) {
-    if (MADE_BY_HOST.test(name)) add({ ...folder, file: `${folder.file}/${name}` });
+  const names = await context.shell.listFolder(datastores.toShell(folder));
+  const stem = stemOf(baseNameOf(state.vmxPath.file));
+  const stems = names.filter((name) => VMX.test(name)).map(stemOf);
+  for (const name of names) {
+    if (!MADE_BY_HOST.test(name)) continue;
+    if (stems.every((other) => other === stem) || ownerOf(name, stems) === stem) {
+      add({ ...folder, file: folder.file === '' ? name : `${folder.file}/${name}` });
+    }
   }
   const tips = new Map<string, DatastorePath>();
   const kept: DatastorePath[] = [];
@@ -59,6 +67,16 @@ export async function ownFiles(
     }
   }
   return { files: [...files.values()].filter((path) => baseNameOf(path.file) !== ''), kept };
+}
+
+function stemOf(vmxName: string): string {
+  return vmxName.replace(VMX, '');
+}
+
+/** After which of the `.vmx` files of a folder one is called: `web-2-Snapshot1.vmsn` is of `web-2`, not of `web`. */
+function ownerOf(name: string, stems: readonly string[]): string | undefined {
+  const fitting = stems.filter((stem) => name.startsWith(`${stem}.`) || name.startsWith(`${stem}-`));
+  return fitting.sort((one, other) => other.length - one.length)[0];
 }
 
 /** What other machines of the host read, by its path. */
