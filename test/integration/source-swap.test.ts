@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { randomHex } from '../../server/runtime/index.ts';
@@ -81,6 +81,75 @@ test('a replaced machine takes nothing along of another one in its folder', asyn
   const isOther = (name: string): boolean => /^web-(?:2|old)[.-]/.test(name);
   assert.deepEqual(after, Object.fromEntries(Object.entries(before).filter(([name]) => isOther(name))));
   assert.ok(Object.keys(after).includes('web-2.vmx'));
+  assert.deepEqual(await machineNames(), ['files', 'mail', 'web', 'web-2']);
+  await scene.assertClean();
+});
+
+test('a machine that the host calls invalid gives its place back to the original', async () => {
+  const folder = join(await rootOf('two'), 'mail');
+  const before = await folderState(folder);
+  const request = await requestFor(await findMachine(host, 'mail'));
+  for (const file of request.configuration.files) {
+    if (file.kind !== 'vmx') continue;
+    file.content = Buffer.from(
+      file.content.toString().replace(/^virtualHW\.version = .*$/m, 'virtualHW.version = "99"'),
+    );
+  }
+  const target = await host.createTarget(request);
+
+  await assert.rejects(target.finish(new AbortController().signal), { code: 'RESTORE_REGISTER_FAILED' });
+
+  await target.abort();
+  assert.deepEqual(await folderState(folder), before);
+  assert.deepEqual(await machineNames(), ['files', 'mail', 'web', 'web-2']);
+  await scene.assertClean();
+});
+
+test('a swap whose journal says nothing is left as it is, and told of', async () => {
+  const root = await rootOf('two');
+  const mail = await findMachine(host, 'mail');
+  const hold = `dozo-${randomHex(8)}`;
+  await scene.lab.call('DELETE', `/vms/${mail.hostId}`);
+  await rename(join(root, 'mail'), join(root, `.${hold}-old`));
+  await mkdir(join(root, `.${hold}-swap`));
+  // As a host may leave it that lost its power.
+  await writeFile(join(root, `.${hold}-swap`, 'journal'), '');
+
+  for (let turn = 0; turn < 2; turn += 1) {
+    const { removed, failed } = await host.sweep([hold]);
+    assert.deepEqual(removed, []);
+    assert.match(failed[0]?.message ?? '', /journal of an interrupted restore/);
+    assert.match(failed[0]?.what ?? '', /^unfinished restore/);
+  }
+
+  // What the hint says.
+  await rename(join(root, `.${hold}-old`), join(root, 'mail'));
+  await scene.lab.call('POST', '/register', { path: '[two] mail/mail.vmx', name: 'mail' });
+  await rm(join(root, `.${hold}-swap`), { recursive: true });
+  assert.deepEqual((await host.sweep([hold])).failed, []);
+  await scene.assertClean();
+});
+
+test('an original whose datastore is away while it is taken back is registered once it is there again', async () => {
+  const [root, usb] = [await rootOf('one'), await rootOf('usb')];
+  const { hostId } = await findMachine(host, 'files');
+  const vm = (await scene.lab.state()).vms.find(({ name }) => name === 'files');
+  assert.ok(vm !== undefined);
+  const vmx = vm.vmxAbsolutePath;
+  const hold = `dozo-${randomHex(8)}`;
+  const original = { name: 'files', vmx, folder: vmx.replace(/\/[^/]*$/, ''), aside: null, files: [] };
+  // As a restore to another datastore leaves it that was killed when the original was off the inventory.
+  await scene.lab.call('DELETE', `/vms/${hostId}`);
+  await mkdir(join(root, `.${hold}-swap`));
+  const journal = { version: 1, name: 'files', moves: [], original };
+  await writeFile(join(root, `.${hold}-swap`, 'journal'), JSON.stringify(journal));
+  await rename(join(usb, 'files'), join(usb, 'away'));
+
+  const { failed } = await host.sweep([hold]);
+
+  assert.match(failed[0]?.message ?? '', /"files" cannot be put back/);
+  await rename(join(usb, 'away'), join(usb, 'files'));
+  assert.deepEqual((await host.sweep([hold])).failed, []);
   assert.deepEqual(await machineNames(), ['files', 'mail', 'web', 'web-2']);
   await scene.assertClean();
 });

@@ -84,6 +84,16 @@ export async function listMachines(vsphere: VsphereClient, datastores: Datastore
   });
 }
 
+/** Machines of which a host only knows where their `.vmx` is or was: it is not there, or is not understood. */
+export async function listInvalidMachines(vsphere: VsphereClient): Promise<{ hostId: string; path: string }[]> {
+  const contents = await vsphere.retrieve('VirtualMachine', ['config.files.vmPathName', 'summary.config.vmPathName']);
+  return contents.flatMap(({ reference, properties }) => {
+    const path = asText(properties['summary.config.vmPathName']);
+    const isValid = asText(properties['config.files.vmPathName']) !== null;
+    return isValid || path === null ? [] : [{ hostId: reference.value, path }];
+  });
+}
+
 /** The machine as it is now. @throws MACHINE_NOT_FOUND when its configuration is gone */
 export async function readMachine(
   vsphere: VsphereClient,

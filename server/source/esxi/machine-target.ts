@@ -15,7 +15,15 @@ import { watchSpace } from './space-watch.ts';
 import { diskTraits, storedAdapter } from './machine-configuration.ts';
 import { ownFiles } from './own-files.ts';
 import { powerOn, readAutostartOrder, registerMachine, unregisterMachine } from './registration.ts';
-import { commitSwap, machinesUsing, markerName, settleSwap, writeJournal, type SwapJournal } from './swap.ts';
+import {
+  asideFolder,
+  commitSwap,
+  machinesUsing,
+  markerName,
+  settleSwap,
+  writeJournal,
+  type SwapJournal,
+} from './swap.ts';
 import { toSummary } from './summary.ts';
 import { classifyHostText, lastWords } from './vmkfstools.ts';
 import { restoredByLine, rewriteVmx } from './vmx.ts';
@@ -540,7 +548,7 @@ class EsxiTarget implements MachineTarget {
         name: original.identity.name,
         vmx: this.#datastores.toShell(vmx),
         folder,
-        aside: folder === main.final ? `${holdFolder(main.root, this.#request.hold)}-old` : null,
+        aside: folder === main.final ? asideFolder(main.root, this.#request.hold) : null,
         files: files.map((path: DatastorePath) => this.#datastores.toShell(path)),
       },
     };

@@ -3,11 +3,13 @@ import { shell } from '../../ssh/index.ts';
 import type { Note } from '../source.ts';
 import type { EsxiContext } from './context.ts';
 import { formatDatastorePath, type DatastoreMap, type DatastorePath } from './datastore-path.ts';
-import { listMachines, readMachine, type InventoryMachine } from './inventory.ts';
+import { listInvalidMachines, listMachines, readMachine, type InventoryMachine } from './inventory.ts';
 import { chooseMovedOrCopied, parseAutostartOrder, parseQuestion, parseRegisteredId } from './vim-cmd.ts';
 import { lastWords } from './vmkfstools.ts';
 
 const APPEAR_TIMEOUT_MS = 30_000;
+/** A machine has no configuration either while the host still reads it. */
+const INVALID_MS = 5_000;
 const POWER_ON_TIMEOUT_MS = 180_000;
 
 /**
@@ -23,16 +25,21 @@ export async function registerMachine(
 ): Promise<InventoryMachine> {
   const present = await findByPath(context, datastores, vmx);
   if (present !== null) return present;
+  const path = datastores.toShell(vmx);
+  // Of a host that lost its power in the middle, or that did not understand what was here before.
+  await unregisterInvalid(context, datastores, (other) => other === path);
   const words = await issueRegister(context, datastores, vmx, name, signal);
   const startedMs = context.clock.monotonicMs();
   for (;;) {
     const found = await findByPath(context, datastores, vmx);
     if (found !== null) return found;
-    const isHopeless = words !== '' && context.clock.monotonicMs() - startedMs > context.limits.pollIntervalMs;
-    if (isHopeless || context.clock.monotonicMs() - startedMs > APPEAR_TIMEOUT_MS) {
+    const waitedMs = context.clock.monotonicMs() - startedMs;
+    const isHopeless = words !== '' && waitedMs > context.limits.pollIntervalMs;
+    const isInvalid = waitedMs > INVALID_MS && (await invalidMachines(context, datastores)).has(path);
+    if (isHopeless || isInvalid || waitedMs > APPEAR_TIMEOUT_MS) {
       throw new AppError('RESTORE_REGISTER_FAILED', `The host did not register the machine "${name}".`, {
         hint: 'See the words of the host in the details: often the hardware version is newer than the host knows.',
-        details: { machine: name, path: formatDatastorePath(vmx), words },
+        details: { machine: name, path: formatDatastorePath(vmx), words: isInvalid ? 'invalid' : words },
       });
     }
     await context.clock.sleep(Math.min(500, context.limits.pollIntervalMs), signal);
@@ -81,6 +88,44 @@ export async function unregisterMachine(
     }
     await context.clock.sleep(Math.min(500, context.limits.pollIntervalMs));
   }
+}
+
+/**
+ * Takes machines off the inventory that the host calls invalid: such a one keeps its place from being registered.
+ * @param isWanted asked with the path of the `.vmx`, for the shell
+ */
+export async function unregisterInvalid(
+  context: EsxiContext,
+  datastores: DatastoreMap,
+  isWanted: (path: string) => boolean,
+): Promise<void> {
+  const found = async (): Promise<[string, string][]> =>
+    [...(await invalidMachines(context, datastores))].filter(([path]) => isWanted(path));
+  let left = await found();
+  for (const [, hostId] of left) {
+    await context.shell.exec(shell`vim-cmd vmsvc/unregister ${hostId}`, { isRepeatable: true });
+  }
+  for (const startedMs = context.clock.monotonicMs(); left.length > 0; left = await found()) {
+    if (context.clock.monotonicMs() - startedMs > APPEAR_TIMEOUT_MS) {
+      const path = left[0]?.[0] ?? '';
+      throw new AppError('HOST_COMMAND_FAILED', `The host did not unregister the invalid machine ${path}.`, {
+        hint: 'Unregister it in the Host Client, then try again.',
+        details: { path },
+      });
+    }
+    await context.clock.sleep(Math.min(500, context.limits.pollIntervalMs));
+  }
+}
+
+/** Ids of invalid machines by the path of their `.vmx`, for the shell. */
+async function invalidMachines(context: EsxiContext, datastores: DatastoreMap): Promise<Map<string, string>> {
+  const machines = await listInvalidMachines(context.vsphere);
+  return new Map(
+    machines.flatMap(({ hostId, path }) => {
+      const there = datastores.toShellIfThere(path);
+      return there === null ? [] : [[there, hostId] as const];
+    }),
+  );
 }
 
 /**

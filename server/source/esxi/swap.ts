@@ -1,9 +1,10 @@
+import { AppError } from '../../errors/index.ts';
 import { shell } from '../../ssh/index.ts';
 import type { EsxiContext } from './context.ts';
 import { holdFolder } from './context.ts';
 import type { DatastoreMap } from './datastore-path.ts';
 import { listMachines } from './inventory.ts';
-import { registerMachine, unregisterMachine } from './registration.ts';
+import { registerMachine, unregisterInvalid, unregisterMachine } from './registration.ts';
 
 /**
  * A restored machine takes its place by renames. This journal stands on the host before the first of
@@ -32,6 +33,11 @@ export function markerName(hold: string): string {
   return `.${hold}-new`;
 }
 
+/** Where the folder of a machine that is replaced in its place waits. */
+export function asideFolder(root: string, hold: string): string {
+  return `${holdFolder(root, hold)}-old`;
+}
+
 function journalFolder(root: string, hold: string): string {
   return `${holdFolder(root, hold)}-swap`;
 }
@@ -47,7 +53,7 @@ export async function writeJournal(
   // Renamed into place: half a journal must not be found.
   await context.shell.writeFile(`${folder}/journal.tmp`, Buffer.from(JSON.stringify(journal)));
   await context.shell.run(
-    shell`mv -f -- ${`${folder}/journal.tmp`} ${`${folder}/journal`}`,
+    shell`mv -f -- ${`${folder}/journal.tmp`} ${`${folder}/journal`} && sync`,
     'write the journal of a restore',
   );
 }
@@ -57,16 +63,25 @@ export async function commitSwap(context: EsxiContext, root: string, hold: strin
   await context.shell.writeFile(`${journalFolder(root, hold)}/done`, Buffer.from('done\n'));
 }
 
+/**
+ * Null: none was begun. Only what we wrote ourselves is followed: it names what will be renamed and deleted.
+ * @throws CONFLICT where there is one that says nothing: what it was to put back is still to be put back
+ */
 async function readJournal(context: EsxiContext, root: string, hold: string): Promise<SwapJournal | null> {
-  const content = await context.shell.readFileIfThere(`${journalFolder(root, hold)}/journal`);
+  const folder = journalFolder(root, hold);
+  const content = await context.shell.readFileIfThere(`${folder}/journal`);
   if (content === null) return null;
   try {
     const parsed = JSON.parse(content.toString('utf8')) as SwapJournal;
-    // Only what we wrote ourselves is followed: it names what will be renamed and deleted.
-    return parsed.version === 1 && Array.isArray(parsed.moves) ? parsed : null;
+    if (parsed.version === 1 && Array.isArray(parsed.moves)) return parsed;
   } catch {
-    return null;
+    // Below.
   }
+  const aside = asideFolder(root, hold);
+  throw new AppError('CONFLICT', `The journal of an interrupted restore, ${folder}/journal, cannot be read.`, {
+    hint: `If ${aside} is there, it holds the machine that was to be replaced: rename it back and register the machine in the Host Client. Then remove ${folder}.`,
+    details: { folder, aside },
+  });
 }
 
 /**
@@ -137,6 +152,7 @@ async function takeBack(
       const path = datastores.toShellIfThere(machine.identity.path);
       if (path?.startsWith(`${to}/`) === true) await unregisterMachine(context, datastores, machine);
     }
+    await unregisterInvalid(context, datastores, (path) => path.startsWith(`${to}/`));
     await host.run(shell`[ -e ${from} ] || mv -- ${to} ${from}`, 'take back a restored machine');
   }
   if (original === null) return;
@@ -144,9 +160,13 @@ async function takeBack(
     const command = shell`[ ! -e ${original.aside} ] || [ -e ${original.folder} ] || mv -- ${original.aside} ${original.folder}`;
     await host.run(command, 'put the original machine back');
   }
-  if (await host.exists(original.vmx)) {
-    await registerMachine(context, datastores, datastores.fromShell(original.vmx), original.name);
+  if (!(await host.exists(original.vmx))) {
+    throw new AppError('NOT_FOUND', `"${original.name}" cannot be put back: ${original.vmx} is not there.`, {
+      hint: `Attach its datastore again; it is registered then. If the machine is not wanted any more, remove the folder of the interrupted restore, .${hold}-swap.`,
+      details: { machine: original.name, path: original.vmx },
+    });
   }
+  await registerMachine(context, datastores, datastores.fromShell(original.vmx), original.name);
 }
 
 /** Machines that use files in a folder, layers of linked clones among them; path of the shell. */

@@ -101,6 +101,7 @@ export class VirtualMachine {
   #nextQuestion = 26;
   #swapFile: string | null = null;
   #isTrackingStale = false;
+  #isUnderstood = true;
 
   constructor(host: HostContext, id: number, vmxPath: string) {
     this.#host = host;
@@ -117,14 +118,16 @@ export class VirtualMachine {
     return this.registeredName ?? this.vmx.get('displayName') ?? basename(this.vmxPath, '.vmx');
   }
 
+  /** Of hardware that the host does not know it stays invalid until its files are read anew. */
   get isValid(): boolean {
-    return existsSync(this.vmxPath);
+    return existsSync(this.vmxPath) && this.#isUnderstood;
   }
 
   /** Reads .vmx and .vmsd from disk: at registration, at reload, at power on. */
   loadConfig(): void {
-    if (!this.isValid) return;
+    if (!existsSync(this.vmxPath)) return;
     this.vmx = VmxFile.parse(readFileSync(this.vmxPath, 'utf8'));
+    this.#isUnderstood = Number(this.vmx.get('virtualHW.version') ?? 0) <= this.#host.profile.hardwareVersionMax;
     const maps = new Map(this.tree.records.map((record) => [record.id, record]));
     const vmsd = this.#vmsdPath();
     this.tree = existsSync(vmsd)
