@@ -1,7 +1,7 @@
 import * as z from 'zod';
 import { isAppError } from '../errors/index.ts';
 import type { Storage } from '../storage/index.ts';
-import { publishJson, readJson, type JsonFileKind } from './json-file.ts';
+import { publishJson, readJson, timeMsSchema, type JsonFileKind } from './json-file.ts';
 import type { RepositoryKeys } from './keys.ts';
 import { CONDEMNED_FOLDER } from './layout.ts';
 
@@ -11,7 +11,7 @@ import { CONDEMNED_FOLDER } from './layout.ts';
  * reads goes on.
  */
 const packIds = z.array(z.string().regex(/^[0-9a-f]{32}$/));
-const listSchema = z.object({ packs: packIds, atMs: z.number() });
+const listSchema = z.object({ packs: packIds, atMs: timeMsSchema });
 const verdictSchema = z.discriminatedUnion('verdict', [
   z.object({ verdict: z.literal('remove'), packs: packIds }),
   z.object({ verdict: z.literal('keep') }),

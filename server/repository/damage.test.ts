@@ -210,6 +210,19 @@ describe('damage', () => {
     });
   });
 
+  it('is a time that there is not, in a version that somebody else made, which hides no other', async () => {
+    await withScene(async ({ repository, points, contents }) => {
+      const { pointId } = await commitDisk(repository, 'forged', contents[0] as Buffer, { createdAtMs: 8.64e15 + 1 });
+      const listings = await repository.listPoints();
+
+      assert.deepEqual(
+        listings.map((listing) => [listing.pointId, listing.manifest === null]),
+        [...points.map((point) => [point.pointId, false]), [pointId, true]],
+      );
+      assert.match(listings[2]?.damage ?? '', /damaged/);
+    });
+  });
+
   it('of a base is noticed before anything is built on it', async () => {
     await withScene(async ({ storage, points }) => {
       for (const name of [...storage.disk.files.keys()]) if (name.endsWith('.pack')) storage.disk.files.delete(name);

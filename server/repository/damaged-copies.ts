@@ -2,13 +2,13 @@ import { randomBytes } from 'node:crypto';
 import * as z from 'zod';
 import { isAppError } from '../errors/index.ts';
 import type { Storage } from '../storage/index.ts';
-import { publishJson, readJson, type JsonFileKind } from './json-file.ts';
+import { publishJson, readJson, timeMsSchema, type JsonFileKind } from './json-file.ts';
 import type { RepositoryKeys } from './keys.ts';
 import { DAMAGED_FOLDER } from './layout.ts';
 
 /** Rows of packs that a check found damaged, section "Damaged copies": no session builds on them. */
 const schema = z.object({
-  atMs: z.number(),
+  atMs: timeMsSchema,
   copies: z.array(z.object({ pack: z.string().regex(/^[0-9a-f]{32}$/), rows: z.array(z.number().int().min(0)) })),
 });
 export type DamagedCopies = z.infer<typeof schema>;

@@ -1,7 +1,7 @@
 import * as z from 'zod';
 import { AppError, isAppError } from '../errors/index.ts';
 import type { Storage } from '../storage/index.ts';
-import { publishJson, readJson, type JsonFileKind } from './json-file.ts';
+import { publishJson, readJson, timeMsSchema, type JsonFileKind } from './json-file.ts';
 import type { RepositoryKeys } from './keys.ts';
 import { EVIDENCE_FOLDER } from './layout.ts';
 import { removeIfThere } from './point-marks.ts';
@@ -10,7 +10,7 @@ import { removeIfThere } from './point-marks.ts';
  * Which points a collector left, section "Evidence". The next one misses none of them without a mark
  * that says why: a folder that lists less than there is must not be taken for one that holds less.
  */
-const schema = z.object({ atMs: z.number(), points: z.array(z.string()) });
+const schema = z.object({ atMs: timeMsSchema, points: z.array(z.string()) });
 export type Evidence = z.infer<typeof schema>;
 
 const EVIDENCE: JsonFileKind<Evidence> = {

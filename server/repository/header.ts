@@ -1,6 +1,7 @@
 import * as z from 'zod';
 import { AppError, isAppError } from '../errors/index.ts';
 import type { Storage } from '../storage/index.ts';
+import { timeMsSchema } from './json-file.ts';
 import type { IdentityAlgorithm } from './keys.ts';
 import { CHUNK_SIZE_BYTES_MAX, CHUNK_SIZE_BYTES_MIN, FORMAT_VERSION, HEADER_NAME, PAGE_IDS } from './layout.ts';
 import { decodeSealed, encodeSealed, formatUnknown, type SealedSource } from './sealed-file.ts';
@@ -24,7 +25,7 @@ const SOURCE: SealedSource = {
 const schema = z.object({
   format: z.literal(FORMAT_VERSION),
   repositoryId: z.string().regex(/^[0-9a-f]{32}$/),
-  createdAtMs: z.number().int(),
+  createdAtMs: timeMsSchema.int(),
   chunkSizeBytes: z.number().int().min(CHUNK_SIZE_BYTES_MIN).max(CHUNK_SIZE_BYTES_MAX),
   pageIds: z.literal(PAGE_IDS),
   identity: z.enum(['sha256', 'sha512-256']),

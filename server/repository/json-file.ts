@@ -1,4 +1,4 @@
-import type { z } from 'zod';
+import * as z from 'zod';
 import type { ErrorCode } from '../contract/error-codes.ts';
 import { AppError } from '../errors/index.ts';
 import type { Storage } from '../storage/index.ts';
@@ -13,6 +13,9 @@ export interface JsonFileKind<T> {
   code: ErrorCode;
   hint: string;
 }
+
+/** Milliseconds since 1970; others are no time for whoever shows them (ECMA-262, *Time Values and Time Range*). */
+export const timeMsSchema = z.number().min(-8.64e15).max(8.64e15);
 
 /** @throws STORAGE_EXISTS when the name is taken, storage errors */
 export async function publishJson<T>(

@@ -2,6 +2,7 @@ import { createCipheriv, createDecipheriv, randomBytes, scrypt } from 'node:cryp
 import * as z from 'zod';
 import { AppError } from '../errors/index.ts';
 import type { Storage } from '../storage/index.ts';
+import { timeMsSchema } from './json-file.ts';
 import { KEYS_FOLDER } from './layout.ts';
 import { parseRecoveryKey } from './recovery-key.ts';
 import { measuredScryptCost, SCRYPT_N_MAX } from './scrypt-cost.ts';
@@ -22,7 +23,7 @@ const schema = z.object({
   slotId: hexOf(8),
   kind: z.enum(['passphrase', 'recovery', 'machine']),
   label: z.string(),
-  createdAtMs: z.number(),
+  createdAtMs: timeMsSchema,
   kdf: z.discriminatedUnion('name', [
     z.object({
       name: z.literal('scrypt'),

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import * as z from 'zod';
 import { AppError } from '../errors/index.ts';
-import type { JsonFileKind } from './json-file.ts';
+import { timeMsSchema, type JsonFileKind } from './json-file.ts';
 import type { RepositoryKeys } from './keys.ts';
 import { CHUNK_SIZE_BYTES_MAX, CHUNK_SIZE_BYTES_MIN, FILE_BYTES_MAX, pointIdOfName } from './layout.ts';
 import type { PointManifest, WriteStats } from './repository.ts';
@@ -26,7 +26,7 @@ export interface PointContent {
  * Lies under a point's name in its place: a collector gave the session up that would have published it.
  * Whoever is first under the name has decided.
  */
-const fenceSchema = z.object({ pointId: z.string(), sessionId: z.string(), atMs: z.number() });
+const fenceSchema = z.object({ pointId: z.string(), sessionId: z.string(), atMs: timeMsSchema });
 
 export const FENCE: JsonFileKind<z.infer<typeof fenceSchema>> = {
   kind: 'DOZOFENC',
@@ -55,7 +55,7 @@ export const statsSchema: z.ZodType<WriteStats> = z.object({
 const schema = z.object({
   pointId: z.string(),
   kind: z.literal('disk-image'),
-  createdAtMs: z.number().int(),
+  createdAtMs: timeMsSchema.int(),
   machineId: z.string(),
   machineName: z.string(),
   state: z.enum(['complete', 'incomplete']),

@@ -2,7 +2,7 @@ import * as z from 'zod';
 import { AppError, isAppError } from '../errors/index.ts';
 import type { Clock } from '../runtime/index.ts';
 import type { Storage } from '../storage/index.ts';
-import { parseJson, publishJson, type JsonFileKind } from './json-file.ts';
+import { parseJson, publishJson, timeMsSchema, type JsonFileKind } from './json-file.ts';
 import type { RepositoryKeys } from './keys.ts';
 import { MARKS_FOLDER, pointIdOfName, pointName, POINTS_FOLDER } from './layout.ts';
 import { isOneFilesTrouble } from './point-file.ts';
@@ -16,9 +16,9 @@ import type { DeleteRequest, PointFate } from './repository.ts';
 const schema = z.object({
   pointId: z.string(),
   verb: z.enum(['delete', 'restore', 'lock', 'purge']),
-  atMs: z.number().int(),
+  atMs: timeMsSchema.int(),
   /** `delete`: not purged before; `lock`: not deleted before. Null for the others. */
-  untilMs: z.number().int().nullable(),
+  untilMs: timeMsSchema.int().nullable(),
   reason: z.string(),
 });
 type Mark = z.infer<typeof schema>;

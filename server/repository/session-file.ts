@@ -3,6 +3,7 @@ import { setTimeout } from 'node:timers/promises';
 import * as z from 'zod';
 import { AppError, isAppError } from '../errors/index.ts';
 import type { Storage } from '../storage/index.ts';
+import { timeMsSchema } from './json-file.ts';
 import type { RepositoryKeys } from './keys.ts';
 import { SESSIONS_FOLDER } from './layout.ts';
 import { statsSchema } from './point-file.ts';
@@ -14,7 +15,7 @@ const schema = z.object({
   /** The name that the session's point is going to have. */
   pointId: z.string(),
   sequence: z.number().int().nonnegative(),
-  writtenAtMs: z.number(),
+  writtenAtMs: timeMsSchema,
   /** Its writer has stopped in order: only another one would go on, and look anew first. */
   ended: z.boolean().optional(),
   facts: z.unknown(),
