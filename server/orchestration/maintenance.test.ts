@@ -624,3 +624,19 @@ describe('retention of copies', () => {
     assert.equal(scene.shown(SECOND).length, 5);
   });
 });
+
+describe('a lock', () => {
+  it('is not set for a time that is over or that nobody can have meant, since nobody takes it back', async () => {
+    const scene = await Scene.open('2026-11-20T12:00Z');
+    for (const untilMs of [scene.nowMs, Date.parse('+020260-11-20T12:00Z'), 9e15]) {
+      const locking = scene.maintenance.lockPoints({ pointIds: ['a version'], untilMs });
+      await assert.rejects(locking, { code: 'INPUT_INVALID' }, String(untilMs));
+    }
+    const untilMs = Date.parse('2126-11-20T12:00Z');
+    const { failed } = await scene.maintenance.lockPoints({ pointIds: ['a version'], untilMs });
+    assert.deepEqual(
+      failed.map(({ error }) => error.code),
+      ['POINT_NOT_FOUND'],
+    );
+  });
+});

@@ -23,6 +23,8 @@ const CHANGE_TIMEOUT_MS = 300_000;
 const PATIENCE_MS = 5 * 60_000;
 const DAY_MS = 86_400_000;
 const MINUTE_MS = 60_000;
+/** Nobody can take a lock back: not one whose year has a digit too many either. */
+const LOCK_MS_MAX = 100 * 366 * DAY_MS;
 /** A look at the store that is worth its start. */
 const VERIFY_BYTES_MIN = 64 * 1024 * 1024;
 const ALL_POINTS = 1_000_000;
@@ -102,10 +104,13 @@ export class MaintenanceService {
     return this.#changePoints(input, { verb: 'restore' });
   }
 
-  /** @throws INPUT_INVALID for a time that is over, and as `deletePoints` */
+  /** @throws INPUT_INVALID for a time that is over or more than a hundred years ahead, and as `deletePoints` */
   async lockPoints(input: { pointIds: string[]; repositoryId?: string; untilMs: number }): Promise<PointsChanged> {
-    if (input.untilMs <= this.#context.clock.nowMs()) {
-      throw new AppError('INPUT_INVALID', 'A lock must end in the future.', { details: { untilMs: input.untilMs } });
+    const aheadMs = input.untilMs - this.#context.clock.nowMs();
+    if (aheadMs <= 0 || aheadMs > LOCK_MS_MAX) {
+      throw new AppError('INPUT_INVALID', 'A lock must end in the future, and within a hundred years.', {
+        details: { untilMs: input.untilMs },
+      });
     }
     return this.#changePoints(input, { verb: 'lock', untilMs: input.untilMs });
   }

@@ -41,8 +41,8 @@ export const logLineSchema = z
   })
   .meta({ id: 'LogLine' });
 
-/** Milliseconds since 1970, UTC. */
-export const timeSchema = z.number().int();
+/** Milliseconds since 1970, UTC; others are no time (ECMA-262, *Time Values and Time Range*). */
+export const timeSchema = z.number().int().min(-8.64e15).max(8.64e15);
 
 export const emptySchema = z.strictObject({});
 
