@@ -243,6 +243,10 @@ describe('local storage', () => {
     assert.equal(storageError(forbidden, 'read', 'points/x', '/here').code, 'STORAGE_FAILED');
     assert.equal(storageError(forbidden, 'read', 'x', '/here').code, 'STORAGE_READ_ONLY');
     assert.equal(storageError(forbidden, 'list', 'points', '/here').code, 'STORAGE_READ_ONLY');
+    for (const doing of ['open', 'read', 'list', 'look at']) {
+      assert.match(storageError(forbidden, doing, 'x', '/here').message, /no permission to read it\.$/, doing);
+    }
+    assert.match(storageError(forbidden, 'write', 'x', '/here').message, /cannot be written to\.$/);
     const refused = Object.assign(new Error('EPERM'), { code: 'EPERM' });
     assert.equal(storageError(refused, 'write', 'x', '/here').code, 'STORAGE_READ_ONLY');
     assert.equal(storageError(refused, 'remove', 'x', '/here').code, 'STORAGE_WRITE_ONCE');

@@ -40,6 +40,11 @@ const FORBIDDEN: Meaning = {
   hint: 'Another account may own the file. Give the package read and write permission for the shared folder and all that is in it.',
 };
 
+/** The same of the whole store, or of a folder of it. */
+const FORBIDDEN_ALL: Meaning = { ...FORBIDDEN, code: 'STORAGE_READ_ONLY' };
+
+const READING = new Set(['open', 'read', 'list', 'look at']);
+
 /** errno(3) of Linux, by what a person must do about it. */
 const MEANINGS: Readonly<Record<string, Meaning>> = {
   ENOSPC: FULL,
@@ -80,7 +85,9 @@ export function storageError(error: unknown, doing: string, name: string, locati
 
 function meaningOf(errno: string, doing: string, name: string): Meaning | undefined {
   if (doing === 'remove' && errno === 'EPERM') return KEPT;
-  if (doing === 'read' && errno === 'EACCES' && name.includes('/')) return FORBIDDEN;
+  if (errno === 'EACCES' && READING.has(doing)) {
+    return doing === 'read' && name.includes('/') ? FORBIDDEN : FORBIDDEN_ALL;
+  }
   return MEANINGS[errno];
 }
 
