@@ -14,7 +14,7 @@ import { pathSchema } from '../contract/api/common.schema.ts';
 import { retentionSchema } from '../contract/api/retention.schema.ts';
 import { scheduleSchema } from '../contract/api/schedule.schema.ts';
 import { settingsChangeSchema, type Settings, type SettingsChange } from '../contract/api/settings.schema.ts';
-import type { MachineRecord, Tables } from '../database/index.ts';
+import { matchMachines, type MachineRecord, type Tables } from '../database/index.ts';
 import { AppError, toAppError } from '../errors/index.ts';
 import { randomHex } from '../runtime/index.ts';
 import type { OrchestrationContext } from './context.ts';
@@ -229,18 +229,17 @@ export class ConfigurationService {
     return catalogue.transaction(async (tables) => {
       const known = await tables.machines.list();
       const hosts = new Map((await tables.hosts.list()).map(({ id, name }) => [name, id]));
-      const ids: (string | null)[] = [];
-      for (const { identity, host } of parsed.data) {
-        const found = known.find((machine) => isSame(machine.identity, identity));
-        if (found !== undefined || dryRun) {
-          ids.push(found?.id ?? null);
-          continue;
-        }
+      const entries = parsed.data.map(({ identity, host }) => ({
+        identity,
+        hostId: host === null ? null : (hosts.get(host) ?? null),
+      }));
+      const ids = findKnown(entries, known);
+      for (const [index, { identity, hostId }] of entries.entries()) {
+        if (ids[index] !== null || dryRun) continue;
         const id = randomHex(8);
-        const hostId = host === null ? null : (hosts.get(host) ?? null);
         const { name } = identity;
         await tables.machines.save({ id, hostId, name, identity, summary: null, present: false, seenAtMs: null });
-        ids.push(id);
+        ids[index] = id;
       }
       return ids;
     });
@@ -375,9 +374,28 @@ async function listMachines(
   });
 }
 
-function isSame(a: MachineRecord['identity'], b: MachineRecord['identity']): boolean {
-  if (a.instanceUuid !== null && b.instanceUuid !== null) return a.instanceUuid === b.instanceUuid;
-  return a.path === b.path && a.biosUuid === b.biosUuid;
+/**
+ * Ids of machines that are known already, each given once: copies may have the UUIDs of their original. Those of the
+ * same host first, for a copy on another one may lie at the same path too.
+ */
+function findKnown(
+  entries: readonly Pick<MachineRecord, 'identity' | 'hostId'>[],
+  known: readonly MachineRecord[],
+): (string | null)[] {
+  const ids = entries.map((): string | null => null);
+  const match = (hostId: string | null | undefined): void => {
+    const isMeant = (one: Pick<MachineRecord, 'hostId'>): boolean => hostId === undefined || one.hostId === hostId;
+    const open = [...entries.entries()].filter(([index, entry]) => ids[index] === null && isMeant(entry));
+    const free = known.filter((machine) => !ids.includes(machine.id) && isMeant(machine));
+    const matches = matchMachines(
+      open.map(([, { identity }]) => identity),
+      free.map(({ identity }) => identity),
+    );
+    for (const [at, [index]] of open.entries()) ids[index] = free[matches[at] ?? -1]?.id ?? null;
+  };
+  for (const hostId of new Set(entries.map((entry) => entry.hostId))) match(hostId);
+  match(undefined);
+  return ids;
 }
 
 /** 64 MiB of memory, some tenths of a second on a small NAS. */

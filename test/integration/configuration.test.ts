@@ -152,6 +152,38 @@ describe('configuration', { timeout: 900_000 }, () => {
     assert.equal((await other.call('GET', '/jobs')).length, 1);
   });
 
+  it('tells machines apart that have the UUIDs of another', async () => {
+    const identity = (folder: string): object => {
+      const diskUuids = [`disk of ${folder}`];
+      return {
+        name: 'copy',
+        instanceUuid: 'one for both',
+        biosUuid: 'one for both',
+        path: `[ds] ${folder}/copy.vmx`,
+        diskUuids,
+      };
+    };
+    const document = await lab.call('POST', '/configuration/export', {});
+    const machines = ['a', 'b', 'c'].map((folder) => ({ identity: identity(folder), host: null }));
+    const namedAfter = (word: string): object => ({
+      ...document,
+      machines,
+      jobs: machines.map((_, index) => ({
+        ...{ ...document.jobs[0], name: `${word} ${index}`, selection: null, schedule: null },
+        machineIds: [`@machine:${index}`],
+      })),
+    });
+    const idsOf = async (word: string): Promise<string[]> => {
+      const jobs: Answer[] = await other.call('GET', '/jobs');
+      return machines.map((_, index) => jobs.find(({ name }) => name === `${word} ${index}`)?.machineIds[0]);
+    };
+    await importInto(other, { document: namedAfter('first') });
+    await importInto(other, { document: namedAfter('second') });
+    const first = await idsOf('first');
+    assert.equal(new Set(first).size, 3, first.join(' '));
+    assert.deepEqual(await idsOf('second'), first);
+  });
+
   it('takes over what ghettoVCB was told to do, and says what not', async () => {
     lab.script({ machines: [fakeMachine('one', 1), fakeMachine('two', 2), fakeMachine('ｗｅｂ サーバー', 3)] });
     await lab.call('GET', `/hosts/${ids.hostId}/machines?refresh=true`);
