@@ -12,8 +12,12 @@ import type { RouteAction } from './route-action.ts';
 const HEAD = 'audit-head';
 const PURPOSE = 'head of the audit log';
 const BATCH = 1_000;
-/** Refused logins in a row are told one by one only so far; the rest is counted. */
-const REFUSALS_MAX = 30;
+/**
+ * Refused logins of all strangers together, and what one account is refused or fails at, are told one by one only so
+ * far; the rest is counted.
+ */
+const STRANGERS_REFUSALS_MAX = 30;
+const ACCOUNT_REFUSALS_MAX = 100;
 const REFUSALS_WINDOW_MS = 10 * 60_000;
 /** Who comes back to the files of a version after so long without looking visits them anew. */
 const VISIT_PAUSE_MS = 60 * 60_000;
@@ -43,7 +47,8 @@ export class AuditTrail {
   readonly #logger: Logger;
   /** When a session last looked into a version; the one that was longest ago first. */
   readonly #visits = new Map<string, number>();
-  #refusals = { sinceMs: 0, told: 0, untold: 0 };
+  /** By account; null: strangers. */
+  readonly #refusals = new Map<string | null, { sinceMs: number; told: number; untold: number }>();
 
   constructor(parts: { catalogue: Catalogue; sealer: Sealer; clock: Clock; logger: Logger }) {
     this.#catalogue = parts.catalogue;
@@ -52,9 +57,13 @@ export class AuditTrail {
     this.#logger = parts.logger;
   }
 
-  /** Never rejects: what was done stays done; a catalogue that cannot be written fails elsewhere too. */
+  /**
+   * Each that was done. However many are not, they do not fill the volume.
+   * Never rejects: what was done stays done; a catalogue that cannot be written fails elsewhere too.
+   */
   async record(deed: Deed): Promise<void> {
-    await this.#write(deed);
+    if (deed.outcome === 'done') await this.#write(deed);
+    else await this.#writeRefusal(deed, deed.session?.userName ?? null);
   }
 
   async #write(deed: Deed): Promise<boolean> {
@@ -96,25 +105,27 @@ export class AuditTrail {
     if (!isWritten) this.#visits.delete(visit);
   }
 
-  /** A login that was refused. However many there are, they do not fill the volume. */
+  /** A login that was refused. */
   async recordRefusal(request: Request, details: AuditEntry['details']): Promise<void> {
+    await this.record({ session: null, request, action: 'login', outcome: 'refused', details });
+  }
+
+  async #writeRefusal(deed: Deed, account: string | null): Promise<void> {
     const nowMs = this.#clock.monotonicMs();
-    if (nowMs - this.#refusals.sinceMs > REFUSALS_WINDOW_MS) {
-      this.#refusals = { sinceMs: nowMs, told: 0, untold: this.#refusals.untold };
-    }
-    if (this.#refusals.told >= REFUSALS_MAX) {
-      this.#refusals.untold += 1;
+    const before = this.#refusals.get(account);
+    const isOver = before === undefined || nowMs - before.sinceMs > REFUSALS_WINDOW_MS;
+    const refusals = isOver ? { sinceMs: nowMs, told: 0, untold: before?.untold ?? 0 } : before;
+    this.#refusals.set(account, refusals);
+    if (refusals.told >= (account === null ? STRANGERS_REFUSALS_MAX : ACCOUNT_REFUSALS_MAX)) {
+      refusals.untold += 1;
       return;
     }
-    const { untold } = this.#refusals;
-    this.#refusals.told += 1;
-    this.#refusals.untold = 0;
-    await this.record({
-      session: null,
-      request,
-      action: 'login',
-      outcome: 'refused',
-      details: { ...details, ...(untold === 0 ? {} : { notRecordedBefore: untold }) },
+    const { untold } = refusals;
+    refusals.told += 1;
+    refusals.untold = 0;
+    await this.#write({
+      ...deed,
+      details: { ...deed.details, ...(untold === 0 ? {} : { notRecordedBefore: untold }) },
     });
   }
 
