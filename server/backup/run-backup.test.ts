@@ -297,6 +297,16 @@ describe('a backup', () => {
     assert.ok(lines.some((line) => line.code === 'SNAPSHOT_REMOVE_FAILED'));
   });
 
+  test('keeps the hold when the machine is out of sight, and its VM snapshot with it', async () => {
+    const { source, back } = setUp();
+    source.faults.thaw = [new AppError('MACHINE_NOT_FOUND', 'Its datastore is away.')];
+    source.faults.unseen = ['usb'];
+
+    const result = await back();
+
+    assert.deepEqual([result.state, result.holdReleased], ['warning', false]);
+  });
+
   test('sweeps what thaw could not remove', async () => {
     const { source, back } = setUp();
     source.faults.thaw = [new AppError('SNAPSHOT_REMOVE_FAILED', 'Busy.')];

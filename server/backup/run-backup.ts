@@ -527,11 +527,12 @@ class BackupRun {
     try {
       const report = await this.#deps.source.sweep([this.#task.hold], limit);
       const [left] = report.failed;
-      if (left === undefined) {
+      // A machine whose datastore does not answer shows no snapshots.
+      if (left === undefined && (refusal === null || report.unseen.length === 0)) {
         if (refusal !== null) this.#log.info('SNAPSHOT_REMOVED_LATER', `Removed at the second try: ${refusal.message}`);
         return true;
       }
-      refusal ??= new AppError('SNAPSHOT_REMOVE_FAILED', `${left.what}: ${left.message}`);
+      refusal ??= new AppError('SNAPSHOT_REMOVE_FAILED', `${left?.what ?? ''}: ${left?.message ?? ''}`);
     } catch (error) {
       refusal ??= toAppError(error);
     }

@@ -55,6 +55,8 @@ export interface InventoryResult {
 export interface SweepResult {
   removed: { hold: string; what: string }[];
   failed: { hold: string; what: string; message: string }[];
+  /** Datastores that do not answer. */
+  unseen: string[];
 }
 
 export interface CheckResult {

@@ -1,5 +1,6 @@
 import type { ErrorBody } from '../contract/error-codes.ts';
 import type { SweepResult } from '../contract/task-result.ts';
+import type { WorkerTask } from '../contract/task.ts';
 import type { HoldRecord, HostRecord } from '../database/index.ts';
 import { AppError, toAppError } from '../errors/index.ts';
 import { found, type OrchestrationContext } from './context.ts';
@@ -55,6 +56,7 @@ export class HoldSweeper {
   async #sweepHost(hostId: string, holds: HoldRecord[]): Promise<boolean> {
     const { catalogue, queue, sealer, clock, events, logger } = this.#context;
     let asked: HostRecord | null = null;
+    let isClean = true;
     try {
       const host = found(await catalogue.hosts.load(hostId), 'host', hostId);
       asked = host;
@@ -68,7 +70,8 @@ export class HoldSweeper {
         { timeoutMs: SWEEP_TIMEOUT_MS },
       )) as SweepResult;
       for (const hold of holds) {
-        const failure = report.failed.find((entry) => entry.hold === hold.name);
+        const failure =
+          report.failed.find((entry) => entry.hold === hold.name) ?? (await this.#findUnseen(hold, report.unseen));
         const removed = report.removed.filter((entry) => entry.hold === hold.name);
         if (failure === undefined) {
           await catalogue.holds.release(hold.name, clock.nowMs());
@@ -78,14 +81,15 @@ export class HoldSweeper {
           );
         } else {
           const error = new AppError('SNAPSHOT_REMOVE_FAILED', `${failure.what}: ${failure.message}`, {
-            hint: 'Dozo tries again by itself. If it stays, remove it in the host client.',
+            hint: hintFor(failure.what),
             details: { hold: hold.name, what: failure.what },
           });
+          isClean = false;
           await catalogue.holds.saveError(hold.name, error.toBody());
         }
       }
       events.emit({ type: 'changed', what: 'host', id: hostId });
-      return report.failed.length === 0;
+      return isClean;
     } catch (error) {
       const body = toAppError(error).toBody();
       logger.warn({ hostId, holds: holds.length, code: body.code }, 'a host could not be swept');
@@ -93,6 +97,28 @@ export class HoldSweeper {
       for (const hold of holds) await catalogue.holds.saveError(hold.name, body).catch(() => undefined);
       return false;
     }
+  }
+
+  /**
+   * What a run has left on a datastore that is away shows only when that is back: the original of a restore that was
+   * cut short, for one. Datastores that the run had nothing to do with are left out, since one may be away for good.
+   */
+  async #findUnseen(
+    { partId, machineId }: HoldRecord,
+    unseen: readonly string[],
+  ): Promise<{ what: string; message: string } | undefined> {
+    if (unseen.length === 0) return undefined;
+    const { parts, machines } = this.#context.catalogue;
+    const task = (await parts.load(partId))?.task;
+    const summary = machineId === null ? null : (await machines.load(machineId))?.summary;
+    const isConcerned = (datastore: string): boolean => {
+      if (task?.kind === 'restore') return [null, datastore].includes(task.target.datastore) || isReplaced(task);
+      if (task?.kind !== 'backup' || !summary) return true;
+      const { disks, identity } = summary;
+      return identity.path.startsWith(`[${datastore}]`) || disks.some((disk) => disk.datastore === datastore);
+    };
+    const away = unseen.find(isConcerned);
+    return away === undefined ? undefined : { what: `datastore ${away}`, message: 'it does not answer' };
   }
 
   /** Stands at the host unless it was given another login meanwhile. */
@@ -117,4 +143,18 @@ export class HoldSweeper {
       details: { hold: hold.name, removed: removed.length },
     });
   }
+}
+
+function isReplaced({ target }: Extract<WorkerTask, { kind: 'restore' }>): boolean {
+  return target.mode.kind === 'replace';
+}
+
+function hintFor(what: string): string {
+  if (what.startsWith('datastore ')) {
+    return 'Attach it again: what the run may have left on it is removed then. Or take it off the host.';
+  }
+  if (what.startsWith('unfinished restore')) {
+    return 'Dozo tries again by itself. Remove nothing of it: the machine that was to be replaced may lie there.';
+  }
+  return 'Dozo tries again by itself. If it stays, remove it in the host client.';
 }

@@ -233,4 +233,15 @@ describe('a restore', () => {
     assert.equal(result.holdReleased, false);
     assert.ok(lines.some((line) => line.code === 'RESTORE_LEFT' || line.code === 'HOST_UNREACHABLE'));
   });
+
+  test('keeps its hold when a datastore does not answer, on which the original may wait', async () => {
+    const { source, back, lines } = await setUp();
+    source.faults.finish = [new AppError('HOST_COMMAND_FAILED', 'Gone.')];
+    source.faults.unseen = ['usb'];
+
+    const result = await back();
+
+    assert.deepEqual([result.state, result.holdReleased], ['failed', false]);
+    assert.match(lines.find((line) => line.code === 'RESTORE_LEFT')?.text ?? '', /datastore usb does not answer/);
+  });
 });

@@ -245,12 +245,13 @@ class RestoreRun {
     }
     try {
       const report = await this.#deps.source.sweep([this.#task.hold]);
-      if (report.failed.length === 0) return true;
-      const left = report.failed.map(({ what, message }) => `${what}: ${message}`).join('; ');
+      const unseen = report.unseen.map((datastore) => `the datastore ${datastore} does not answer`);
+      const left = [...report.failed.map(({ what, message }) => `${what}: ${message}`), ...unseen].join('; ');
+      if (left === '') return true;
       this.#note({
         level: 'warning',
         code: 'RESTORE_LEFT',
-        text: `Something of this restore is still on the host: ${left}`,
+        text: `Something of this restore ${report.failed.length > 0 ? 'is' : 'may be'} still on the host: ${left}`,
       });
     } catch (error) {
       const text = `Something of this restore may still be on the host: ${toAppError(error).message}`;

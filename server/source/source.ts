@@ -254,6 +254,8 @@ export interface TransferReport {
 export interface SweepReport {
   removed: { hold: string; what: string }[];
   failed: { hold: string; what: string; message: string }[];
+  /** Datastores of the host that do not answer: what a hold has on them stays, and nobody knows of it. */
+  unseen: string[];
 }
 
 export interface TargetRequest {

@@ -113,6 +113,8 @@ export interface FakeFaults {
   /** Thrown by thaw, once each; `sweepFails` keeps the second way shut as well. */
   thaw: AppError[];
   sweepFails: boolean;
+  /** Datastores that do not answer a sweep. */
+  unseen: string[];
   /** resume answers null although the snapshot stands. */
   resumeUnavailable: boolean;
   /** Each ends one transfer after so many bytes, with the error, or by ending as if all were done. */
@@ -176,6 +178,7 @@ export class FakeSourceHost implements SourceHost {
     quiesceRefused: false,
     thaw: [],
     sweepFails: false,
+    unseen: [],
     resumeUnavailable: false,
     cuts: [],
     unreadable: new Map(),
@@ -262,7 +265,7 @@ export class FakeSourceHost implements SourceHost {
   async sweep(holds: readonly string[]): Promise<SweepReport> {
     await Promise.resolve();
     this.asked.sweeps += 1;
-    const report: SweepReport = { removed: [], failed: [] };
+    const report: SweepReport = { removed: [], failed: [], unseen: this.faults.unseen };
     for (const hold of holds) {
       if (!this.snapshots.has(hold) && !this.targets.has(hold)) continue;
       if (this.faults.sweepFails) {

@@ -221,7 +221,7 @@ const processors: Processors = {
   sweep: async (task) => {
     openAddress(task.address);
     note('sweep', { holds: task.holds });
-    return { removed: task.holds.map((hold) => ({ hold, what: 'VM snapshot' })), failed: [] };
+    return { removed: task.holds.map((hold) => ({ hold, what: 'VM snapshot' })), failed: [], unseen: [] };
   },
   copy: async () => {
     throw new AppError('CONFLICT', 'This worker copies nothing.');

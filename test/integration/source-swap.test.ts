@@ -149,6 +149,10 @@ test('an original whose datastore is away while it is taken back is registered o
 
   assert.match(failed[0]?.message ?? '', /"files" cannot be put back/);
   await rename(join(usb, 'away'), join(usb, 'files'));
+  // The same for the one on which the journal lies: all that is known then is that it is away.
+  await rename(root, `${root}-away`);
+  assert.deepEqual(await host.sweep([hold]), { removed: [], failed: [], unseen: ['one'] });
+  await rename(`${root}-away`, root);
   assert.deepEqual((await host.sweep([hold])).failed, []);
   assert.deepEqual(await machineNames(), ['files', 'mail', 'web', 'web-2']);
   await scene.assertClean();

@@ -78,10 +78,14 @@ async function readJournal(context: EsxiContext, root: string, hold: string): Pr
     // Below.
   }
   const aside = asideFolder(root, hold);
-  throw new AppError('CONFLICT', `The journal of an interrupted restore, ${folder}/journal, cannot be read.`, {
-    hint: `If ${aside} is there, it holds the machine that was to be replaced: rename it back and register the machine in the Host Client. Then remove ${folder}.`,
-    details: { folder, aside },
-  });
+  throw new AppError(
+    'CONFLICT',
+    `The journal of an interrupted restore, ${folder}/journal, cannot be read; if ${aside} is there, it holds the machine that was to be replaced.`,
+    {
+      hint: `Rename it back and register the machine in the Host Client. Then remove ${folder}.`,
+      details: { folder, aside },
+    },
+  );
 }
 
 /**

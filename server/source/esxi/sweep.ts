@@ -1,11 +1,12 @@
 import { isAppError, toAppError } from '../../errors/index.ts';
 import type { SweepReport } from '../source.ts';
 import { endClones, removeCloneFolder } from './clone-job.ts';
-import { HOLD, holdFolder, loadDatastores, type EsxiContext } from './context.ts';
+import { HOLD, holdFolder, type EsxiContext } from './context.ts';
+import { DatastoreMap } from './datastore-path.ts';
 import { readFilesystems } from './filesystems.ts';
 import { readHostUuid, takeBackChanges } from './iscsi-journal.ts';
 import { removeHoldTargets } from './iscsi-targets.ts';
-import { listMachines } from './inventory.ts';
+import { listDatastores, listMachines } from './inventory.ts';
 import { unmountStaging } from './nfs-staging.ts';
 import { removeHoldSnapshot, waitForSnapshotTasks } from './snapshot-control.ts';
 import { settleSwap } from './swap.ts';
@@ -16,8 +17,9 @@ export async function sweepHolds(
   holds: readonly string[],
   signal?: AbortSignal,
 ): Promise<SweepReport> {
-  const report: SweepReport = { removed: [], failed: [] };
-  const datastores = await loadDatastores(context);
+  const report: SweepReport = { removed: [], failed: [], unseen: [] };
+  const stores = await listDatastores(context.vsphere);
+  const datastores = new DatastoreMap(stores);
   if (holds.some((hold) => HOLD.test(hold))) await waitForSnapshotTasks(context, signal);
   const machines = await listMachines(context.vsphere, datastores);
   const filesystems = await readFilesystems(context.shell, signal);
@@ -25,6 +27,12 @@ export async function sweepHolds(
   const names = datastores.names.filter((name) => !HOLD.test(name)).map((name) => datastores.rootOf(name));
   const volumes = filesystems.filter((fs) => !HOLD.test(fs.name)).map((fs) => fs.root);
   const roots = [...new Set([...names, ...volumes])];
+  for (const { name, accessible } of stores) {
+    if (HOLD.test(name)) continue;
+    // Of machines on one that the host cannot reach it knows no snapshots either.
+    const isSeen = accessible && (await listFolder(context, datastores.rootOf(name))) !== null;
+    if (!isSeen) report.unseen.push(name);
+  }
 
   for (const hold of holds) {
     // Names that are not ours by form are never acted on, whoever asks.
@@ -40,7 +48,7 @@ export async function sweepHolds(
       }
     };
     for (const root of roots) {
-      if ((await listFolder(context, root)).includes(`.${hold}-swap`)) {
+      if ((await listFolder(context, root))?.includes(`.${hold}-swap`) === true) {
         await attempt(
           `unfinished restore on ${root}`,
           async () => (await settleSwap(context, datastores, root, hold)) !== null,
@@ -51,7 +59,7 @@ export async function sweepHolds(
     // host merges no layer that somebody reads.
     const folders: string[] = [];
     for (const root of roots) {
-      if ((await listFolder(context, root)).includes(`.${hold}`)) folders.push(holdFolder(root, hold));
+      if ((await listFolder(context, root))?.includes(`.${hold}`) === true) folders.push(holdFolder(root, hold));
     }
     // Clones onto devices first: a device in use stays, and the journal of the rest lies in the folders.
     for (const folder of folders) await attempt('running copy', async () => await endClones(context.shell, folder));
@@ -91,10 +99,10 @@ export async function sweepHolds(
   return report;
 }
 
-/** A root that does not answer holds nothing that could be removed now. */
-async function listFolder(context: EsxiContext, path: string): Promise<string[]> {
+/** Null: it does not answer, so there is nothing that could be removed now. */
+async function listFolder(context: EsxiContext, path: string): Promise<string[] | null> {
   return await context.shell.listFolder(path).catch((error: unknown) => {
-    if (isAppError(error) && (error.code === 'NOT_FOUND' || error.code === 'HOST_COMMAND_FAILED')) return [];
+    if (isAppError(error) && (error.code === 'NOT_FOUND' || error.code === 'HOST_COMMAND_FAILED')) return null;
     throw error;
   });
 }
