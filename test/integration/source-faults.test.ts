@@ -428,7 +428,7 @@ test('sweeps a snapshot that the host was still making when the run was killed',
   await untilSnapshots('begun');
   await kill(child);
   const report = await host.sweep([hold]);
-  assert.deepEqual(report, { removed: [{ hold, what: 'snapshot of raw' }], failed: [] });
+  assert.deepEqual(report, { removed: [{ hold, what: 'snapshot of raw' }], failed: [], unseen: [] });
   await scene.assertClean();
 });
 
