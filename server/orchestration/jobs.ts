@@ -67,22 +67,31 @@ export class JobService {
   async remove(id: string): Promise<void> {
     const { catalogue, events } = this.#context;
     await catalogue.transaction(async (tables) => {
-      const job = found(await tables.jobs.load(id), 'job', id);
-      if ((await tables.runs.list({ jobId: id, active: true, limit: 1 })).length > 0) {
-        throw new AppError('CONFLICT', `The job "${job.name}" runs at the moment.`, {
-          hint: 'Wait for the end of the run, or cancel it.',
-        });
-      }
-      const [follower] = await listFollowers(tables, id);
-      if (follower !== undefined) {
-        throw new AppError('CONFLICT', `The job "${follower.name}" runs after "${job.name}".`, {
-          hint: 'Give that job another schedule first.',
-          details: { jobId: follower.jobId },
-        });
-      }
+      await assertRemovable(tables, id);
       await tables.jobs.remove(id);
     });
     events.emit({ type: 'changed', what: 'job', id });
+  }
+
+  /** @throws as `remove` would now */
+  async assertRemovable(id: string): Promise<void> {
+    await assertRemovable(this.#context.catalogue, id);
+  }
+}
+
+async function assertRemovable(tables: Tables, id: string): Promise<void> {
+  const job = found(await tables.jobs.load(id), 'job', id);
+  if ((await tables.runs.list({ jobId: id, active: true, limit: 1 })).length > 0) {
+    throw new AppError('CONFLICT', `The job "${job.name}" runs at the moment.`, {
+      hint: 'Wait for the end of the run, or cancel it.',
+    });
+  }
+  const [follower] = await listFollowers(tables, id);
+  if (follower !== undefined) {
+    throw new AppError('CONFLICT', `The job "${follower.name}" runs after "${job.name}".`, {
+      hint: 'Give that job another schedule first.',
+      details: { jobId: follower.jobId },
+    });
   }
 }
 

@@ -145,8 +145,11 @@ export class MaintenanceService {
     return trashed;
   }
 
-  /** Versions of the job's machines that no other job of the repository has, to the trash; some may be refused. */
-  async trashPointsOfJob(jobId: string): Promise<JobRemoved> {
+  /**
+   * Versions of the job's machines that no other job of the repository has, to the trash; some may be refused.
+   * @returns `undo` brings those back that it moved
+   */
+  async trashPointsOfJob(jobId: string): Promise<{ removed: JobRemoved; undo(): Promise<void> }> {
     const { catalogue } = this.#context;
     const job = found(await catalogue.jobs.load(jobId), 'job', jobId);
     const others = (await catalogue.jobs.list()).filter(
@@ -155,17 +158,22 @@ export class MaintenanceService {
     const shared = new Set(others.flatMap((one) => one.machineIds));
     const points = await catalogue.points.list({ repositoryId: job.repositoryId, limit: ALL_POINTS });
     const own = points.filter(({ machineId }) => job.machineIds.includes(machineId) && !shared.has(machineId));
-    if (own.length === 0) return { trashed: 0, failed: [] };
+    if (own.length === 0) return { removed: { trashed: 0, failed: [] }, undo: () => Promise.resolve() };
     const { trashDays } = await loadSettings(catalogue);
     const keepUntilMs = this.#context.clock.nowMs() + trashDays * DAY_MS;
     const reason = `The task "${job.name}" was deleted.`;
+    const { repositoryId } = job;
     const { failed } = await this.#request(
-      job.repositoryId,
+      repositoryId,
       own.map(({ id }) => id),
       { verb: 'delete', keepUntilMs, reason },
     );
-    await this.#repositories.refresh(job.repositoryId);
-    return { trashed: own.length - failed.length, failed };
+    await this.#repositories.refresh(repositoryId);
+    const pointIds = own.map(({ id }) => id).filter((id) => failed.every(({ pointId }) => pointId !== id));
+    return {
+      removed: { trashed: pointIds.length, failed },
+      undo: async () => void (await this.undeletePoints({ pointIds, repositoryId })),
+    };
   }
 
   /** Starts a maintenance now. @throws NOT_FOUND, RUN_ALREADY_ACTIVE */

@@ -154,11 +154,22 @@ export class Orchestration {
     return this.#announce(await this.maintenance.begin(repositoryId));
   }
 
-  /** @throws NOT_FOUND, CONFLICT while it runs; nothing is changed when the versions cannot be moved */
+  /** @throws NOT_FOUND, CONFLICT while it runs or another follows it; nothing is changed then, nor when versions cannot be moved */
   async removeJob(jobId: string, versions: 'keep' | 'trash'): Promise<JobRemoved> {
-    const removed = versions === 'trash' ? await this.maintenance.trashPointsOfJob(jobId) : { trashed: 0, failed: [] };
-    await this.jobs.remove(jobId);
-    return removed;
+    if (versions === 'keep') {
+      await this.jobs.remove(jobId);
+      return { trashed: 0, failed: [] };
+    }
+    await this.jobs.assertRemovable(jobId);
+    const { removed, undo } = await this.maintenance.trashPointsOfJob(jobId);
+    try {
+      await this.jobs.remove(jobId);
+      return removed;
+    } catch (error) {
+      // A run began meanwhile.
+      await undo();
+      throw error;
+    }
   }
 
   importGhetto(input: GhettoImportInput): Promise<GhettoImportReport> {

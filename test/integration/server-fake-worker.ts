@@ -24,7 +24,7 @@ const folder = process.env['DOZO_FAKE_FOLDER'] ?? '';
 interface Script {
   backupMs: number;
   /** Whatever is at work goes on and on until this is false; a name: only that kind of task. */
-  hold: boolean | 'backup' | 'restore';
+  hold: boolean | 'backup' | 'restore' | 'change';
   machines: InventoryResult['machines'];
   /** Names of machines whose backup fails (`restore`, `export`: those do), leaves its hold, or kills the worker. */
   fail: string[];
@@ -246,6 +246,8 @@ const processors: Processors = {
     };
   },
   'change-points': async ({ pointIds, change }) => {
+    note('change-points', { verb: change.verb, pointIds });
+    while (readScript().hold === 'change') await sleep(50);
     const points = readPoints();
     const failed: { pointId: string; error: ErrorBody }[] = [];
     for (const point of points.filter(({ id }) => pointIds.includes(id))) {

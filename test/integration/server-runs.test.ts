@@ -53,6 +53,34 @@ describe('runs of a server with a real queue', { timeout: 900_000 }, () => {
     assert.equal((await lab.waitForRun(first.id)).state, 'success');
   });
 
+  it('leaves the versions of a job that cannot be deleted where they are', async () => {
+    const remove = (): ReturnType<ServerLab['send']> =>
+      lab.send(`/jobs/${ids.jobId}?versions=trash`, { method: 'DELETE' });
+    const end = async (runId: string): Promise<void> => {
+      await lab.call('POST', `/runs/${runId}/cancel`, {});
+      await lab.waitForRun(runId);
+    };
+    assert.ok((await lab.call('GET', '/points')).points.length > 0);
+    lab.script({ hold: 'backup' });
+    const atWork = await lab.call('POST', `/jobs/${ids.jobId}/run`, {});
+    const refused = await remove();
+    assert.deepEqual([refused.status, refused.json.code], [409, 'CONFLICT']);
+    assert.deepEqual(lab.journal('change-points'), []);
+    await end(atWork.id);
+
+    // One that begins while they are on their way to the trash.
+    lab.script({ hold: 'change', backupMs: 600_000 });
+    const removing = remove();
+    await lab.until(async () => (lab.journal('change-points').length === 1 ? true : null), 'the versions to be moved');
+    const late = await lab.call('POST', `/jobs/${ids.jobId}/run`, {});
+    lab.script({ backupMs: 600_000 });
+    assert.equal((await removing).status, 409);
+    assert.deepEqual((await lab.call('GET', '/points?trash=true')).points, []);
+    assert.ok((await lab.call('GET', '/points')).points.length > 0);
+    await end(late.id);
+    lab.script({});
+  });
+
   it('takes the worst state of its machines, and sweeps what was left', async () => {
     lab.script({ backupMs: 200, fail: ['one'] });
     const started = await lab.call('POST', `/jobs/${ids.jobId}/run`, {});
