@@ -105,6 +105,20 @@ test('a machine that the host calls invalid gives its place back to the original
   await scene.assertClean();
 });
 
+test('a swap whose commit failed when it was there already counts as done', async () => {
+  const mail = await findMachine(host, 'mail');
+  const request = await requestFor(mail);
+  const target = await host.createTarget(request);
+  // What is to be written there cannot be: as on a datastore that has room for a name and for nothing else.
+  await mkdir(join(await rootOf('two'), `.${request.hold}-swap`, 'done'), { recursive: true });
+
+  const restored = await target.finish(new AbortController().signal);
+
+  assert.notEqual(restored.hostId, mail.hostId);
+  assert.deepEqual(await machineNames(), ['files', 'mail', 'web', 'web-2']);
+  await scene.assertClean();
+});
+
 test('a swap whose journal says nothing is left as it is, and told of', async () => {
   const root = await rootOf('two');
   const mail = await findMachine(host, 'mail');

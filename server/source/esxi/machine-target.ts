@@ -366,7 +366,7 @@ class EsxiTarget implements MachineTarget {
     const journal = await this.#journal(main);
     // From here to the commit a failure is taken back by the journal, by us or by a later sweep.
     await writeJournal(this.#context, main.root, hold, journal);
-    let restored: InventoryMachine;
+    let restored: InventoryMachine | null = null;
     try {
       if (original !== null) await unregisterMachine(this.#context, this.#datastores, original);
       if (journal.original !== null && journal.original.aside !== null) {
@@ -377,12 +377,15 @@ class EsxiTarget implements MachineTarget {
       restored = await registerMachine(this.#context, this.#datastores, vmx, name, signal);
       this.#assertComplete(restored);
       await commitSwap(this.#context, main.root, hold);
-      this.#isFinished = true;
     } catch (error) {
-      await settleSwap(this.#context, this.#datastores, main.root, hold);
-      this.#tellAutostart(autostart);
-      throw toAppError(error);
+      const end = await settleSwap(this.#context, this.#datastores, main.root, hold);
+      // The host may have taken the word that commits, and failed after it.
+      if (end !== 'finished' || restored === null) {
+        this.#tellAutostart(autostart);
+        throw toAppError(error);
+      }
     }
+    this.#isFinished = true;
     this.#tellAutostart(autostart);
     const { identity, note } = this.#request;
     if (this.#request.powerOn) {
