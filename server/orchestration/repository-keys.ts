@@ -8,7 +8,7 @@ import type {
 import type { KeysResult, NewRepositoryKeys } from '../contract/task-result.ts';
 import type { KeyAction, RepositoryAddress } from '../contract/task.ts';
 import type { RepositoryRecord, Tables } from '../database/index.ts';
-import { AppError } from '../errors/index.ts';
+import { AppError, toAppError } from '../errors/index.ts';
 import { found, type OrchestrationContext } from './context.ts';
 
 /** What secrets of repositories are sealed for. */
@@ -115,7 +115,9 @@ export class RepositoryKeyService {
   }
 
   /**
-   * Proves that a passphrase or recovery key, as somebody typed it, opens the repository; remembers when.
+   * Proves that a passphrase or recovery key, as somebody typed it, opens the repository; remembers when. Where Dozo's
+   * own key does not open it any more (its slot is gone or damaged, or this installation's key file), Dozo has a new
+   * one then.
    * @throws as `list`, REPOSITORY_KEY_WRONG
    */
   async drill(repositoryId: string, text: string): Promise<z.infer<typeof repositoryKeyDrillResultSchema>> {
@@ -130,17 +132,44 @@ export class RepositoryKeyService {
         await tables.settings.save(settingOf(repositoryId), { ...record, drills });
       });
     }
+    if (!(await this.#opensByItself(repositoryId))) await this.#takeUpAgain(repositoryId, text);
     const [key] = await this.#views(repositoryId, result);
     return { key: found(key ?? null, 'key', slotId ?? ''), readPointId: result.readPointId };
   }
 
   /** A key for this installation, of a repository that somebody else's key opens. */
-  async takeUp(path: string, text: string): Promise<{ machineKey: string; slotId: string }> {
+  async takeUp(
+    path: string,
+    text: string,
+    formatId: string | null = null,
+  ): Promise<{ machineKey: string; slotId: string }> {
     const { sealer } = this.#context;
     const secret = sealer.seal(KEY_TEXT_PURPOSE, { text });
-    const { machineKey, slotId } = await this.#request({ path }, { kind: 'take-up', secret });
+    const address = formatId === null ? { path } : { path, formatId };
+    const { machineKey, slotId } = await this.#request(address, { kind: 'take-up', secret });
     if (machineKey === null || slotId === null) throw new AppError('INTERNAL', 'The worker gave no key.');
     return { machineKey, slotId };
+  }
+
+  async #opensByItself(repositoryId: string): Promise<boolean> {
+    try {
+      await this.list(repositoryId);
+      return true;
+    } catch (error) {
+      const { code } = toAppError(error);
+      if (code === 'REPOSITORY_KEY_WRONG' || code === 'REPOSITORY_KEY_NEEDED' || code === 'SECRET_UNREADABLE')
+        return false;
+      throw error;
+    }
+  }
+
+  async #takeUpAgain(repositoryId: string, text: string): Promise<void> {
+    const { catalogue, events, logger } = this.#context;
+    const { path, formatId } = found(await catalogue.repositories.load(repositoryId), 'repository', repositoryId);
+    const own = await this.takeUp(path, text, formatId);
+    await catalogue.transaction((tables) => saveOwnKey(tables, repositoryId, own));
+    logger.warn({ repositoryId }, "Dozo's own key of a repository did not open it any more; it has a new one");
+    events.emit({ type: 'changed', what: 'repository', id: repositoryId });
   }
 
   /** The words of a recovery key that was just made, for the one answer that shows them. */

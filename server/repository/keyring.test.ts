@@ -142,11 +142,12 @@ describe('the keyring of an encrypted repository', () => {
 describe('a key drill', () => {
   it('reads the newest version with the key, and says which slot it was', async () => {
     const { storage, pointId } = await encrypted();
-    const { recoveryKey, slot } = await (
-      await openKeyring({ storage, secret: { passphrase: PASSPHRASE } })
-    ).addRecoveryKey('safe');
+    const ring = await openKeyring({ storage, secret: { passphrase: PASSPHRASE } });
+    const { recoveryKey, slot } = await ring.addRecoveryKey('safe');
 
-    assert.deepEqual(await drillKey({ storage, secret: { recoveryKey } }), { slot, readPointId: pointId });
+    const { repositoryId } = ring;
+    const drilled = await drillKey({ storage, secret: { recoveryKey } });
+    assert.deepEqual(drilled, { repositoryId, slot, readPointId: pointId });
     await assert.rejects(drillKey({ storage, secret: { passphrase: 'wrong' } }), { code: 'REPOSITORY_KEY_WRONG' });
   });
 

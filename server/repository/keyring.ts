@@ -19,6 +19,7 @@ export interface KeySlotListing {
 
 /** The slots of an encrypted repository, for whoever could open one of them. */
 export interface Keyring {
+  readonly repositoryId: string;
   /** The slot that was opened. */
   readonly openedSlotId: string;
   /** Oldest first; a damaged slot is left out, `check` names it. */
@@ -56,24 +57,25 @@ export async function openKeyring(options: { storage: Storage; secret: KeySecret
 /**
  * Proves that a key opens the repository and reads what is in it: the slot, the key's identity, and the newest
  * version's own file.
- * @returns the slot, and the version that was read; null when there is none yet
+ * @returns the repository, the slot, and the version that was read; null when there is none yet
  * @throws as `openKeyring`, REPOSITORY_MANIFEST_DAMAGED
  */
 export async function drillKey(options: {
   storage: Storage;
   secret: KeySecret;
-}): Promise<{ slot: KeySlotListing; readPointId: string | null }> {
+}): Promise<{ repositoryId: string; slot: KeySlotListing; readPointId: string | null }> {
   const { storage, secret } = options;
   const ring = await openKeyring(options);
+  const { repositoryId } = ring;
   const slot = (await ring.list()).find(({ slotId }) => slotId === ring.openedSlotId);
   if (slot === undefined) throw slotMissing(ring.openedSlotId);
   const header = await readHeader(storage);
   const names: string[] = [];
   for await (const name of storage.listNames(POINTS_FOLDER)) if (pointIdOfName(name) !== null) names.push(name);
   const newest = names.sort().at(-1);
-  if (newest === undefined) return { slot, readPointId: null };
+  if (newest === undefined) return { repositoryId, slot, readPointId: null };
   const { keys } = await unlock(storage, header, secret);
-  return { slot, readPointId: parsePoint(await storage.read(newest), newest, keys).manifest.pointId };
+  return { repositoryId, slot, readPointId: parsePoint(await storage.read(newest), newest, keys).manifest.pointId };
 }
 
 /**
@@ -108,9 +110,11 @@ export async function unlock(
     secret.passphrase !== undefined ? 'passphrase' : secret.recoveryKey !== undefined ? 'recovery key' : 'machine key';
   throw new AppError('REPOSITORY_KEY_WRONG', `The ${what} does not open the repository in ${storage.location}.`, {
     hint:
-      damage === null
-        ? 'Check the passphrase (upper and lower case, keyboard layout), or use the recovery key.'
-        : 'One of the key files is damaged. Put the folder keys back from a copy of the repository.',
+      secret.machineKey !== undefined
+        ? 'Try a passphrase or the recovery key: Dozo has a new key of its own then.'
+        : damage === null
+          ? 'Check the passphrase (upper and lower case, keyboard layout), or use the recovery key.'
+          : 'One of the key files is damaged. Put the folder keys back from a copy of the repository.',
     details,
     cause: damage ?? undefined,
   });
@@ -154,6 +158,10 @@ class StoredKeyring implements Keyring {
     this.#clock = parts.clock;
     this.#header = parts.header;
     this.#keys = parts.keys;
+  }
+
+  get repositoryId(): string {
+    return this.#header.repositoryId;
   }
 
   async list(): Promise<KeySlotListing[]> {

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { startServer, type RunningServer } from '../../server/app/start-server.ts';
-import { openRepository } from '../../server/repository/index.ts';
+import { createRepository, openRepository } from '../../server/repository/index.ts';
 import { silentLogger } from '../../server/runtime/index.ts';
 import { openLocalStorage } from '../../server/storage/index.ts';
 import { CHUNK, commitDisk, sparseContent } from '../fakes/small-repository.ts';
@@ -166,6 +166,37 @@ describe('keys of an encrypted repository, from the command line to the files', 
     for (const secret of [{ passphrase: PASSPHRASE }, { recoveryKey }]) {
       await assert.rejects(openRepository({ storage, threads: 0, ...secret }), { code: 'REPOSITORY_KEY_WRONG' });
     }
+  });
+
+  it('has a new key of its own once somebody has proven one, where an older copy of the files was put back', async () => {
+    const { recoveryKey: words } = (await json(['repositories', 'keys', 'add', 'main', 'recovery'])).document;
+    const drill = ['repositories', 'keys', 'drill', 'main', '--passphrase-stdin'];
+    const own = (await keys()).find((key) => key.isOwn) as Answer;
+    rmSync(path.join(folder, `keys/${own.slotId}.key`));
+    const { error } = (await json(['repositories', 'refresh', 'main'])).document;
+    assert.equal(error.code, 'REPOSITORY_KEY_WRONG');
+    assert.match(error.hint, /a new key of its own/);
+
+    // Not one of another repository that lies there just now.
+    renameSync(folder, `${folder}-away`);
+    mkdirSync(folder);
+    const storage = await openLocalStorage({ folder });
+    await (await createRepository({ storage, threads: 0, passphrase: PASSPHRASE })).close();
+    const foreign = await json(drill, `${PASSPHRASE}\n`);
+    assert.equal(foreign.document.error.code, 'REPOSITORY_EXCHANGED');
+    assert.equal(readdirSync(path.join(folder, 'keys')).length, 1);
+    rmSync(folder, { recursive: true });
+    renameSync(`${folder}-away`, folder);
+
+    assert.equal((await json(drill, `${words}\n`)).status, 0);
+    assert.equal((await json(['repositories', 'refresh', 'main'])).document.error, null);
+    const proven = await keys();
+    assert.deepEqual(
+      proven.filter((key) => key.isOwn || key.drilledAtMs !== null).map((key) => key.kind),
+      ['recovery', 'machine'],
+    );
+    assert.equal((await json(drill, `${words}\n`)).status, 0);
+    assert.equal((await keys()).length, proven.length, 'one that opens it stays');
   });
 
   it('takes up an encrypted repository with a key that somebody has, and not without', async () => {

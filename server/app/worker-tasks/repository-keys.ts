@@ -5,7 +5,7 @@ import type { Sealer } from '../../queue/index.ts';
 import { drillKey, openKeyring, type Keyring } from '../../repository/index.ts';
 import type { Clock, Logger } from '../../runtime/index.ts';
 import { openLocalStorage } from '../../storage/index.ts';
-import { createInFolder } from '../open-repository.ts';
+import { assertMeant, createInFolder } from '../open-repository.ts';
 import { openAddressKey, openText, openTypedKey, sealMachineKey, sealText } from '../repository-secrets.ts';
 
 interface Parts {
@@ -51,12 +51,17 @@ export async function manageKeys(parts: Parts, task: Extract<WorkerTask, { kind:
   const storage = await openLocalStorage({ folder: task.repository.path, clock, logger });
   const nothing = { slotId: null, machineKey: null, recoveryKey: null, readPointId: null };
   if (action.kind === 'drill') {
-    const { slot, readPointId } = await drillKey({ storage, secret: openTypedKey(sealer, action.secret) });
+    const { repositoryId, slot, readPointId } = await drillKey({
+      storage,
+      secret: openTypedKey(sealer, action.secret),
+    });
+    assertMeant({ id: repositoryId }, task.repository);
     return { ...nothing, slots: [slot], slotId: slot.slotId, readPointId };
   }
   const secret =
     action.kind === 'take-up' ? openTypedKey(sealer, action.secret) : openAddressKey(sealer, task.repository);
   const ring = await openKeyring({ storage, secret, clock });
+  assertMeant({ id: ring.repositoryId }, task.repository);
   switch (action.kind) {
     case 'list':
       return { ...nothing, slots: await ring.list() };
