@@ -119,6 +119,29 @@ test('a swap whose commit failed when it was there already counts as done', asyn
   await scene.assertClean();
 });
 
+test('a restore whose folder another worker has begun anew replaces nothing by what lies there now', async () => {
+  const folder = join(await rootOf('two'), 'mail');
+  const before = await folderState(folder);
+  const request = await requestFor(await findMachine(host, 'mail'));
+  const target = await host.createTarget(request);
+  await target.disks[0]?.write(0, Buffer.alloc(MIB, 7));
+  await target.disks[0]?.flush();
+  // It lost the queue but not the host, and its task was given to this one.
+  const other = await scene.connect();
+  await other.sweep([request.hold]);
+  const again = await other.createTarget(request);
+
+  await assert.rejects(target.finish(new AbortController().signal), { code: 'CONFLICT' });
+
+  await again.disks[0]?.write(0, Buffer.alloc(MIB, 8));
+  assert.deepEqual(await folderState(folder), before);
+  await again.finish(new AbortController().signal);
+  const image = await readFile(join(folder, 'mail-flat.vmdk'));
+  assert.ok(image.equals(Buffer.alloc(MIB, 8)));
+  assert.deepEqual(await machineNames(), ['files', 'mail', 'web', 'web-2']);
+  await scene.assertClean();
+});
+
 test('a swap whose journal says nothing is left as it is, and told of', async () => {
   const root = await rootOf('two');
   const mail = await findMachine(host, 'mail');

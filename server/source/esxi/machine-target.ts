@@ -1,6 +1,6 @@
 import { descriptorSizeBytes, encodeVmdkDescriptor, parseVmdkDescriptor, type Extent } from '../../disk/index.ts';
 import { AppError, toAppError } from '../../errors/index.ts';
-import { formatBytes, SECTOR_BYTES } from '../../runtime/index.ts';
+import { formatBytes, randomHex, SECTOR_BYTES } from '../../runtime/index.ts';
 import { shell } from '../../ssh/index.ts';
 import type { MachineDisk, MachineSummary, MachineTarget, TargetDisk, TargetRequest } from '../source.ts';
 import { holdFolder, loadDatastores, type EsxiContext } from './context.ts';
@@ -305,6 +305,8 @@ class EsxiTarget implements MachineTarget {
   readonly #plan: TargetPlan;
   readonly #writers: DiskWriter[] = [];
   readonly #ended = new AbortController();
+  /** Stands in the folders: whether they are those that this attempt has written. */
+  readonly #attempt = randomHex(16);
   #isFinished = false;
 
   constructor(context: EsxiContext, datastores: DatastoreMap, request: TargetRequest, plan: TargetPlan, by: RunsBy) {
@@ -343,7 +345,7 @@ class EsxiTarget implements MachineTarget {
       await host.run(shell`rm -rf -- ${temporary} && mkdir -- ${temporary}`, 'make a folder for the restore', {
         signal,
       });
-      await host.writeFile(`${temporary}/${markerName(hold)}`, Buffer.from('dozo\n'), signal);
+      await host.writeFile(`${temporary}/${markerName(hold)}`, Buffer.from(this.#attempt), signal);
     }
     for (const planned of this.#plan.disks) await this.#createDisk(planned);
     void this.#watch();
@@ -364,6 +366,7 @@ class EsxiTarget implements MachineTarget {
     signal.throwIfAborted();
     const autostart = original === null ? null : await readAutostartOrder(this.#context, original);
     const journal = await this.#journal(main);
+    for (const { temporary } of placements) await this.#assertOwn(temporary, signal);
     // From here to the commit a failure is taken back by the journal, by us or by a later sweep.
     await writeJournal(this.#context, main.root, hold, journal);
     let restored: InventoryMachine | null = null;
@@ -372,7 +375,10 @@ class EsxiTarget implements MachineTarget {
       if (journal.original !== null && journal.original.aside !== null) {
         await this.#rename(journal.original.folder, journal.original.aside);
       }
-      for (const { from, to } of journal.moves) await this.#rename(from, to);
+      for (const { from, to } of journal.moves) {
+        await this.#rename(from, to);
+        await this.#assertOwn(to, signal);
+      }
       const vmx = this.#datastores.fromShell(`${main.final}/${this.#plan.stem}.vmx`);
       restored = await registerMachine(this.#context, this.#datastores, vmx, name, signal);
       this.#assertComplete(restored);
@@ -477,6 +483,21 @@ class EsxiTarget implements MachineTarget {
     const corrected = encodeVmdkDescriptor({ ...made, extents, database });
     if (corrected === encodeVmdkDescriptor(made)) return;
     await host.writeFile(path, Buffer.from(corrected), signal);
+  }
+
+  /**
+   * A worker that lost the queue, not the host, may have had its task taken up by another one, which begins with new
+   * folders of the same names: their disks are not those that were compared here.
+   * @throws CONFLICT
+   */
+  async #assertOwn(folder: string, signal: AbortSignal): Promise<void> {
+    const { hold } = this.#request;
+    const attempt = await this.#context.shell.readFileIfThere(`${folder}/${markerName(hold)}`, signal);
+    if (attempt?.toString() === this.#attempt) return;
+    throw new AppError('CONFLICT', `Another attempt of this restore has begun ${folder} anew.`, {
+      hint: 'The original is as it was. See in the log what became of the other attempt, or start the restore again.',
+      details: { folder },
+    });
   }
 
   /** @throws DISK_VERIFY_FAILED */
