@@ -167,6 +167,37 @@ test('a swap whose journal says nothing is left as it is, and told of', async ()
   await scene.assertClean();
 });
 
+test('an original whose place is taken while it is to be put back is not forgotten', async () => {
+  const root = await rootOf('two');
+  const vm = (await scene.lab.state()).vms.find(({ name }) => name === 'mail');
+  assert.ok(vm !== undefined);
+  const before = await folderState(join(root, 'mail'));
+  const vmx = vm.vmxAbsolutePath;
+  const folder = vmx.replace(/\/[^/]*$/, '');
+  const hold = `dozo-${randomHex(8)}`;
+  const aside = folder.replace(/mail$/, `.${hold}-old`);
+  const original = { name: 'mail', vmx, folder, aside, files: [] };
+  // As a restore in its place leaves it that was killed, and what somebody made there since.
+  await scene.lab.call('DELETE', `/vms/${String(vm.id)}`);
+  await rename(join(root, 'mail'), join(root, `.${hold}-old`));
+  await mkdir(join(root, `.${hold}-swap`));
+  await writeFile(
+    join(root, `.${hold}-swap`, 'journal'),
+    JSON.stringify({ version: 1, name: 'mail', moves: [], original }),
+  );
+  await mkdir(join(root, 'mail'));
+  await writeFile(join(root, 'mail', 'mail.vmx'), 'of somebody else');
+
+  const { failed } = await host.sweep([hold]);
+
+  assert.match(failed[0]?.message ?? '', /is in the way/);
+  await rm(join(root, 'mail'), { recursive: true });
+  assert.deepEqual((await host.sweep([hold])).failed, []);
+  assert.deepEqual(await folderState(join(root, 'mail')), before);
+  assert.deepEqual(await machineNames(), ['files', 'mail', 'web', 'web-2']);
+  await scene.assertClean();
+});
+
 test('an original whose datastore is away while it is taken back is registered once it is there again', async () => {
   const [root, usb] = [await rootOf('one'), await rootOf('usb')];
   const { hostId } = await findMachine(host, 'files');

@@ -5,6 +5,7 @@ import { holdFolder } from './context.ts';
 import type { DatastoreMap } from './datastore-path.ts';
 import { listMachines } from './inventory.ts';
 import { registerMachine, unregisterInvalid, unregisterMachine } from './registration.ts';
+import { lastWords } from './vmkfstools.ts';
 
 /**
  * A restored machine takes its place by renames. This journal stands on the host before the first of
@@ -157,12 +158,11 @@ async function takeBack(
       if (path?.startsWith(`${to}/`) === true) await unregisterMachine(context, datastores, machine);
     }
     await unregisterInvalid(context, datastores, (path) => path.startsWith(`${to}/`));
-    await host.run(shell`[ -e ${from} ] || mv -- ${to} ${from}`, 'take back a restored machine');
+    await moveBack(context, to, from);
   }
   if (original === null) return;
   if (original.aside !== null) {
-    const command = shell`[ ! -e ${original.aside} ] || [ -e ${original.folder} ] || mv -- ${original.aside} ${original.folder}`;
-    await host.run(command, 'put the original machine back');
+    await moveBack(context, original.aside, original.folder);
   }
   if (!(await host.exists(original.vmx))) {
     throw new AppError('NOT_FOUND', `"${original.name}" cannot be put back: ${original.vmx} is not there.`, {
@@ -171,6 +171,20 @@ async function takeBack(
     });
   }
   await registerMachine(context, datastores, datastores.fromShell(original.vmx), original.name);
+}
+
+/**
+ * Nothing where it is back already. @throws CONFLICT where something else has taken the place: to pass over that would
+ * forget what waits
+ */
+async function moveBack(context: EsxiContext, from: string, to: string): Promise<void> {
+  const command = shell`[ ! -e ${from} ] || { [ ! -e ${to} ] && mv -- ${from} ${to}; }`;
+  const { code, stderr } = await context.shell.exec(command, { isRepeatable: true });
+  if (code === 0) return;
+  throw new AppError('CONFLICT', `The folder ${to} is in the way of ${from}, which belongs there.`, {
+    hint: 'Rename or remove what is in the way. The rest is done then by itself.',
+    details: { from, to, words: lastWords(stderr) },
+  });
 }
 
 /** Machines that use files in a folder, layers of linked clones among them; path of the shell. */
