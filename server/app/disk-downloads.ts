@@ -11,8 +11,7 @@ import {
 } from '../restore/index.ts';
 import type { Sealer } from '../queue/index.ts';
 import { MIB, type Clock, type Logger } from '../runtime/index.ts';
-import { assertMeant, openFolder } from './open-repository.ts';
-import { openAddressKey } from './repository-secrets.ts';
+import { SharedRepositories } from './shared-repositories.ts';
 
 /** What is read and sent at a time: whole chunks of every allowed size. */
 const PIECE_BYTES = 4 * MIB;
@@ -24,20 +23,18 @@ export interface OwnDownloads extends DiskDownloads {
 
 /** Disks of versions for downloads, read by the server itself. */
 export function createDiskDownloads(parts: { sealer: Sealer; clock: Clock; logger: Logger }): OwnDownloads {
-  const { sealer, clock, logger } = parts;
+  const repositories = new SharedRepositories(parts);
   const reads = new Set<{ path: string; pointId: string }>();
-  const keptContents = new KeptContents(clock);
+  const keptContents = new KeptContents(parts.clock);
   const openDisk = async (address: RepositoryAddress, pointId: string, diskKey: string): Promise<OpenedDisk> => {
-    const secret = openAddressKey(sealer, address);
-    const repository = await openFolder(address.path, { clock, logger, secret });
+    const { repository, release } = await repositories.open(address);
     const read = { path: address.path, pointId };
     reads.add(read);
     const close = async (): Promise<void> => {
       reads.delete(read);
-      await repository.close();
+      await release();
     };
     try {
-      assertMeant(repository, address);
       const point = await repository.openPoint(pointId);
       const disk = await point.openDisk(diskKey);
       const otherKeys = point.manifest.disks.map(({ key }) => key).filter((key) => key !== diskKey);
