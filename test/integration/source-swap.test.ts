@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { randomHex } from '../../server/runtime/index.ts';
@@ -196,6 +196,39 @@ test('an original whose place is taken while it is to be put back is not forgott
   assert.deepEqual(await folderState(join(root, 'mail')), before);
   assert.deepEqual(await machineNames(), ['files', 'mail', 'web', 'web-2']);
   await scene.assertClean();
+});
+
+test('a host that is back with its inventory of before gets the restored machine again and loses none', async () => {
+  const [one, usb] = [await rootOf('one'), await rootOf('usb')];
+  const state = await scene.lab.state();
+  const vm = state.vms.find(({ name }) => name === 'files');
+  const uuid = state.datastores.find(({ name }) => name === 'one')?.uuid ?? '';
+  assert.ok(vm !== undefined);
+  const before = await folderState(join(usb, 'files'));
+  const vmx = vm.vmxAbsolutePath;
+  const folder = vmx.replace(/\/[^/]*$/, '');
+  const files = Object.keys(before).map((name) => `${folder}/${name}`);
+  const hold = `dozo-${randomHex(8)}`;
+  const to = `/vmfs/volumes/${uuid}/files`;
+  const moves = [{ from: `/vmfs/volumes/${uuid}/.${hold}`, to }];
+  const journal = { version: 1, name: 'files', moves, original: { name: 'files', vmx, folder, aside: null, files } };
+  const swap = join(one, `.${hold}-swap`);
+  // At first the restored machine is gone: its folder was renamed, for one.
+  for (const isThere of [false, true]) {
+    if (isThere) await cp(join(usb, 'files'), join(one, 'files'), { recursive: true });
+    await mkdir(swap);
+    await writeFile(join(swap, 'journal'), JSON.stringify(journal));
+    await writeFile(join(swap, 'done'), 'done');
+
+    assert.deepEqual((await host.sweep([hold])).failed, []);
+
+    assert.deepEqual(await folderState(join(usb, 'files')), before);
+  }
+  const paths = (await host.listMachines()).map(({ identity }) => identity.path).sort();
+  assert.ok(paths.includes('[one] files/files.vmx') && paths.includes('[usb] files/files.vmx'), paths.join());
+  await scene.assertClean();
+  const again = (await host.listMachines()).find(({ identity }) => identity.path === '[one] files/files.vmx');
+  await scene.lab.call('DELETE', `/vms/${again?.hostId ?? ''}?files=1`);
 });
 
 test('an original whose datastore is away while it is taken back is registered once it is there again', async () => {

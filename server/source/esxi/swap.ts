@@ -2,9 +2,9 @@ import { AppError } from '../../errors/index.ts';
 import { shell } from '../../ssh/index.ts';
 import type { EsxiContext } from './context.ts';
 import { holdFolder } from './context.ts';
-import type { DatastoreMap } from './datastore-path.ts';
+import { baseNameOf, type DatastoreMap } from './datastore-path.ts';
 import { listMachines } from './inventory.ts';
-import { registerMachine, unregisterInvalid, unregisterMachine } from './registration.ts';
+import { findByPath, registerMachine, unregisterInvalid, unregisterMachine } from './registration.ts';
 import { lastWords } from './vmkfstools.ts';
 
 /**
@@ -106,17 +106,22 @@ export async function settleSwap(
     return null;
   }
   const isDone = await context.shell.exists(`${folder}/done`);
-  if (isDone) await finishForward(context, journal, hold);
+  if (isDone) await finishForward(context, datastores, journal, hold);
   else await takeBack(context, datastores, journal, hold);
   await context.shell.run(shell`rm -rf -- ${folder}`, 'remove the journal of a restore');
   return isDone ? 'finished' : 'taken back';
 }
 
-async function finishForward(context: EsxiContext, journal: SwapJournal, hold: string): Promise<void> {
+async function finishForward(
+  context: EsxiContext,
+  datastores: DatastoreMap,
+  journal: SwapJournal,
+  hold: string,
+): Promise<void> {
   const { shell: host } = context;
   const { original } = journal;
   const [main] = journal.moves;
-  if (original !== null && main !== undefined) {
+  if (original !== null && main !== undefined && (await isSuperseded(context, datastores, journal, hold))) {
     const place = original.aside ?? original.folder;
     const files = original.files.map((file) =>
       original.aside !== null && file.startsWith(`${original.folder}/`)
@@ -133,6 +138,31 @@ async function finishForward(context: EsxiContext, journal: SwapJournal, hold: s
   for (const { to } of journal.moves) {
     await host.exec(shell`rm -f -- ${`${to}/${markerName(hold)}`}`, { isRepeatable: true });
   }
+}
+
+/**
+ * Whether the files of the original may go. A host that lost its power may be back with the inventory of before: then
+ * the new machine is registered again, and an original that stands elsewhere is left alone.
+ * @throws NOT_FOUND, RESTORE_REGISTER_FAILED
+ */
+async function isSuperseded(
+  context: EsxiContext,
+  datastores: DatastoreMap,
+  { name, moves: [main], original }: SwapJournal,
+  hold: string,
+): Promise<boolean> {
+  if (main === undefined || original === null) return false;
+  const vmx = `${main.to}/${baseNameOf(original.vmx)}`;
+  if (!(await context.shell.exists(vmx))) {
+    if (original.aside === null) return false;
+    throw new AppError('NOT_FOUND', `The restored "${name}" is not there; what it replaced is in ${original.aside}.`, {
+      hint: `Rename that folder if you need it. Then remove the folder of the restore, .${hold}-swap.`,
+      details: { machine: name, folder: original.aside },
+    });
+  }
+  await registerMachine(context, datastores, datastores.fromShell(vmx), name);
+  const isElsewhere = original.aside === null;
+  return !isElsewhere || (await findByPath(context, datastores, datastores.fromShell(original.vmx))) === null;
 }
 
 const FILES_PER_COMMAND = 100;
