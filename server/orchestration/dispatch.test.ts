@@ -7,6 +7,7 @@ const MANY = { tasksPerHost: 100, tasksPerDatastore: 100, tasksPerRepository: 10
 function part(id: string, facts: Partial<DispatchPart> = {}): DispatchPart {
   return {
     id,
+    machineId: null,
     hostId: 'h1',
     datastores: ['ds1'],
     repositoryId: 'r1',
@@ -25,6 +26,13 @@ describe('choosing parts for the queue', () => {
       assert.deepEqual(chooseParts(parts, { ...MANY, [name]: 2 }), ['b'], name);
       assert.deepEqual(chooseParts(parts, { ...MANY, [name]: 1 }), [], name);
     }
+  });
+
+  it('has a machine in one place at a time, be it of two jobs or while it is replaced', () => {
+    const one = { machineId: 'm1' };
+    assert.deepEqual(chooseParts([part('a', one), part('b', one), part('c', { machineId: 'm2' })], MANY), ['a', 'c']);
+    const restore = part('restore', { ...one, isAwaited: true, priority: 1, isEnqueued: true });
+    assert.deepEqual(chooseParts([restore, part('a', one), part('b')], MANY), ['b']);
   });
 
   it('lets others pass one that has to wait', () => {

@@ -5,6 +5,8 @@ import type { Settings } from '../contract/api/settings.schema.ts';
 /** A part that has not ended, with all that limits look at. */
 export interface DispatchPart {
   id: string;
+  /** That is backed up, or replaced by a restore; null for work on none that is there. */
+  machineId: string | null;
   /** Null for work that needs no host. */
   hostId: string | null;
   /** Datastores of the host that the machine lies on. */
@@ -25,7 +27,7 @@ export type DispatchLimits = Pick<
 
 /**
  * Which waiting parts may be handed to the queue now, in their order: by priority, then as given. One that has
- * to wait keeps back no other one that meets no limit. Restores keep to each limit among themselves, and one of them
+ * to wait keeps back no other one that meets no limit. A machine is in one of them at a time, whatever the limits. Restores keep to each limit among themselves, and one of them
  * may go beyond it: backups that take hours never fill the place of one.
  */
 export function chooseParts(parts: readonly DispatchPart[], limits: DispatchLimits): string[] {
@@ -73,8 +75,9 @@ function count(busy: Map<string, Busy>, part: DispatchPart, limits: DispatchLimi
 }
 
 function placesOf(part: DispatchPart, limits: DispatchLimits): { key: string; max: number }[] {
-  const { hostId, repositoryId, datastores } = part;
+  const { machineId, hostId, repositoryId, datastores } = part;
   const places = [{ key: 'all', max: limits.tasksInTotal }];
+  if (machineId !== null) places.push({ key: `machine ${machineId}`, max: 1 });
   if (repositoryId !== null) places.push({ key: `repository ${repositoryId}`, max: limits.tasksPerRepository });
   if (hostId === null) return places;
   places.push({ key: `host ${hostId}`, max: limits.tasksPerHost });

@@ -473,6 +473,7 @@ async function describeParts(tables: Tables, parts: readonly RunPartRecord[]): P
     const target = part.task.kind === 'restore' ? part.task.target.datastore : null;
     described.push({
       id: part.id,
+      machineId: part.machineId,
       hostId: part.hostId,
       datastores: target === null ? (machine?.summary?.disks ?? []).map(({ datastore }) => datastore) : [target],
       repositoryId: run?.repositoryId ?? null,

@@ -81,6 +81,55 @@ describe('runs of a server with a real queue', { timeout: 900_000 }, () => {
     lab.script({});
   });
 
+  it('backs no machine up twice at once, nor while it is replaced by a restore', async () => {
+    const [one, two] = ids.machineIds;
+    const jobs: string[] = [];
+    for (const [name, machineId] of [
+      ['first of one', one],
+      ['second of one', one],
+      ['of two', two],
+    ]) {
+      const body = { name, machineIds: [machineId], repositoryId: ids.repositoryId };
+      jobs.push((await lab.call('POST', '/jobs', body)).id);
+    }
+    const [first, second, ofTwo] = jobs;
+    const run = async (jobId: string | undefined): Promise<string> =>
+      (await lab.call('POST', `/jobs/${jobId}/run`, {})).id;
+    const begun = (): unknown[] =>
+      lab
+        .journal('backup-start')
+        .slice(before)
+        .map(({ name }) => name);
+    const until = (names: string[]): Promise<unknown> =>
+      lab.until(async () => (begun().sort().join() === names.join() ? true : null), `${names.join()} to begin`);
+    let before = lab.journal('backup-start').length;
+
+    lab.script({ hold: true, backupMs: 100 });
+    const { points } = await lab.call('GET', '/points');
+    const point = points.find(({ machineId }: { machineId: string }) => machineId === one);
+    const restore = await lab.call('POST', '/restores', {
+      pointId: point.id,
+      hostId: ids.hostId,
+      mode: { kind: 'replace', machineId: one },
+    });
+    await lab.until(async () => (lab.journal('restore-start').length > 0 ? true : null), 'the restore');
+    const runs = [await run(first), await run(ofTwo)];
+    await until(['two']);
+    lab.script({ hold: 'backup', backupMs: 100 });
+    assert.equal((await lab.waitForRun(restore.id)).state, 'success');
+    await until(['one', 'two']);
+
+    before = lab.journal('backup-start').length;
+    runs.push(await run(second));
+    lab.script({ backupMs: 100 });
+    for (const id of runs) assert.equal((await lab.waitForRun(id)).state, 'success');
+    const ofOne = lab.journal().filter(({ what, name }) => /^backup-/.test(String(what)) && name === 'one');
+    const order = ofOne.slice(-4).map(({ what }) => what);
+    assert.deepEqual(order, ['backup-start', 'backup-end', 'backup-start', 'backup-end']);
+    for (const id of jobs) await lab.call('DELETE', `/jobs/${id}`);
+    lab.script({});
+  });
+
   it('takes the worst state of its machines, and sweeps what was left', async () => {
     lab.script({ backupMs: 200, fail: ['one'] });
     const started = await lab.call('POST', `/jobs/${ids.jobId}/run`, {});

@@ -201,12 +201,17 @@ describe('schedules of a server', { timeout: 900_000 }, () => {
 
   it('takes urgent jobs first, one task at a time when told so', async () => {
     await takeOneAtATime();
-    lab.script({ hold: true });
+    // Of its own for each job: a machine is in one run at a time.
+    const names = Array.from({ length: 6 }, (_, index) => `urgent ${index}`);
+    const machines = [...['one', 'two'], ...names].map((name, index) => fakeMachine(name, index + 1));
+    lab.script({ hold: true, machines });
+    const known: Answer[] = await lab.call('GET', `/hosts/${ids.hostId}/machines?refresh=true`);
+    const own = names.map((name) => known.find((machine) => machine.name === name)?.id);
     const parts: Record<string, string[]> = {};
     const begin = async (priority: string): Promise<void> => {
       const made = {
         name: priority,
-        machineIds: ids.machineIds,
+        machineIds: own.splice(0, 2),
         repositoryId: ids.repositoryId,
         options: { priority },
       };
