@@ -209,3 +209,23 @@ test('a mail recipient without a mail server is said to get nothing, and what wa
   await page.getByRole('heading', { name: 'Overview', exact: true }).waitFor();
   assert.deepEqual(scene.window.complaints, []);
 });
+
+test('what was typed into other settings is not lost by a slip either', async () => {
+  const { page } = scene;
+  const question = page.getByRole('dialog');
+  const stay = async (): Promise<void> => {
+    await scene.button(scene.say('common.stay'), question).click();
+    await question.waitFor({ state: 'detached' });
+  };
+  await scene.open('/settings?tab=limits');
+  await page.getByLabel(scene.say('settings.trashDays'), { exact: true }).fill('15');
+  await scene.link('Overview').click();
+  await stay();
+  await page.getByRole('tab', { name: scene.say('settings.tab.account'), exact: true }).click();
+  await stay();
+  assert.equal(await page.getByLabel(scene.say('settings.trashDays'), { exact: true }).inputValue(), '15');
+  await scene.link('Overview').click();
+  await scene.button(scene.say('common.leaveUnsaved'), question).click();
+  await page.getByRole('heading', { name: 'Overview', exact: true }).waitFor();
+  assert.deepEqual(scene.window.complaints, []);
+});

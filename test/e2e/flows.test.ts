@@ -541,6 +541,10 @@ test('two-step sign-in is set up, and a recovery code lets in without the app', 
   await scene.button('Switch on').click();
   await page.getByText('Keep these recovery codes').waitFor();
   const code = (await page.locator('ul.codes li').allInnerTexts())[0] ?? '';
+  const question = page.getByRole('dialog').filter({ hasText: scene.say('factor.leave') });
+  await scene.link('Overview').click();
+  await scene.button(scene.say('common.stay'), question).click();
+  await question.waitFor({ state: 'detached' });
   await scene.button('I have kept them').click();
   await page.getByText('Two-step sign-in is on.').waitFor();
 

@@ -1,5 +1,6 @@
 import { onUnmounted } from 'vue';
 import { useRouter } from 'vue-router';
+import { i18n } from '../i18n/index.ts';
 import { confirm } from './confirm.ts';
 
 /**
@@ -16,4 +17,28 @@ export function askBeforeLeaving(isAtStake: () => boolean, question: () => Param
     stop();
     removeEventListener('beforeunload', onUnload);
   });
+}
+
+/**
+ * Asks as above where what was typed into a form is not saved.
+ * @param fields as JSON can hold them; null: there is no form now
+ * @returns to be called whenever the fields are as they are kept
+ */
+export function askBeforeDropping(fields: () => object | null): () => void {
+  const { t } = i18n.global;
+  const told = (): string => JSON.stringify(fields());
+  /** Empty: not known yet. */
+  let kept = '';
+  askBeforeLeaving(
+    () => kept !== '' && fields() !== null && told() !== kept,
+    () => ({
+      title: t('common.unsaved'),
+      message: t('common.unsavedText'),
+      ok: t('common.leaveUnsaved'),
+      keep: t('common.stay'),
+    }),
+  );
+  return () => {
+    kept = told();
+  };
 }
