@@ -148,6 +148,17 @@ test('health is one verdict; what has versions in the trash only is told so, and
   await verdict.getByText(scene.say('overview.allWell'), { exact: true }).waitFor();
   // Nobody wants this one protected: that is said, and is no fault.
   await page.getByText('1 virtual machine without a task').waitFor();
+  // No NAS whose notifications could tell, and no mail server: that is said as long as nothing else works.
+  await scene.link(scene.say('overview.nobodyTold')).click();
+  await page.getByRole('heading', { name: scene.say('recipients.title'), exact: true }).waitFor();
+  const { id: monitorId } = await scene.api.post<Named>('/notifications/recipients', {
+    name: 'monitor',
+    channel: { kind: 'webhook', format: 'json', url: 'http://127.0.0.1:9/' },
+  });
+  await scene.open('/');
+  await verdict.getByText(scene.say('overview.allWell'), { exact: true }).waitFor();
+  assert.equal(await scene.link(scene.say('overview.nobodyTold')).count(), 0);
+  await scene.api.delete(`/notifications/recipients/${monitorId}`);
   await scene.open('/storage');
   await scene.link('Trash').click();
   await page.getByText('The trash is empty').waitFor();
