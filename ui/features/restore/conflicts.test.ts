@@ -9,8 +9,11 @@ function machine(name: string, summary: Partial<Summary>): NonNullable<Plan['ori
   return { id: name, name, present: true, summary } as NonNullable<Plan['original']>;
 }
 
-/** Keys of what is in the way of restoring `web` as a new machine beside these. */
-function inTheWay(there: NonNullable<Plan['original']>[], identity: 'keep' | 'new'): string[] {
+/** Keys of what is in the way of restoring `web` as a new machine beside these, hints for later in brackets. */
+function inTheWay(
+  there: NonNullable<Plan['original']>[],
+  { identity = 'new', powerOn = true }: Partial<Pick<Plan, 'identity' | 'powerOn'>> = {},
+): string[] {
   const plan = {
     kind: 'new',
     point: { state: 'complete', sizeBytes: 10 },
@@ -22,22 +25,29 @@ function inTheWay(there: NonNullable<Plan['original']>[], identity: 'keep' | 'ne
     networks: [],
     known: [],
     identity,
+    powerOn,
     formatBytes: String,
   } as unknown as Plan;
   return findConflicts(plan)
     .filter(({ level }) => level !== 'ok')
-    .map(({ key, values }) => [key, ...Object.values(values)].join(' '));
+    .map(({ level, key, values }) => {
+      const told = [key, ...Object.values(values)].join(' ');
+      return level === 'info' ? `(${told})` : told;
+    });
 }
 
 test('a machine that runs with a known address, or an unknown one, is named before another has it too', () => {
   const web = (summary: Partial<Summary>) => machine('web', { macAddresses: ['00:0c:29:00:00:01'], ...summary });
 
-  assert.deepEqual(inTheWay([web({ powerState: 'on', ipAddress: '192.0.2.7' })], 'new'), [
-    'addressTaken web 192.0.2.7',
-  ]);
-  assert.deepEqual(inTheWay([web({ powerState: 'on', ipAddress: null })], 'new'), ['originalRuns web']);
-  assert.deepEqual(inTheWay([web({ powerState: 'off', ipAddress: null })], 'new'), []);
-  assert.deepEqual(inTheWay([], 'new'), []);
+  const running = [web({ powerState: 'on', ipAddress: '192.0.2.7' })];
+  const unknown = [web({ powerState: 'on', ipAddress: null })];
+  assert.deepEqual(inTheWay(running), ['addressTaken web 192.0.2.7']);
+  assert.deepEqual(inTheWay(unknown), ['originalRuns web']);
+  // One that stays off meets nobody yet.
+  assert.deepEqual(inTheWay(running, { powerOn: false }), ['(addressTakenNow web 192.0.2.7)']);
+  assert.deepEqual(inTheWay(unknown, { powerOn: false }), ['(originalRunsNow web)']);
+  assert.deepEqual(inTheWay([web({ powerState: 'off', ipAddress: null })]), []);
+  assert.deepEqual(inTheWay([]), []);
 });
 
 test('MAC addresses that are taken are named where they are to be kept', () => {
@@ -45,11 +55,11 @@ test('MAC addresses that are taken are named where they are to be kept', () => {
   const twin = machine('twin', { powerState: 'off', macAddresses: ['00:0c:29:00:00:02'] });
   const gone = { ...machine('gone', { macAddresses: ['00:0c:29:00:00:01'] }), present: false };
 
-  assert.deepEqual(inTheWay([web, twin, gone], 'keep'), [
+  assert.deepEqual(inTheWay([web, twin, gone], { identity: 'keep' }), [
     'sameIdentity',
     'macTaken web 00:0c:29:00:00:01',
     'macTaken web 00:0c:29:00:00:02',
     'macTaken twin 00:0c:29:00:00:02',
   ]);
-  assert.deepEqual(inTheWay([web, twin], 'new'), []);
+  assert.deepEqual(inTheWay([web, twin]), []);
 });

@@ -1,7 +1,8 @@
 import type { Datastore, MachineView, PointView } from '../../api/types.ts';
 
 export interface Conflict {
-  level: 'ok' | 'warning' | 'error';
+  /** `info`: nothing is in the way of the restore itself. */
+  level: 'ok' | 'info' | 'warning' | 'error';
   key: string;
   values: Record<string, string>;
 }
@@ -19,6 +20,7 @@ interface Plan {
   networks: { from: string; to: string }[];
   known: string[];
   identity: 'keep' | 'new';
+  powerOn: boolean;
   formatBytes(bytes: number): string;
 }
 
@@ -70,12 +72,13 @@ function findSameIdentity(plan: Plan): Conflict[] {
   return [{ level: 'warning', key: 'sameIdentity', values: {} }, ...told];
 }
 
-/** A guest with a fixed address brings it along. */
-function findSameAddress({ original }: Plan): Conflict[] {
+/** A guest with a fixed address brings it along, once it runs. */
+function findSameAddress({ original, powerOn }: Plan): Conflict[] {
   if (original?.present !== true || original.summary?.powerState !== 'on') return [];
   const { name } = original;
   const ip = original.summary.ipAddress ?? null;
+  const level = powerOn ? 'warning' : 'info';
   return ip === null
-    ? [{ level: 'warning', key: 'originalRuns', values: { name } }]
-    : [{ level: 'warning', key: 'addressTaken', values: { name, ip } }];
+    ? [{ level, key: powerOn ? 'originalRuns' : 'originalRunsNow', values: { name } }]
+    : [{ level, key: powerOn ? 'addressTaken' : 'addressTakenNow', values: { name, ip } }];
 }
