@@ -142,6 +142,39 @@ test('on a phone each step of a wizard begins in sight, and so are the buttons o
   assert.deepEqual(scene.window.complaints, []);
 });
 
+test('on a phone the machines are seen first, and what can be done with chosen ones stays in sight', async () => {
+  const { page } = scene;
+  const size = { width: 390, height: 844 };
+  await page.setViewportSize(size);
+  try {
+    await scene.open('/machines');
+    const box = page.getByRole('checkbox', { name: scene.say('machine.select', { name: MACHINE }), exact: true });
+    const first = await box.boundingBox();
+    assert.ok(first !== null && first.y < size.height / 3, `${JSON.stringify(first)} is far down`);
+    await box.click();
+    const restore = await scene.button(scene.say('restore.restore')).boundingBox();
+    assert.ok(restore !== null && restore.y + restore.height <= size.height);
+    const row = await box.boundingBox();
+    assert.equal(row?.y, first.y, 'the row stays under the finger');
+    await scene.window.picture('phone-machines-chosen');
+    assert.deepEqual(await scene.window.barriers(), []);
+    await scene.button(scene.say('machine.filter')).click();
+    await page.getByLabel(scene.say('machine.sortBy'), { exact: true }).waitFor();
+    const host = scene.button(/lab$/);
+    await host.click();
+    await page
+      .getByRole('group', { name: scene.say('host.hosts'), exact: true })
+      .getByText('lab')
+      .click();
+    await page.getByRole('group', { name: scene.say('host.hosts'), exact: true }).waitFor({ state: 'detached' });
+    await scene.window.picture('phone-machines-filters');
+    assert.deepEqual(await scene.window.barriers(), []);
+  } finally {
+    await page.setViewportSize({ width: 1280, height: 800 });
+  }
+  assert.deepEqual(scene.window.complaints, []);
+});
+
 test('from the restore of a machine to its versions in the storage, and from there to all', async () => {
   const { page } = scene;
   await scene.open(`/restore?machine=${machineId}`);

@@ -222,6 +222,7 @@ test('the table is sorted and chosen from by the keyboard alone', async () => {
 
   // Cards have no heads of columns.
   await page.setViewportSize({ width: 400, height: 800 });
+  await page.getByRole('button', { name: 'Filter', exact: true }).click();
   await page.getByLabel('Sort by', { exact: true }).waitFor();
   await page.getByRole('button', { name: 'Ascending. Turn around', exact: true }).focus();
   await page.keyboard.press('Enter');
