@@ -1,4 +1,4 @@
-import { Dark, Dialog, Notify, Quasar } from 'quasar';
+import { Dark, Dialog, Quasar } from 'quasar';
 import iconSet from 'quasar/icon-set/svg-material-icons.js';
 import 'quasar/src/css/index.sass';
 import { createApp } from 'vue';
@@ -16,7 +16,7 @@ void import('./app/AppFrame.vue').catch(() => undefined);
 
 const preferences = readPreferences();
 const app = createApp(App);
-app.use(Quasar, { plugins: { Dark, Dialog, Notify }, iconSet, config: { dark: preferences.theme } });
+app.use(Quasar, { plugins: { Dark, Dialog }, iconSet, config: { dark: preferences.theme } });
 app.use(i18n);
 // After Quasar, which starts in English.
 await switchLanguage(preferences.language);
