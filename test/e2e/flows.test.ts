@@ -169,6 +169,12 @@ test('on a phone the machines are seen first, and what can be done with chosen o
     await page.getByRole('group', { name: scene.say('host.hosts'), exact: true }).waitFor({ state: 'detached' });
     await scene.window.picture('phone-machines-filters');
     assert.deepEqual(await scene.window.barriers(), []);
+
+    await scene.open('/settings');
+    await page.getByLabel(scene.say('settings.section'), { exact: true }).click();
+    await page.getByRole('option', { name: scene.say('settings.tab.limits'), exact: true }).click();
+    await page.getByLabel(scene.say('settings.trashDays'), { exact: true }).waitFor();
+    await page.waitForURL(/tab=limits$/);
   } finally {
     await page.setViewportSize({ width: 1280, height: 800 });
   }
