@@ -1,7 +1,7 @@
 /**
  * Bundles the server, its workers and threads and the command line into a few files in
- * `dist/server`, with the native addons beside them, the restore tool into one more, and the window into `dist/ui`. What is there
- * runs with the Node that Dozo ships and needs no node_modules.
+ * `dist/server`, with the native addons beside them, the restore tool into one more, and the window into `dist/ui`.
+ * What is there runs with the Node that Dozo ships and needs no node_modules.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, globSync, readFileSync, writeFileSync } from 'node:fs';

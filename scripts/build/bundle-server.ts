@@ -24,8 +24,8 @@ const addons: Plugin = {
 const INDEX = /\/server\/[a-z-]+\/index\.ts$|^\.\.\/[a-z-]+\/index\.ts$/;
 
 /**
- * A room's index names what it gives out and does nothing. Unless esbuild is told, whoever takes one thing of a room gets
- * the modules of all others as well: each thread that compresses would load the logger.
+ * A room's index names what it gives out and does nothing. Unless esbuild is told, whoever takes one thing of a room
+ * gets the modules of all others as well: each thread that compresses would load the logger.
  */
 const roomIndexes: Plugin = {
   name: 'room indexes',

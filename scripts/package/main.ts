@@ -1,6 +1,6 @@
 /**
- * `npm run package [-- --arch x86_64|aarch64] [--out FOLDER] [--without-window] [--newer-patches]`: the packages for DSM
- * and QTS, with their SHA-256 sums and bills of materials. The same commit gives the same bytes. What was packed is
+ * `npm run package [-- --arch x86_64|aarch64] [--out FOLDER] [--without-window] [--newer-patches]`: the packages for
+ * DSM and QTS, with their SHA-256 sums and bills of materials. The same commit gives the same bytes. What was packed is
  * started once, which shows that it does and how much memory it takes.
  */
 import { createHash } from 'node:crypto';

@@ -1,4 +1,6 @@
-/** CRC32C (Castagnoli): the digest of iSCSI (RFC 7143 section 13.1), ext4 and XFS; zlib's CRC-32 is another polynomial. */
+/**
+ * CRC32C (Castagnoli): the digest of iSCSI (RFC 7143 section 13.1), ext4 and XFS; zlib's CRC-32 is another polynomial.
+ */
 
 const POLYNOMIAL_REVERSED = 0x82f63b78;
 const SLICES = 8;

@@ -1,6 +1,9 @@
 import { constants } from 'node:os';
 
-/** Those that a file system answers with and libuv has no name for: Node gives `Unknown system error -122` as their code. */
+/**
+ * Those that a file system answers with and libuv has no name for: Node gives `Unknown system error -122` as their
+ * code.
+ */
 const UNNAMED = new Map(Object.entries(constants.errno).map(([name, number]) => [-number, name]));
 
 /** The name of the errno(3) that a call of the system failed with: `ENOSPC`, `EDQUOT`, …; empty: it did not. */

@@ -230,7 +230,9 @@ export class MappedVolume implements Volume {
     return [...this.#pieces(extent)].flatMap(({ disk, onDisk }) => (disk === this.#disk ? [onDisk] : []));
   }
 
-  /** A stretch of a segment lies on each of its places in one run: by its turn, of which every so many bytes are its. */
+  /**
+   * A stretch of a segment lies on each of its places in one run: by its turn, of which every so many bytes are its.
+   */
   *#pieces({ offsetBytes, lengthBytes }: Extent): Generator<{
     segment: MappedSegment;
     turn: number;

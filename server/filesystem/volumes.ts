@@ -8,7 +8,9 @@ import { readSwapArea } from './swap-area.ts';
 
 /** A volume of a disk and what it holds. */
 export interface DiskVolume extends VolumeContent {
-  /** The number of its partition; 0 for a disk without partitions; from 1001 for logical ones. Names it within its disk. */
+  /**
+   * The number of its partition; 0 for a disk without partitions; from 1001 for logical ones. Names it within its disk.
+   */
   number: number;
   /** Of a logical volume: its group and name, parted by `/`. Null for any other. */
   name: string | null;
@@ -31,8 +33,8 @@ export interface DiskVolume extends VolumeContent {
 const LOGICAL_NUMBERS_FROM = 1001;
 
 /**
- * The volumes of a disk: its partitions, or the disk as a whole, then the logical volumes of LVM on them. A table that contradicts itself, or that lies
- * beside a file system over the whole disk, leaves all its volumes with `freeUnknown`.
+ * The volumes of a disk: its partitions, or the disk as a whole, then the logical volumes of LVM on them. A table that
+ * contradicts itself, or that lies beside a file system over the whole disk, leaves all its volumes with `freeUnknown`.
  * Rejects only with what reading the disk throws.
  *
  * @param others other disks of the machine: logical volumes may go on there. Nothing on those is ever said to be free

@@ -8,7 +8,9 @@ import type { Sealer } from '../queue/index.ts';
 import type { Clock, Logger } from '../runtime/index.ts';
 import type { RouteAction } from './route-action.ts';
 
-/** Number and hash of the newest entry, sealed with the installation's key: whoever cuts the end off cannot forge it. */
+/**
+ * Number and hash of the newest entry, sealed with the installation's key: whoever cuts the end off cannot forge it.
+ */
 const HEAD = 'audit-head';
 const PURPOSE = 'head of the audit log';
 const BATCH = 1_000;

@@ -2,7 +2,10 @@ import type { ServerResponse } from 'node:http';
 import type { ServerEvent } from '../contract/api/event.schema.ts';
 import type { EventHub, NumberedEvent } from '../orchestration/index.ts';
 
-/** Keeps proxies from cutting a quiet connection; a session that has ended, or reaches elsewhere by now, is noticed by it. */
+/**
+ * Keeps proxies from cutting a quiet connection; a session that has ended, or reaches elsewhere by now, is noticed by
+ * it.
+ */
 const HEARTBEAT_MS = 15_000;
 /** A reader that does not keep up is cut off; it comes back and asks for what it missed. */
 const BEHIND_BYTES_MAX = 1024 * 1024;

@@ -3,7 +3,10 @@ import { AppError } from '../errors/index.ts';
 /** What a route keeps busy for as long as its answer lasts. */
 export type Place = 'stream' | 'version';
 
-/** Of each account. A browser has six connections to a server at most; each open version takes memory and reads from the disks. */
+/**
+ * Of each account. A browser has six connections to a server at most; each open version takes memory and reads from the
+ * disks.
+ */
 const PLACES: Record<Place, number> = { stream: 32, version: 8 };
 
 /** Bounds how many long answers an account has at once: none of them ends before the one who asks wants it to. */

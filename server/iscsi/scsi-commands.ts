@@ -26,7 +26,9 @@ export interface ScsiCommand {
   /** Answers in spite of a pending unit attention. */
   ignoresAttention?: boolean;
   dataOutBytes?(cdb: Buffer): number;
-  /** `exact`: refused when the initiator announced another amount; `partial`: does with less; else only more is fine. */
+  /**
+   * `exact`: refused when the initiator announced another amount; `partial`: does with less; else only more is fine.
+   */
   dataOutRule?: 'exact' | 'partial';
   /** Memory that it takes besides what the initiator sends. */
   workBytes?(cdb: Buffer): number;
@@ -515,8 +517,8 @@ const COMMANDS: readonly ScsiCommand[] = [
 ];
 
 /**
- * START STOP UNIT: the disk is always ready, since there may be other initiators; stopping it is taken as a wish to have
- * everything stored. It has no medium to load or eject, and no power conditions.
+ * START STOP UNIT: the disk is always ready, since there may be other initiators; stopping it is taken as a wish to
+ * have everything stored. It has no medium to load or eject, and no power conditions.
  */
 async function startStop(unit: CommandUnit, { cdb }: ScsiRequest): Promise<null> {
   const flags = cdb.readUInt8(4);

@@ -31,8 +31,8 @@ export function createQts(logger: Logger, root: string): Nas {
 }
 
 /**
- * A line in the event log; rules of Notification Center pick it up by the word in front. Newer systems file it under the
- * application's name; older ones refuse the options for it.
+ * A line in the event log; rules of Notification Center pick it up by the word in front. Newer systems file it under
+ * the application's name; older ones refuse the options for it.
  */
 function noticeWays(root: string, level: NoticeLevel, text: string): string[][] {
   const program = join(root, 'sbin/log_tool');

@@ -15,9 +15,9 @@ const KINDS = [
 ];
 
 /**
- * The limit that Btrfs holds the subvolume of a folder to, which is how DSM keeps the quota of a shared folder. statfs(2)
- * does not heed it. Everybody may read it from Linux 5.9 on; the ioctls of older ones are for root only. ZFS needs none
- * of this: there statfs(2) gives what the dataset may hold.
+ * The limit that Btrfs holds the subvolume of a folder to, which is how DSM keeps the quota of a shared folder.
+ * statfs(2) does not heed it. Everybody may read it from Linux 5.9 on; the ioctls of older ones are for root only. ZFS
+ * needs none of this: there statfs(2) gives what the dataset may hold.
  *
  * @param root of the file system that /sys is in; another one in tests
  * @returns null: there is none, or it cannot be known. Never rejects.

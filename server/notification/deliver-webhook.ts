@@ -28,8 +28,8 @@ export function signWebhook(secret: string, timestampSeconds: number, body: stri
 }
 
 /**
- * Posts once. Private addresses are fine: that is where such servers stand. Redirects are answers like any other that is
- * not a success, since they could lead a signature or a token elsewhere.
+ * Posts once. Private addresses are fine: that is where such servers stand. Redirects are answers like any other that
+ * is not a success, since they could lead a signature or a token elsewhere.
  * @throws NOTIFICATION_UNREACHABLE, NOTIFICATION_CERTIFICATE, NOTIFICATION_DEFERRED, NOTIFICATION_REFUSED
  */
 export async function deliverWebhook(target: WebhookTarget, limits: { wholeMs?: number } = {}): Promise<void> {

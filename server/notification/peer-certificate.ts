@@ -9,7 +9,8 @@ interface Server {
 
 /**
  * Judges the certificate of a connection that was opened without judging it.
- * @param pin SHA-256 of the only one to be accepted, lower-case hex; null: one that an authority has signed for its name
+ * @param pin SHA-256 of the only one to be accepted, lower-case hex; null: one that an authority has signed for its
+ *   name
  * @throws NOTIFICATION_CERTIFICATE; `details.fingerprint` is what the server showed, for a person to compare
  */
 export function assertPeer(socket: Socket, server: Server, pin: string | null): void {

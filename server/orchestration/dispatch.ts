@@ -27,8 +27,9 @@ export type DispatchLimits = Pick<
 
 /**
  * Which waiting parts may be handed to the queue now, in their order: by priority, then as given. One that has
- * to wait keeps back no other one that meets no limit. A machine is in one of them at a time, whatever the limits. Restores keep to each limit among themselves, and one of them
- * may go beyond it: backups that take hours never fill the place of one.
+ * to wait keeps back no other one that meets no limit. A machine is in one of them at a time, whatever the limits.
+ * Restores keep to each limit among themselves, and one of them may go beyond it: backups that take hours never fill
+ * the place of one.
  */
 export function chooseParts(parts: readonly DispatchPart[], limits: DispatchLimits): string[] {
   const busy = new Map<string, Busy>();

@@ -19,8 +19,8 @@ const WRITE_BY_ALL = 0o002;
 export type Before = 'ready' | 'at-work' | { error: ErrorBody };
 
 /**
- * Programs of the administrator around runs of a job. Only files of one folder are run, which nobody can write to by the
- * API; what they are told is in their environment, so that no name of a machine is ever part of a command.
+ * Programs of the administrator around runs of a job. Only files of one folder are run, which nobody can write to by
+ * the API; what they are told is in their environment, so that no name of a machine is ever part of a command.
  */
 export class JobScripts {
   readonly #context: OrchestrationContext;

@@ -42,8 +42,8 @@ export interface SenderOptions {
 }
 
 /**
- * Brings what lies in the outbox to its addresses. A delivery is struck out when the other side has taken it over: after
- * a crash in between it is sent again, with the same id, and never forgotten.
+ * Brings what lies in the outbox to its addresses. A delivery is struck out when the other side has taken it over:
+ * after a crash in between it is sent again, with the same id, and never forgotten.
  */
 export class NoticeSender {
   readonly #context: OrchestrationContext;

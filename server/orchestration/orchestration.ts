@@ -154,7 +154,10 @@ export class Orchestration {
     return this.#announce(await this.maintenance.begin(repositoryId));
   }
 
-  /** @throws NOT_FOUND, CONFLICT while it runs or another follows it; nothing is changed then, nor when versions cannot be moved */
+  /**
+   * @throws NOT_FOUND, CONFLICT while it runs or another follows it; nothing is changed then, nor when versions cannot
+   * be moved
+   */
   async removeJob(jobId: string, versions: 'keep' | 'trash'): Promise<JobRemoved> {
     if (versions === 'keep') {
       await this.jobs.remove(jobId);

@@ -308,7 +308,9 @@ export class RunKeeper {
     await this.#log.write(runId, id, { level: 'error', code, text: message, details });
   }
 
-  /** What another machine's login met since the run began: each further one would bring the account nearer to its lock. */
+  /**
+   * What another machine's login met since the run began: each further one would bring the account nearer to its lock.
+   */
   async #loginRefusedSince(part: RunPartRecord): Promise<ErrorBody | null> {
     const { catalogue, sealer } = this.#context;
     if (part.hostId === null || !('address' in part.task)) return null;

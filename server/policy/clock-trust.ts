@@ -44,7 +44,10 @@ export function followClock(before: ClockTrust | null, look: ClockLook): ClockTr
   return { ...look, vouchedMs, steadyMs };
 }
 
-/** By how much the clock shows more than can be vouched for, and after how long it would be believed; null: it is believed. */
+/**
+ * By how much the clock shows more than can be vouched for, and after how long it would be believed; null: it is
+ * believed.
+ */
 export function clockDoubt({
   wallMs,
   vouchedMs,

@@ -41,8 +41,8 @@ interface Limit {
 }
 
 /**
- * Holds what backups read and restores write to the limits, over all workers together: a piece at a time is taken from an
- * account in Redis. While Redis is away, each worker takes its share of the last known limits by itself.
+ * Holds what backups read and restores write to the limits, over all workers together: a piece at a time is taken from
+ * an account in Redis. While Redis is away, each worker takes its share of the last known limits by itself.
  */
 export class SharedBudget {
   readonly #redis: Redis;

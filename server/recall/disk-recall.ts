@@ -96,8 +96,9 @@ export class DiskRecall implements ChunkRecall {
   }
 
   /**
-   * The version is committed: its tags take the place of the former ones, once they are on the disk. A record is written
-   * again when a chunk in it is delivered again: a power cut could leave an earlier one, right by itself. Closes.
+   * The version is committed: its tags take the place of the former ones, once they are on the disk. A record is
+   * written again when a chunk in it is delivered again: a power cut could leave an earlier one, right by itself.
+   * Closes.
    */
   async publish(subject: TagSubject): Promise<void> {
     const tags = this.#new;

@@ -2,8 +2,8 @@ import { createCipheriv, hash, type KeyObject } from 'node:crypto';
 
 /**
  * The bytes of a tag file. A header: the magic, the key, a salt, the digest of what the tags are of, and the SHA-256 of
- * all that; then for each 256 chunks a record: their tags and a SHA-256 over the salt, the record's number and the tags.
- * Whatever is not as it was written says nothing: a record that fails its sum, or was never written, has no tags.
+ * all that; then for each 256 chunks a record: their tags and a SHA-256 over the salt, the record's number and the
+ * tags. Whatever is not as it was written says nothing: a record that fails its sum, or was never written, has no tags.
  */
 const MAGIC = Buffer.from('DOZOTAG1');
 export const KEY_BYTES = 32;

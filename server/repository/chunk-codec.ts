@@ -38,8 +38,8 @@ const CIPHER_PIECE_BYTES = 64 * 1024;
 /**
  * @param packKey null in a plain repository
  * @param row the chunk's row in its pack's table: the nonce
- * @param options.room where an encrypted form may be put, 16 bytes longer than `content` at least; else it gets a buffer
- *   of its own
+ * @param options.room where an encrypted form may be put, 16 bytes longer than `content` at least; else it gets a
+ *   buffer of its own
  * @param options.level of zstd
  */
 export function encodeChunk(

@@ -42,8 +42,9 @@ interface Thread {
 
 /**
  * Threads that hash, compress, encrypt and the reverse. Each is started when those before it have enough to do, since a
- * start costs 60 ms of a processor and a clean-up seldom needs two; they keep a process alive only while they work. Memory: 4 slots of twice the batch a thread. With no threads the work is
- * done here, one job a turn of the event loop: for tests and for tools that must stay one file.
+ * start costs 60 ms of a processor and a clean-up seldom needs two; they keep a process alive only while they work.
+ * Memory: 4 slots of twice the batch a thread. With no threads the work is done here, one job a turn of the event loop:
+ * for tests and for tools that must stay one file.
  */
 export class CodecPool {
   readonly #identity: ChunkIdentity;

@@ -50,7 +50,7 @@ const POINT_CACHE_BYTES = 4 * 1024 * 1024;
 const PAGE_CACHE_BYTES = 8 * 1024 * 1024;
 /** Packs removed between two looks whether to go on. */
 const REMOVED_AT_ONCE = 32;
-/** So often a collection begins in all when others are faster: each of those has brought its own deletions to their end. */
+/** So often a collection begins in all when others are faster, each of which has brought deletions to their end. */
 const ATTEMPTS_MAX = 5;
 
 export interface CollectContext {
@@ -650,7 +650,10 @@ class Collector {
     for (const { portion, name, places } of made) this.#catalog.setCopies(portion, name, places);
   }
 
-  /** From the segment that is replaced, in one piece, or, where it is damaged now, from the packs. Null: nor can those be read. */
+  /**
+   * From the segment that is replaced, in one piece, or, where it is damaged now, from the packs. Null: nor can those
+   * be read.
+   */
   async #tablesOf(segment: string, entries: readonly PackEntry[]): Promise<PackTable[] | null> {
     const wanted = new Set(entries.map(({ packId }) => packId));
     if (wanted.size === 0) return [];

@@ -128,7 +128,8 @@ export class PackCatalog {
   }
 
   /**
-   * As `refresh`, of nothing but the lists of packs to be removed: for whoever looks at the packs later on, or not any more.
+   * As `refresh`, of nothing but the lists of packs to be removed: for whoever looks at the packs later on, or not any
+   * more.
    */
   async refreshLists(): Promise<void> {
     await (this.#refreshing === null ? this.#beginRefresh(() => this.#refreshOnlyLists()) : this.refreshToRead());

@@ -173,7 +173,9 @@ export class PointMarks {
     return (await this.#load(`${MARKS_FOLDER}/${pointId}`, unreadable)).get(pointId) ?? { fate: UNTOUCHED, next: 0 };
   }
 
-  /** Points whose marks cannot be read go into `unreadable`, where there is one. @throws else REPOSITORY_INDEX_DAMAGED */
+  /**
+   * Points whose marks cannot be read go into `unreadable`, where there is one. @throws else REPOSITORY_INDEX_DAMAGED
+   */
   async #load(folder: string, unreadable: Map<string, AppError> | null = null): Promise<Map<string, History>> {
     const rows = new Map<string, { name: string; sequence: number }[]>();
     for await (const name of this.#storage.listNames(folder)) {

@@ -4,7 +4,9 @@ import { closeSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { it } from 'node:test';
 
-/** Logs on until `said` lines were given, each of a thousand characters, then tells that it is alive, and its memory. */
+/**
+ * Logs on until `said` lines were given, each of a thousand characters, then tells that it is alive, and its memory.
+ */
 const PROGRAM = `
   const { createLogger } = await import(process.argv[1]);
   const logger = createLogger('test');

@@ -11,7 +11,9 @@ import type { PublishOptions, Storage, StorageWriter } from './storage.ts';
 
 /** Holds files that are not published yet. No listing of the store's own folders ever sees it. */
 const TEMPORARY_FOLDER = 'tmp';
-/** Room set aside, in files since Btrfs gives back no part of an extent; one is removed for each file that finds none. */
+/**
+ * Room set aside, in files since Btrfs gives back no part of an extent; one is removed for each file that finds none.
+ */
 const RESERVES = Array.from({ length: 16 }, (_, number) => `${TEMPORARY_FOLDER}/${number}.reserve`);
 /** Enough for a file of a few kilobytes and its folder, whatever the size of a block. */
 const RESERVE_BYTES = 256 * 1024;

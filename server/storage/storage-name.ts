@@ -1,6 +1,8 @@
 import { assert } from '../errors/index.ts';
 
-/** Of a file or a folder. eCryptfs, which DSM encrypts shared folders with, takes no longer ones: it makes 255 of them. */
+/**
+ * Of a file or a folder. eCryptfs, which DSM encrypts shared folders with, takes no longer ones: it makes 255 of them.
+ */
 const NAME_BYTES_MAX = 143;
 
 const NAME = /^[a-z0-9_-][a-z0-9._-]*(?:\/[a-z0-9_-][a-z0-9._-]*)*$/;

@@ -3,8 +3,8 @@
  * are relative, `/`-separated, of `[a-z0-9._-]`. A file is published whole and never changed after.
  * One conformance suite (`test/conformance/storage.ts`) holds for every implementation.
  *
- * Errors: STORAGE_FULL, STORAGE_READ_ONLY, STORAGE_WRITE_ONCE (of `remove`), STORAGE_MISSING (the whole store is not there: a share
- * not mounted), STORAGE_EXISTS, NOT_FOUND (one name), STORAGE_FAILED for the rest.
+ * Errors: STORAGE_FULL, STORAGE_READ_ONLY, STORAGE_WRITE_ONCE (of `remove`), STORAGE_MISSING (the whole store is not
+ * there: a share not mounted), STORAGE_EXISTS, NOT_FOUND (one name), STORAGE_FAILED for the rest.
  */
 export interface Storage {
   /** Where this is, for messages. */

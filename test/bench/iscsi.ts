@@ -3,7 +3,8 @@
  * `node test/bench/iscsi.ts [IMAGE] [--rounds 3] [--write-docs]`. IMAGE is read, a copy beside it written over; without
  * one an image of 512 MiB of files is made. `--write-docs` puts the result into docs/performance.md. The initiators are
  * libiscsi's `iscsi-perf` (reads) and QEMU's (`qemu-img bench -w`, `qemu-img convert`). Prints medians and the medians
- * of the rounds' ratios as Markdown. Dozo's processes get the settings of its workers. Needs root for tgt, and the packages of `scripts/setup test`.
+ * of the rounds' ratios as Markdown. Dozo's processes get the settings of its workers. Needs root for tgt, and the
+ * packages of `scripts/setup test`.
  */
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';

@@ -4,8 +4,8 @@
  * store is what it knows of its chunks, so each is given as many chunks as 1 TiB of random bytes has in its own way of
  * cutting, which is measured first. restic and borg get files of 16 bytes, each a chunk of its own; Dozo packs whose
  * contents are holes, with true tables and index. Then each backs up 256 MiB of random bytes from standard input (Dozo:
- * from a file), into the store that it has and into an empty one. Memory is the largest resident size as GNU time has it.
- * Takes 2 GB of disk and half an hour where much else is at work. What it made is removed at the end.
+ * from a file), into the store that it has and into an empty one. Memory is the largest resident size as GNU time has
+ * it. Takes 2 GB of disk and half an hour where much else is at work. What it made is removed at the end.
  */
 import { spawnSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';

@@ -26,7 +26,8 @@ import { RandomSource } from './random-source.ts';
 /**
  * Every parser of a repository's bytes, fed with real files that were changed: most with a check sum that is right
  * again, so that what lies behind it is reached. A value or a named error, in no time, in no memory.
- * Long: DOZO_FUZZ_CASES=1000000 with DOZO_SEED. A failure prints the bytes, since the files at the start hold random ids.
+ * Long: DOZO_FUZZ_CASES=1000000 with DOZO_SEED. A failure prints the bytes, since the files at the start hold random
+ * ids.
  */
 const CASES = Number(process.env['DOZO_FUZZ_CASES'] ?? 30_000);
 const SEED = Number(process.env['DOZO_SEED'] ?? 1);

@@ -52,7 +52,9 @@ after(async () => {
   await scene.close();
 });
 
-/** Hurries, and stands still while the host is off: however long that takes here, it is a moment to who waits for it. */
+/**
+ * Hurries, and stands still while the host is off: however long that takes here, it is a moment to who waits for it.
+ */
 class OutageClock implements Clock {
   readonly nowMs = (): number => systemClock.nowMs();
   readonly monotonicMs = (): number => systemClock.monotonicMs();

@@ -1,4 +1,7 @@
-/** What the target says of its disks and of failures, read by the decoders of Debian's sg3-utils; and the same programs at work on a disk over iSCSI. */
+/**
+ * What the target says of its disks and of failures, read by the decoders of Debian's sg3-utils; and the same programs
+ * at work on a disk over iSCSI.
+ */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { truncate, writeFile } from 'node:fs/promises';

@@ -10,7 +10,9 @@ export interface SuiteResult {
 
 const FAMILIES = ['SCSI', 'iSCSI'];
 
-/** Runs libiscsi's `iscsi-test-cu` with two paths to a disk, data loss allowed. @throws when it does not come to its end */
+/**
+ * Runs libiscsi's `iscsi-test-cu` with two paths to a disk, data loss allowed. @throws when it does not come to its end
+ */
 export async function runSuite(url: string): Promise<SuiteResult> {
   const result: SuiteResult = { passed: [], skipped: [], failed: [] };
   for (const family of FAMILIES) {

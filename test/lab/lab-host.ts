@@ -82,7 +82,9 @@ export interface LabHost {
   boot(options?: { autostart: boolean }): Promise<void>;
   /** Resolves when a clone stands still, as the switch `cloneWaitsAtPercent` has it. */
   cloneWaits(): Promise<void>;
-  /** Changes of iSCSI and firewall settings since the start, and how many of them stand still (`iscsiChangeWaitsAt`). */
+  /**
+   * Changes of iSCSI and firewall settings since the start, and how many of them stand still (`iscsiChangeWaitsAt`).
+   */
   iscsiChanges(): Promise<{ begun: number; waiting: number }>;
   /** What software iSCSI and the firewall have in force. */
   iscsi(): Promise<IscsiState>;

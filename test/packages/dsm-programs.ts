@@ -15,8 +15,8 @@ const NOTICES = 'tmp/notices';
 const REFUSED = 'etc/no-system-notices';
 
 /**
- * Shows nothing that DSM would not show: sentences only as keys that the package's own texts have, and that it has loaded
- * without its window being open; for the application that is named in INFO.
+ * Shows nothing that DSM would not show: sentences only as keys that the package's own texts have, and that it has
+ * loaded without its window being open; for the application that is named in INFO.
  */
 const SYNODSMNOTIFY = `#!/bin/sh
 package=/var/packages/Dozo

@@ -113,7 +113,9 @@ export function testQnapBackup(built: () => BuiltPackages, system: keyof typeof 
       });
     });
 
-    /** The shared folder is not there when the NAS comes up: nothing is written in its place, and the event log tells. */
+    /**
+     * The shared folder is not there when the NAS comes up: nothing is written in its place, and the event log tells.
+     */
     async function assertMissesShare(api: WindowApi): Promise<void> {
       const [job] = await api.get<{ id: string }[]>('/jobs');
       assert.ok(job);

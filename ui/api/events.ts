@@ -24,7 +24,9 @@ export function onEvent(listener: (event: ServerEvent) => void): () => void {
   return () => listeners.delete(listener);
 }
 
-/** Opens the stream. The browser reconnects by itself with the last id; only what it gives up on is opened anew here. */
+/**
+ * Opens the stream. The browser reconnects by itself with the last id; only what it gives up on is opened anew here.
+ */
 export function openEvents(): void {
   closeEvents();
   const stream = new EventSource(apiUrl('/events'));

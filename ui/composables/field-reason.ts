@@ -1,4 +1,6 @@
-/** What the server's schemas say of a field, and the key under `error.why` where the window says it in its own words. */
+/**
+ * What the server's schemas say of a field, and the key under `error.why` where the window says it in its own words.
+ */
 export const REASONS: Readonly<Record<string, string>> = {
   'must be an absolute path': 'absolutePath',
   'must not contain ".."': 'pathUpwards',

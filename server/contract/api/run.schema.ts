@@ -43,7 +43,10 @@ export const machineProgressSchema = z
         totalBytes: z.number(),
         doneBytes: z.number(),
         route: z.string().nullable(),
-        /** What holds it up at the moment: the host or the way to it, the limit that is set, the processor, the repository. */
+        /**
+         * What holds it up at the moment: the host or the way to it, the limit that is set, the processor, the
+         * repository.
+         */
         waitsFor: z.enum(['source', 'limit', 'processor', 'repository']).exactOptional(),
       }),
     ),

@@ -322,8 +322,8 @@ export class EsxiFrozenDisk implements FrozenDisk {
   }
 
   /**
-   * After a failure: the reason why the machine is no longer frozen is the better answer than its consequence. A host that
-   * cannot be asked gives none.
+   * After a failure: the reason why the machine is no longer frozen is the better answer than its consequence. A host
+   * that cannot be asked gives none.
    */
   async #assertFrozenAfter(signal: AbortSignal): Promise<void> {
     try {

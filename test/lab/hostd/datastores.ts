@@ -65,7 +65,9 @@ export class Datastores {
     return this.#volumes.find((volume) => volume.name === name);
   }
 
-  /** `[ds1] a/b.vmdk`, `/vmfs/volumes/ds1/a/b.vmdk` or relative to `folder` → volume and path inside; else undefined. */
+  /**
+   * `[ds1] a/b.vmdk`, `/vmfs/volumes/ds1/a/b.vmdk` or relative to `folder` → volume and path inside; else undefined.
+   */
   locate(path: string, folder = '/'): { volume: Volume; inside: string } | undefined {
     const bracket = /^\[([^\]]*)\] ?(.*)$/.exec(path);
     const absolute =

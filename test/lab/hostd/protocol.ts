@@ -94,7 +94,10 @@ export type DatastoreType = 'VMFS-6' | 'VMFS-5' | 'NFS';
 
 export interface Datastore {
   name: string;
-  /** Folder name under /vmfs/volumes, and the moref's value: `5f0e9a10-c3d1a3b2-7f1e-0cc47a000001`, NFS `1b2c3d4e-5f607182`. */
+  /**
+   * Folder name under /vmfs/volumes, and the moref's value: `5f0e9a10-c3d1a3b2-7f1e-0cc47a000001`, NFS
+   * `1b2c3d4e-5f607182`.
+   */
   uuid: string;
   /** `/vmfs/volumes/<uuid>/` */
   url: string;
@@ -176,7 +179,10 @@ export interface DiskDevice {
   /** `Hard disk 1` */
   label: string;
   capacityBytes: number;
-  /** flat → VirtualDiskFlatVer2BackingInfo, seSparse → SeSparse, sparse → SparseVer2, rdmVirtual / rdmPhysical → RawDiskMappingVer1. */
+  /**
+   * flat → VirtualDiskFlatVer2BackingInfo, seSparse → SeSparse, sparse → SparseVer2, rdmVirtual / rdmPhysical →
+   * RawDiskMappingVer1.
+   */
   backing: 'flat' | 'seSparse' | 'sparse' | 'rdmVirtual' | 'rdmPhysical';
   /** persistent, independent_persistent, independent_nonpersistent */
   diskMode: string;
@@ -217,7 +223,9 @@ export interface Snapshot {
   quiesced: boolean;
   /** VSS manifest text when the guest is Windows and was quiesced; else null. */
   backupManifest: string | null;
-  /** The disks as they were; chain and changeId are the frozen ones. Independent ones included, with their live file. */
+  /**
+   * The disks as they were; chain and changeId are the frozen ones. Independent ones included, with their live file.
+   */
   disks: DiskDevice[];
   /** .vmx values at that time. */
   config: Record<string, string>;
@@ -238,7 +246,10 @@ export interface LayoutFile {
   key: number;
   /** `[ds1] a/a-flat.vmdk` */
   name: string;
-  /** config, nvram, snapshotList, snapshotData, snapshotMemory, diskDescriptor, diskExtent, digestDescriptor, swap, log, extendedConfig, … */
+  /**
+   * config, nvram, snapshotList, snapshotData, snapshotMemory, diskDescriptor, diskExtent, digestDescriptor, swap, log,
+   * extendedConfig, …
+   */
   type: string;
   sizeBytes: number;
   /** Allocated. */
@@ -432,7 +443,10 @@ export interface Switches {
   /** How vmkfstools -i brings unallocated areas to a mapped device; nobody has published it. */
   rdmHoles: 'write-same' | 'zeros' | 'skip';
   // --- change tracking
-  /** cut: the map says less than what changed (bug), overlap: areas overlap and are out of order, partial: short windows, as real for big maps. */
+  /**
+   * cut: the map says less than what changed (bug), overlap: areas overlap and are out of order, partial: short
+   * windows, as real for big maps.
+   */
   changedAreas: 'works' | 'short' | 'overlap' | 'partial' | 'noTrack' | 'noEpoch' | 'cannotGetChanges';
   /** Areas per answer at most. */
   changedAreasMax: number;
