@@ -20,6 +20,13 @@ export type RunStage =
   | 'finishing'
   | 'done';
 
+/**
+ * How far a check goes. `structure`: everything is where it must be; `checksums`: every stored byte read and compared
+ * with its check sum, which tells rot at the speed of the disk; `hashes`: every content restored in memory and hashed.
+ */
+export const CHECK_DEPTHS = ['structure', 'checksums', 'hashes'] as const;
+export type CheckDepth = (typeof CHECK_DEPTHS)[number];
+
 /** A line of a run's log: a code that the window translates, an English sentence, its parts. */
 export interface LogLine {
   atMs: number;

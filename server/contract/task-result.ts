@@ -1,7 +1,7 @@
 import type { z } from 'zod';
 import type { copyResultSchema, maintenanceResultSchema } from './api/run.schema.ts';
 import type { ErrorBody } from './error-codes.ts';
-import type { BackupResult, RestoreResult } from './run.ts';
+import type { BackupResult, CheckDepth, RestoreResult } from './run.ts';
 import type { Sealed } from './task.ts';
 import type { HostFactsView } from './api/host.schema.ts';
 import type { MachineIdentityView, MachineSummaryView } from './api/machine.schema.ts';
@@ -60,7 +60,7 @@ export interface SweepResult {
 }
 
 export interface CheckResult {
-  depth: 'structure' | 'hashes';
+  depth: CheckDepth;
   points: number;
   packs: number;
   chunks: number;

@@ -1,4 +1,4 @@
-import type { LogLine, MachineProgress } from './run.ts';
+import type { CheckDepth, LogLine, MachineProgress } from './run.ts';
 
 /**
  * What a worker is told. A task carries everything that is needed, since workers hold no catalogue;
@@ -51,7 +51,7 @@ export type WorkerTask =
       pointIds: string[] | null;
     }
   | { kind: 'sweep'; address: Sealed; facts?: unknown; holds: string[] }
-  | { kind: 'check'; runId: string; repository: RepositoryAddress; depth: 'structure' | 'hashes' }
+  | { kind: 'check'; runId: string; repository: RepositoryAddress; depth: CheckDepth }
   | {
       kind: 'maintenance';
       runId: string;

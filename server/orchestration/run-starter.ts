@@ -5,7 +5,7 @@ import type { ExportInput, RestoreInput } from '../contract/api/restore.schema.t
 import type { RunKind, RunStarter as RunStartedBy } from '../contract/api/run.schema.ts';
 import type { ErrorBody } from '../contract/error-codes.ts';
 import type { RepositoryAddress, WorkerTask } from '../contract/task.ts';
-import type { LogLine } from '../contract/run.ts';
+import type { CheckDepth, LogLine } from '../contract/run.ts';
 import type {
   HostRecord,
   JobRecord,
@@ -268,7 +268,7 @@ export class RunStarter {
   }
 
   /** @throws NOT_FOUND, RUN_ALREADY_ACTIVE */
-  async startCheck(repositoryId: string, depth: 'structure' | 'hashes'): Promise<string> {
+  async startCheck(repositoryId: string, depth: CheckDepth): Promise<string> {
     return this.#start(async (tables) => {
       const repository = found(await tables.repositories.load(repositoryId), 'repository', repositoryId);
       const repositoryAddress = await addressOf(tables, repository);

@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { CHECK_DEPTHS } from '../contract/run.ts';
 import type { WorkerTask } from '../contract/task.ts';
 
 const sealed = z.string().min(1);
@@ -93,7 +94,7 @@ export const workerTaskSchema: z.ZodType<WorkerTask> = z.discriminatedUnion('kin
     target: repository,
     pointIds: z.array(z.string()).nullable(),
   }),
-  z.strictObject({ kind: z.literal('check'), runId, repository, depth: z.enum(['structure', 'hashes']) }),
+  z.strictObject({ kind: z.literal('check'), runId, repository, depth: z.enum(CHECK_DEPTHS) }),
   z.strictObject({
     kind: z.literal('maintenance'),
     runId,

@@ -89,7 +89,7 @@ class Check {
   readonly #badRows = new Map<number, Map<number, string>>();
   /** Packs whose own table or first bytes are damaged, and whatever of them can be told otherwise. */
   readonly #brokenPacks = new Set<string>();
-  /** Packs of which every byte was read. */
+  /** Packs of which every content was proven. */
   readonly #hashed = new Set<number>();
   readonly #presentPacks = new Set<string>();
   readonly #points: PointContent[] = [];
@@ -293,10 +293,14 @@ class Check {
       });
       this.#brokenPacks.add(packId);
     }
-    if (this.#options.depth === 'hashes' && number !== undefined) {
-      this.#hashed.add(number);
-      await this.#hashPack(name, number, table);
-    } else this.#progress(fileBytes);
+    if (this.#options.depth === 'structure' || number === undefined) {
+      this.#progress(fileBytes);
+      return;
+    }
+    // What was noted as damaged is cleared by nothing less than its content.
+    const isProven = this.#options.depth === 'hashes' || (this.#catalog.pack(number).badRows?.size ?? 0) > 0;
+    if (isProven) this.#hashed.add(number);
+    await this.#readPack(name, number, { table, wanted: isProven ? 'proof' : 'checksum' });
   }
 
   /** Chunks that lie beyond the end of a file that is too short need not be read to be known as lost. */
@@ -322,7 +326,11 @@ class Check {
     return parsePackTable(packId, await this.#read(name, offsetBytes, fileBytes - offsetBytes), name);
   }
 
-  async #hashPack(name: string, number: number, table: PackTable): Promise<void> {
+  async #readPack(
+    name: string,
+    number: number,
+    { table, wanted }: { table: PackTable; wanted: 'proof' | 'checksum' },
+  ): Promise<void> {
     const order = Array.from({ length: table.rowCount }, (_, row) => ({ row, form: table.row(row) }));
     order.sort((a, b) => a.form.offsetBytes - b.form.offsetBytes);
     const running = new Set<Promise<void>>();
@@ -335,7 +343,7 @@ class Check {
         lengthBytes += order[end]?.form.storedLength ?? 0;
         end += 1;
       }
-      const work = this.#hashRange(name, number, order.slice(start, end), lengthBytes)
+      const work = this.#readRange(name, number, { rows: order.slice(start, end), lengthBytes, wanted })
         .catch((error: unknown) => {
           failure ??= toAppError(error);
         })
@@ -350,18 +358,25 @@ class Check {
     this.#progress(table.fileBytes - table.offsetBytes + PACK_HEADER_BYTES);
   }
 
-  async #hashRange(
+  async #readRange(
     name: string,
     number: number,
-    rows: { row: number; form: ReturnType<PackTable['row']> }[],
-    lengthBytes: number,
+    {
+      rows,
+      lengthBytes,
+      wanted,
+    }: {
+      rows: { row: number; form: ReturnType<PackTable['row']> }[];
+      lengthBytes: number;
+      wanted: 'proof' | 'checksum';
+    },
   ): Promise<void> {
     const offsetBytes = rows[0]?.form.offsetBytes ?? 0;
     let results: (string | null)[];
     try {
       const range = await this.#read(name, offsetBytes, lengthBytes);
       const parts = rows.map(({ row, form }) => ({ ...form, offset: form.offsetBytes - offsetBytes, row }));
-      results = await this.#pool.verify(range, this.#catalog.packKey(number), parts);
+      results = await this.#pool.verify(range, this.#catalog.packKey(number), parts, wanted);
     } catch (error) {
       if (!isAppError(error) || !isDamage(error) || error.code === 'NOT_FOUND') throw error;
       results = rows.map(() => error.message);

@@ -68,6 +68,11 @@ export function encodeChunk(
   return { codec: helps ? CODEC_ZSTD : CODEC_PLAIN, stored, crc: zlib.crc32(stored) };
 }
 
+/** Null: the bytes are those that were written, which anybody could have done; else what is wrong. */
+export function checkStored(stored: Buffer, crc: number): string | null {
+  return zlib.crc32(stored) === crc ? null : 'its stored bytes have changed';
+}
+
 export interface StoredForm {
   id: Buffer;
   codec: number;
@@ -90,7 +95,8 @@ export function decodeChunk(
   identity: ChunkIdentity,
   room?: Buffer,
 ): Buffer | string {
-  if (zlib.crc32(stored) !== form.crc) return 'its stored bytes have changed';
+  const changed = checkStored(stored, form.crc);
+  if (changed !== null) return changed;
   let packed = stored;
   if (packKey !== null) {
     if (stored.length < TAG_BYTES) return 'it is too short to be encrypted';

@@ -13,7 +13,17 @@ export interface CodecThreadData {
 export type CodecRequest =
   | { type: 'hash'; job: number; slot: number; lengths: number[] }
   | { type: 'encode'; job: number; slot: number; packKey: KeyObject | null; level: number; parts: EncodePart[] }
-  | { type: 'decode'; job: number; keep: boolean; range: Uint8Array; packKey: KeyObject | null; parts: DecodePart[] };
+  | {
+      type: 'decode';
+      job: number;
+      wanted: Wanted;
+      range: Uint8Array;
+      packKey: KeyObject | null;
+      parts: DecodePart[];
+    };
+
+/** `proof`: that the content is what its identity names; `checksum`: that the stored bytes are as they were written. */
+export type Wanted = 'content' | 'proof' | 'checksum';
 
 /** A chunk in the slot's input. */
 export interface EncodePart {

@@ -123,12 +123,17 @@ export class CodecPool {
    * @param range moved to the thread where it has an ArrayBuffer of its own: gone from here afterwards
    */
   async decode(range: Buffer, packKey: KeyObject | null, parts: DecodePart[]): Promise<(Buffer | string)[]> {
-    return this.#decode({ type: 'decode', job: this.#nextJob++, keep: true, range, packKey, parts });
+    return this.#decode({ type: 'decode', job: this.#nextJob++, wanted: 'content', range, packKey, parts });
   }
 
-  /** As `decode`, for the proof alone: null, or what is wrong. */
-  async verify(range: Buffer, packKey: KeyObject | null, parts: DecodePart[]): Promise<(string | null)[]> {
-    const results = await this.#decode({ type: 'decode', job: this.#nextJob++, keep: false, range, packKey, parts });
+  /** As `decode`, for the proof alone, or only for the check sums of the stored bytes: null, or what is wrong. */
+  async verify(
+    range: Buffer,
+    packKey: KeyObject | null,
+    parts: DecodePart[],
+    wanted: 'proof' | 'checksum',
+  ): Promise<(string | null)[]> {
+    const results = await this.#decode({ type: 'decode', job: this.#nextJob++, wanted, range, packKey, parts });
     return results.map((result) => (typeof result === 'string' ? result : null));
   }
 

@@ -1,4 +1,4 @@
-import { decodeChunk, encodeChunk, type ChunkIdentity } from './chunk-codec.ts';
+import { checkStored, decodeChunk, encodeChunk, type ChunkIdentity } from './chunk-codec.ts';
 import { ownsMemory, releaseMemory } from '../runtime/index.ts';
 import type { CodecAnswer, CodecRequest, CodecThreadData, EncodedPart } from './codec-message.ts';
 import { identify } from './keys.ts';
@@ -6,7 +6,7 @@ import { ID_BYTES } from './layout.ts';
 
 export type CodecWork = (request: CodecRequest, transfer: ArrayBuffer[]) => NonNullable<CodecAnswer['result']>;
 
-/** In place of a content that nobody wants but that was found to be right. */
+/** In place of a content that nobody wants, of a chunk that was found to be right. */
 const EMPTY = new Uint8Array(0);
 
 /**
@@ -65,11 +65,12 @@ export function createCodecWork(data: CodecThreadData, release: (buffer: Uint8Ar
         const range = Buffer.from(request.range.buffer, request.range.byteOffset, request.range.byteLength);
         const contents = request.parts.map((part) => {
           const stored = range.subarray(part.offset, part.offset + part.storedLength);
+          if (request.wanted === 'checksum') return checkStored(stored, part.crc) ?? EMPTY;
           const form = { ...part, id: Buffer.from(part.id) };
           if (request.packKey !== null && room.length < stored.length) room = Buffer.allocUnsafeSlow(stored.length);
           const content = decodeChunk(stored, form, request.packKey, identity, room);
           if (typeof content === 'string') return content;
-          if (!request.keep) {
+          if (request.wanted === 'proof') {
             if (content.buffer !== range.buffer) releaseMemory(content);
             return EMPTY;
           }

@@ -285,8 +285,11 @@ export interface CommitRequest {
 }
 
 export interface CheckOptions {
-  /** `structure`: everything is where it must be; `hashes`: every byte read and hashed as well. */
-  depth: 'structure' | 'hashes';
+  /**
+   * `structure`: everything is where it must be; `checksums`: every stored byte is as it was written, too; `hashes`:
+   * every content is what its identity names, too.
+   */
+  depth: 'structure' | 'checksums' | 'hashes';
   /** Only some packs are looked at, in the order of their names: a rotating check in portions. */
   part?: { after: string | null; bytesMax: number; timeMs: number };
   /** Copies that are found damaged are noted in the repository: nothing builds on them any more. */

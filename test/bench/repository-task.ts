@@ -1,7 +1,7 @@
 /**
  * One measured step of `repository.ts` in a process of its own, so that its memory and processor time
  * are its own: `create` (a repository without versions), `full` (that, and a version), `add` (another one, on no
- * base), `again` (on the base of the last version), `restore` (the last one), `check`, `prune` (the version in the
+ * base), `again` (on the base of the last version), `restore` (the last one), `check` (by hashes), `checksums` (a check by them), `prune` (the version in the
  * middle goes, and its data), `open` (nothing else). Tags of chunks lie beside the repository. With
  * DOZO_BENCH_MACHINE_KEY `create` makes an encrypted repository and puts a machine key for it into a file of that name,
  * with which the other steps open it: as a worker does, without what a passphrase costs on purpose. With
@@ -115,9 +115,9 @@ async function restore(): Promise<void> {
   await repository.close();
 }
 
-async function check(): Promise<void> {
+async function check(depth: 'checksums' | 'hashes'): Promise<void> {
   const repository = await openRepository(await options());
-  const report = await repository.check({ depth: 'hashes' });
+  const report = await repository.check({ depth });
   if (report.damages.length > 0) throw new Error(JSON.stringify(report.damages));
   await repository.close();
   result['readBytes'] = report.readBytes;
@@ -142,7 +142,8 @@ if (step === 'full' || step === 'add') await write(false);
 else if (step === 'again') await write(true);
 else if (step === 'prune') await prune();
 else if (step === 'restore') await restore();
-else if (step === 'check') await check();
+else if (step === 'check') await check('hashes');
+else if (step === 'checksums') await check('checksums');
 else if (step === 'open') await (await openRepository(await options())).close();
 else if (step !== 'create') throw new Error(`unknown step ${step}`);
 const used = process.cpuUsage(usedBefore);

@@ -229,10 +229,21 @@ describe('a server with the real engine and a repository', { timeout: 900_000 },
       (await send('POST', `/repositories/${repositoryId}/check`, { depth: 'hashes' })).json,
     );
     assert.equal(good.state, 'success');
+    const byChecksums = await waitForRun(
+      (await send('POST', `/repositories/${repositoryId}/check`, { depth: 'checksums' })).json,
+    );
+    assert.equal(byChecksums.state, 'success');
+    assert.equal(byChecksums.parts[0].result.depth, 'checksums');
+    assert.ok(byChecksums.parts[0].result.readBytes >= good.parts[0].result.readBytes * 0.9, 'all bytes were read');
     const packs = readdirSync(path, { recursive: true, encoding: 'utf8' }).filter(
       (name) => /pack/.test(name) && /\.\w+$/.test(name),
     );
     truncateSync(join(path, packs[0] ?? ''), 1000);
+    const short = await waitForRun(
+      (await send('POST', `/repositories/${repositoryId}/check`, { depth: 'checksums' })).json,
+    );
+    assert.equal(short.state, 'failed');
+    assert.match(short.error.code, /^REPOSITORY_/);
     const bad = await waitForRun((await send('POST', `/repositories/${repositoryId}/check`, { depth: 'hashes' })).json);
     assert.equal(bad.state, 'failed');
     assert.ok(bad.parts[0].result.damages.length > 0);

@@ -1,3 +1,4 @@
+import type { CheckDepth } from '../../contract/run.ts';
 import type { CheckResult } from '../../contract/task-result.ts';
 import type { TaskContext } from '../../queue/index.ts';
 import type { Repository } from '../../repository/index.ts';
@@ -6,7 +7,7 @@ import { SpeedMeter, type Clock } from '../../runtime/index.ts';
 /** Checks a repository, telling how far it is. */
 export async function checkFolder(
   repository: Repository,
-  depth: 'structure' | 'hashes',
+  depth: CheckDepth,
   context: TaskContext,
   clock: Clock,
 ): Promise<CheckResult> {

@@ -6,6 +6,7 @@ import type {
   RepositoryView,
 } from '../../contract/api/repository.schema.ts';
 import type { RunView } from '../../contract/api/run.schema.ts';
+import { CHECK_DEPTHS } from '../../contract/run.ts';
 import { formatBytes } from '../../runtime/index.ts';
 import { doneOutput, listOutput, showOutput, type CommandContext, type Output } from '../command-context.ts';
 import { findNamed } from '../find-named.ts';
@@ -142,7 +143,7 @@ export function addRepositoryCommands(program: Command, context: CommandContext)
   const check = addWaitOptions(
     context
       .leaf(repositories, 'check <repository>', 'start a check')
-      .option('--depth <depth>', 'structure or hashes', oneOf(['structure', 'hashes']), 'structure'),
+      .option('--depth <depth>', 'structure, checksums or hashes', oneOf(CHECK_DEPTHS), 'structure'),
   );
   context.handle<WaitOptions & { depth: string }>(check, async (call) => {
     const repository = await findNamed<RepositoryView>(call.api, 'repositories', call.args[0] ?? '');

@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { CHECK_DEPTHS } from '../run.ts';
 import { errorBodySchema, idSchema, nameSchema, pathSchema, timeSchema } from './common.schema.ts';
 import { retentionSchema } from './retention.schema.ts';
 import { keyTextSchema, passphraseSchema } from './repository-key.schema.ts';
@@ -41,7 +42,7 @@ export const repositoryCopySchema = z.strictObject({
   pointIds: z.array(z.string().min(1)).min(1).max(10_000).optional(),
 });
 
-export const repositoryCheckSchema = z.strictObject({ depth: z.enum(['structure', 'hashes']).default('structure') });
+export const repositoryCheckSchema = z.strictObject({ depth: z.enum(CHECK_DEPTHS).default('structure') });
 
 /** Maintenance: versions whose time in the trash is over go for good, room comes free, data is read again. */
 export const repositoryMaintenanceSchema = z

@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { CHECK_DEPTHS } from '../run.ts';
 import { errorBodySchema, idSchema, logLineSchema, pageQuerySchema, timeSchema } from './common.schema.ts';
 
 export const runStateSchema = z.enum(['waiting', 'running', 'success', 'warning', 'incomplete', 'failed', 'cancelled']);
@@ -109,7 +110,7 @@ export const restoreResultSchema = z
 
 export const checkResultSchema = z
   .object({
-    depth: z.enum(['structure', 'hashes']),
+    depth: z.enum(CHECK_DEPTHS),
     points: z.number(),
     packs: z.number(),
     chunks: z.number(),
