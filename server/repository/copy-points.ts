@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import * as z from 'zod';
 import { normalizeExtents, totalBytes, type Extent } from '../disk/index.ts';
 import { AppError, isAppError } from '../errors/index.ts';
-import { systemClock } from '../runtime/index.ts';
+import { releaseMemory, systemClock } from '../runtime/index.ts';
 import type { DiskWriter, KeptRepository, Point, PointDisk, PointManifest, WriteSession } from './repository.ts';
 
 /** Copied between two checkpoints: what an interruption costs, and what a comparison holds hashes of. */
@@ -297,8 +297,10 @@ async function deliver(
       for await (const { offsetBytes, data } of disk.stream({ extents: piece, signal })) {
         signal.throwIfAborted();
         if (!isProvenByRoot) hashUnits(offsetBytes, data, hashes);
+        const { length } = data;
         await writer.write(offsetBytes, data);
-        options.read(data.length);
+        releaseMemory(data);
+        options.read(length);
       }
       if (!isProvenByRoot) await compare(key, writer, { extents: piece, hashes, signal });
       facts.pieces = { ...facts.pieces, [key]: number + 1 };

@@ -1,5 +1,6 @@
 import { isAppError } from '../errors/index.ts';
 import type { Point, PointListing, PointManifest, Repository } from '../repository/index.ts';
+import { releaseMemory } from '../runtime/index.ts';
 
 /** Read and hashed at a time when a disk is known to be damaged, to find every place. */
 const PIECE_BYTES = 4 * 1024 * 1024;
@@ -102,6 +103,7 @@ async function verifyDisk(
     for await (const { data } of disk.stream({ signal: options.signal })) {
       readBytes += data.length;
       options.read(data.length);
+      releaseMemory(data);
     }
     return { readBytes, damages: [] };
   } catch (error) {

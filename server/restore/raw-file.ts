@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
 
 import type { Extent } from '../disk/index.ts';
-import { MIB } from '../runtime/index.ts';
+import { MIB, releaseMemory } from '../runtime/index.ts';
 
 import type { WritableDisk } from './write-disk.ts';
 
@@ -12,7 +12,10 @@ const READ_BYTES = 4 * MIB;
 export async function createRawFile(file: FileHandle, sizeBytes: number): Promise<WritableDisk> {
   await file.truncate(sizeBytes);
   return {
-    write: (offsetBytes, data) => writeFully(file, data, offsetBytes),
+    write: async (offsetBytes, data) => {
+      await writeFully(file, data, offsetBytes);
+      releaseMemory(data);
+    },
     flush: () => file.sync(),
     hashesChunks: false,
     hash: async (extents, signal) => {
@@ -28,7 +31,9 @@ async function hashRange(file: FileHandle, extent: Extent, signal?: AbortSignal)
   for (let done = 0; done < extent.lengthBytes; done += READ_BYTES) {
     signal?.throwIfAborted();
     const length = Math.min(READ_BYTES, extent.lengthBytes - done);
-    hash.update(await readFully(file, extent.offsetBytes + done, length));
+    const data = await readFully(file, extent.offsetBytes + done, length);
+    hash.update(data);
+    releaseMemory(data);
   }
   return hash.digest('hex');
 }

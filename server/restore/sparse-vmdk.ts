@@ -3,7 +3,7 @@ import type { FileHandle } from 'node:fs/promises';
 
 import type { Extent } from '../disk/index.ts';
 import { AppError } from '../errors/index.ts';
-import { KIB, SECTOR_BYTES } from '../runtime/index.ts';
+import { KIB, releaseMemory, SECTOR_BYTES } from '../runtime/index.ts';
 
 import { readFully, writeFully } from './raw-file.ts';
 import type { WritableDisk } from './write-disk.ts';
@@ -83,6 +83,7 @@ class SparseVmdk implements WritableDisk {
       done += length;
     }
     for (const part of parts) await writeFully(this.#file, part.data, part.at);
+    releaseMemory(data);
   }
 
   /** Writes the tables and makes all durable. The file has whole grains, as readers expect. */

@@ -17,7 +17,7 @@ import {
   type PointManifest,
 } from '../../server/repository/index.ts';
 import { RecallFolder, type TagSubject } from '../../server/recall/index.ts';
-import { MIB, silentLogger, systemClock } from '../../server/runtime/index.ts';
+import { MIB, releaseMemory, silentLogger, systemClock } from '../../server/runtime/index.ts';
 import { openLocalStorage } from '../../server/storage/index.ts';
 
 const [step = '', folder = '', image = ''] = process.argv.slice(2);
@@ -106,7 +106,10 @@ async function restore(): Promise<void> {
   // A restore to a host writes over several channels.
   const writing = new Set<Promise<void>>();
   for await (const { offsetBytes, data } of disk.stream({})) {
-    const write = file.write(data, 0, data.length, offsetBytes).then(() => void writing.delete(write));
+    const write = file.write(data, 0, data.length, offsetBytes).then(() => {
+      releaseMemory(data);
+      writing.delete(write);
+    });
     writing.add(write);
     if (writing.size >= WRITES_MAX) await Promise.race(writing);
   }
