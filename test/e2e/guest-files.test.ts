@@ -445,12 +445,14 @@ test('the restore wizard leads to single files; what has gone meanwhile is told,
   await scene.window.picture('restore-files');
   assert.deepEqual(await scene.window.barriers(), []);
   await scene.button('One level up').click();
+  await page.reload();
   await scene.button('anna').waitFor();
   await scene.button('Choose another kind of restore').click();
   await page.getByRole('radio', { name: 'Single files', exact: true }).waitFor();
   // A head leads to a step that was seen, and to no other.
   await page.locator('.q-stepper__tab', { hasText: 'Version' }).click();
   await page.getByRole('radiogroup', { name: 'Version', exact: true }).waitFor();
+  await page.locator('.q-select').getByText(MACHINE, { exact: true }).waitFor();
   await page.locator('.q-stepper__tab', { hasText: 'Files' }).press('Enter');
   await scene.button('anna').waitFor();
 
