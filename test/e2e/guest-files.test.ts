@@ -182,11 +182,30 @@ test('a folder comes out as an archive that other programs unpack to the same by
   assert.deepEqual(scene.window.complaints, []);
 });
 
+/**
+ * Evaluated in the page: the first row that is drawn lies above what is in sight, so that the list scrolls to it and
+ * draws anew. It does so in two steps, and End is pressed between them.
+ */
+const END_WHILE_DRAWING = `new Promise((resolve) => {
+  const row = document.querySelector('[data-at]');
+  new MutationObserver((_changes, observer) => {
+    observer.disconnect();
+    row.dispatchEvent(new KeyboardEvent('keydown', { key: 'End', bubbles: true, cancelable: true }));
+    resolve();
+  }).observe(row.closest('tbody'), { childList: true });
+  row.focus();
+})`;
+
 test('folders are walked by keyboard, a large one is sorted and searched as a whole', async () => {
   const { page } = scene;
   const focused = (): Promise<string> => page.evaluate<string>('document.activeElement.innerText');
   const isFocused = (name: string): Promise<unknown> =>
     scene.until(`${name} has the focus`, async () => ((await focused()) === name ? true : null));
+  const areFurtherDown = (): Promise<unknown> =>
+    scene.until('rows further down', async () => {
+      const first = await page.evaluate<number>("Number(document.querySelector('[data-at]').dataset.at)");
+      return first > 100 ? true : null;
+    });
   await scene.open(`/versions/${pointId}/files?volume=1&path=/`);
   await scene.button('home').focus();
   await page.keyboard.press('Home');
@@ -212,6 +231,49 @@ test('folders are walked by keyboard, a large one is sorted and searched as a wh
   await page.getByText('11 entries').waitFor();
   await scene.fill('Find in this folder', 'nowhere');
   await page.getByText('Nothing found').waitFor();
+
+  // On a phone the page scrolls, and its rows with it.
+  await page.setViewportSize({ width: 390, height: 844 });
+  try {
+    await scene.open(`/versions/${pointId}/files?volume=1&path=/many`);
+    await page.getByText(`${MANY.toLocaleString('en-GB')} entries`).waitFor();
+    const seen = await page.evaluate<number>(
+      `[...document.querySelectorAll('[data-at]')].filter((row) => row.getBoundingClientRect().bottom < innerHeight).length`,
+    );
+    assert.ok(seen > 5, `${seen} rows are in sight`);
+    await page.mouse.move(195, 700);
+    await page.mouse.wheel(0, 30_000);
+    await areFurtherDown();
+    assert.ok((await page.evaluate<number>('scrollY')) > 10_000, 'the page is what scrolls');
+    assert.ok((await page.locator('[data-at]').count()) < 200, 'only what is in sight is there');
+    // By Tab to what is in sight, and by arrows on from there.
+    await scene.button(/^Name/).focus();
+    await page.keyboard.press('Tab');
+    await page.keyboard.press('Tab');
+    const at = await page.evaluate<number>('Number(document.activeElement.dataset.at)');
+    assert.ok(at > 100, `the focus is at ${at}`);
+    await page.keyboard.press('ArrowDown');
+    await isFocused(`file ${at + 1}`);
+    // What is chosen far down is taken from there.
+    const box = page.locator('[data-at] >> visible=true').nth(20).locator('xpath=ancestor::tr').getByRole('checkbox');
+    await box.click();
+    const take = scene.button('Download 1 chosen as ZIP', page.getByRole('columnheader'));
+    await take.waitFor();
+    assert.ok(((await take.boundingBox())?.y ?? Infinity) < 100, 'below the bar at the top');
+    await box.click();
+    await take.waitFor({ state: 'detached' });
+    await page.evaluate(END_WHILE_DRAWING);
+    await isFocused(`file ${MANY - 1}`);
+    await page.keyboard.press('Home');
+    await isFocused('file 0');
+    // Turned on its side it scrolls by itself again.
+    await page.setViewportSize({ width: 844, height: 390 });
+    await page.locator('.files.scroll').hover();
+    await page.mouse.wheel(0, 10_000);
+    await areFurtherDown();
+  } finally {
+    await page.setViewportSize({ width: 1280, height: 800 });
+  }
   assert.deepEqual(scene.window.complaints, []);
 });
 
@@ -439,15 +501,28 @@ test('the restore wizard leads to single files; what has gone meanwhile is told,
   await scene.next();
   await page.getByText('system', { exact: true }).click();
   await scene.button('home').click();
-  await scene.button('anna').click();
-  const file = await downloaded(() => page.getByRole('link', { name: REPORT }).click());
+  // Anywhere on its line, and the box is a thing apart.
+  const endOfLine = (entry: Locator): Locator => page.getByRole('row').filter({ has: entry }).locator('td').last();
+  await endOfLine(scene.button('anna')).click();
+  const tick = page.getByRole('checkbox', { name: scene.say('machine.select', { name: REPORT }), exact: true });
+  await tick.click();
+  const file = await downloaded(() => endOfLine(page.getByRole('link', { name: REPORT })).click());
   assert.ok((await readFile(await file.path())).equals(report), 'byte for byte');
+  assert.equal(await tick.isChecked(), true);
   await scene.window.picture('restore-files');
   assert.deepEqual(await scene.window.barriers(), []);
   await scene.button('One level up').click();
+  // Chosen, and not forgotten while one looks elsewhere.
+  await scene.button('anna (1)').waitFor();
+  assert.deepEqual(await scene.window.barriers(), []);
+  await page.goBack();
+  await tick.waitFor();
+  assert.equal(await tick.isChecked(), true);
   await page.reload();
+  await page.getByRole('link', { name: REPORT }).waitFor();
+  await page.goBack();
   await scene.button('anna').waitFor();
-  await scene.button('Choose another kind of restore').click();
+  await scene.button(scene.say('restore.otherKind')).click();
   await page.getByRole('radio', { name: 'Single files', exact: true }).waitFor();
   // A head leads to a step that was seen, and to no other.
   await page.locator('.q-stepper__tab', { hasText: 'Version' }).click();

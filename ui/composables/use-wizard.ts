@@ -29,7 +29,7 @@ export function useWizard<S extends string, T extends object>(options: {
   const route = useRoute();
   const router = useRouter();
   const page = route.name;
-  const key = DRAFT + addressWithoutStep(router, route);
+  const key = DRAFT + addressOfPage(router, route);
   const [first] = options.names;
   const stepOf = (query: LocationQuery): S | undefined => options.names.find((name) => name === query['step']);
 
@@ -53,7 +53,7 @@ export function useWizard<S extends string, T extends object>(options: {
   function isBefore(address: unknown, name: S): boolean {
     if (typeof address !== 'string') return false;
     const place = router.resolve(address);
-    return stepOf(place.query) === name && DRAFT + addressWithoutStep(router, place) === key;
+    return stepOf(place.query) === name && DRAFT + addressOfPage(router, place) === key;
   }
 
   if (resumed === null) forget(key);
@@ -81,9 +81,10 @@ export function useWizard<S extends string, T extends object>(options: {
   };
 }
 
-/** The address of a page without the step of a wizard on it. */
-export function addressWithoutStep(router: Router, { path, query }: { path: string; query: object }): string {
-  return router.resolve({ path, query: { ...query, step: undefined } }).fullPath;
+/** The address of a page, whatever step of its wizard and whatever folder of a version is shown on it. */
+export function addressOfPage(router: Router, { path, query }: { path: string; query: object }): string {
+  const nowhere = { step: undefined, disk: undefined, volume: undefined, path: undefined };
+  return router.resolve({ path, query: { ...query, ...nowhere } }).fullPath;
 }
 
 /** Of all wizards: what one account has typed is not for the next. */

@@ -1,3 +1,5 @@
+import type { LocationQuery } from 'vue-router';
+
 /** Where somebody is within a version: from nowhere yet to a folder of a volume of a disk. */
 export interface GuestPlace {
   diskKey: string | null;
@@ -13,4 +15,26 @@ export function joinNames(names: readonly string[]): string {
 
 export function splitPath(path: string): string[] {
   return path.split('/').filter((name) => name !== '');
+}
+
+/** The place that an address names; what it does not name well is not yet chosen. */
+export function placeOf({ disk, volume, path }: LocationQuery): GuestPlace {
+  return {
+    diskKey: typeof disk === 'string' ? disk : null,
+    volume: typeof volume === 'string' && /^\d+$/.test(volume) ? Number(volume) : null,
+    names: typeof path === 'string' ? splitPath(path) : [],
+  };
+}
+
+/** For an address: each field that the place has none for is taken off it. */
+export function queryOf({
+  diskKey,
+  volume,
+  names,
+}: GuestPlace): Record<'disk' | 'volume' | 'path', string | number | undefined> {
+  return {
+    disk: diskKey ?? undefined,
+    volume: volume ?? undefined,
+    path: volume === null ? undefined : joinNames(names),
+  };
 }
