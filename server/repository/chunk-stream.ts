@@ -22,7 +22,7 @@ const RANGE_BYTES = 512 * 1024;
 /** Bytes between two wanted chunks that are read over rather than sought across. */
 const GAP_BYTES = 128 * 1024;
 /** Ranges read or being decoded, beyond one a thread. */
-const RANGES_AHEAD = 2;
+const RANGES_AHEAD = 4;
 
 interface RangePlan {
   pack: number;
