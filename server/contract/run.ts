@@ -21,8 +21,8 @@ export type RunStage =
   | 'done';
 
 /**
- * How far a check goes. `structure`: everything is where it must be; `checksums`: every stored byte read and compared
- * with its check sum, which tells rot at the speed of the disk; `hashes`: every content restored in memory and hashed.
+ * How far a check goes. `structure`: everything is where it must be; `checksums`: every stored byte is as it was
+ * written, too, which tells rot; `hashes`: every content, restored in memory, is what its identity names, too.
  */
 export const CHECK_DEPTHS = ['structure', 'checksums', 'hashes'] as const;
 export type CheckDepth = (typeof CHECK_DEPTHS)[number];

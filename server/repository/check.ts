@@ -4,6 +4,7 @@ import { normalizeExtents } from '../disk/index.ts';
 import { AppError, isAppError, toAppError } from '../errors/index.ts';
 import { systemClock, type Logger } from '../runtime/index.ts';
 import { ChunkIndex } from './chunk-index.ts';
+import type { Proof } from './codec-message.ts';
 import type { CodecPool } from './codec-pool.ts';
 import { readCondemnedLists } from './condemned.ts';
 import { publishDamagedCopies, readDamagedCopies, type DamagedCopies } from './damaged-copies.ts';
@@ -57,6 +58,13 @@ export interface CheckContext {
 /** Bytes of a pack that are read and given to a thread at a time. */
 const RANGE_BYTES = 2 * 1024 * 1024;
 
+/** A pack that is read through. */
+interface PackLook {
+  name: string;
+  number: number;
+  proof: Proof;
+}
+
 /** What is wrong with a chunk that a version needs. */
 interface BadChunk {
   code: 'REPOSITORY_CHUNK_DAMAGED' | 'REPOSITORY_CHUNK_MISSING';
@@ -90,7 +98,7 @@ class Check {
   /** Packs whose own table or first bytes are damaged, and whatever of them can be told otherwise. */
   readonly #brokenPacks = new Set<string>();
   /** Packs of which every content was proven. */
-  readonly #hashed = new Set<number>();
+  readonly #proven = new Set<number>();
   readonly #presentPacks = new Set<string>();
   readonly #points: PointContent[] = [];
   readonly #badCopies: { id: string; name: string; why: string }[] = [];
@@ -298,9 +306,10 @@ class Check {
       return;
     }
     // What was noted as damaged is cleared by nothing less than its content.
-    const isProven = this.#options.depth === 'hashes' || (this.#catalog.pack(number).badRows?.size ?? 0) > 0;
-    if (isProven) this.#hashed.add(number);
-    await this.#readPack(name, number, { table, wanted: isProven ? 'proof' : 'checksum' });
+    const isNoted = (this.#catalog.pack(number).badRows?.size ?? 0) > 0;
+    const proof = this.#options.depth === 'hashes' || isNoted ? 'hash' : 'checksum';
+    if (proof === 'hash') this.#proven.add(number);
+    await this.#readPack({ name, number, proof }, table);
   }
 
   /** Chunks that lie beyond the end of a file that is too short need not be read to be known as lost. */
@@ -326,11 +335,7 @@ class Check {
     return parsePackTable(packId, await this.#read(name, offsetBytes, fileBytes - offsetBytes), name);
   }
 
-  async #readPack(
-    name: string,
-    number: number,
-    { table, wanted }: { table: PackTable; wanted: 'proof' | 'checksum' },
-  ): Promise<void> {
+  async #readPack(pack: PackLook, table: PackTable): Promise<void> {
     const order = Array.from({ length: table.rowCount }, (_, row) => ({ row, form: table.row(row) }));
     order.sort((a, b) => a.form.offsetBytes - b.form.offsetBytes);
     const running = new Set<Promise<void>>();
@@ -343,7 +348,7 @@ class Check {
         lengthBytes += order[end]?.form.storedLength ?? 0;
         end += 1;
       }
-      const work = this.#readRange(name, number, { rows: order.slice(start, end), lengthBytes, wanted })
+      const work = this.#readRange(pack, order.slice(start, end), lengthBytes)
         .catch((error: unknown) => {
           failure ??= toAppError(error);
         })
@@ -359,24 +364,16 @@ class Check {
   }
 
   async #readRange(
-    name: string,
-    number: number,
-    {
-      rows,
-      lengthBytes,
-      wanted,
-    }: {
-      rows: { row: number; form: ReturnType<PackTable['row']> }[];
-      lengthBytes: number;
-      wanted: 'proof' | 'checksum';
-    },
+    { name, number, proof }: PackLook,
+    rows: { row: number; form: ReturnType<PackTable['row']> }[],
+    lengthBytes: number,
   ): Promise<void> {
     const offsetBytes = rows[0]?.form.offsetBytes ?? 0;
     let results: (string | null)[];
     try {
       const range = await this.#read(name, offsetBytes, lengthBytes);
       const parts = rows.map(({ row, form }) => ({ ...form, offset: form.offsetBytes - offsetBytes, row }));
-      results = await this.#pool.verify(range, this.#catalog.packKey(number), parts, wanted);
+      results = await this.#pool.verify(range, this.#catalog.packKey(number), parts, proof);
     } catch (error) {
       if (!isAppError(error) || !isDamage(error) || error.code === 'NOT_FOUND') throw error;
       results = rows.map(() => error.message);
@@ -563,7 +560,7 @@ class Check {
     for await (const { pack, row, form } of this.#catalog.places(id, 'read')) {
       const { packId, badRows } = this.#catalog.pack(pack);
       const name = packName(packId);
-      const isNoted = badRows?.has(row) === true && !this.#hashed.has(pack);
+      const isNoted = badRows?.has(row) === true && !this.#proven.has(pack);
       const why = this.#badRows.get(pack)?.get(row) ?? (isNoted ? 'an earlier check found it damaged' : undefined);
       if (!this.#presentPacks.has(packId)) {
         bad = { code: 'REPOSITORY_CHUNK_MISSING', name, why: `${name} is gone` };

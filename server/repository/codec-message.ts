@@ -16,14 +16,14 @@ export type CodecRequest =
   | {
       type: 'decode';
       job: number;
-      wanted: Wanted;
+      wanted: 'content' | Proof;
       range: Uint8Array;
       packKey: KeyObject | null;
       parts: DecodePart[];
     };
 
-/** `proof`: that the content is what its identity names; `checksum`: that the stored bytes are as they were written. */
-export type Wanted = 'content' | 'proof' | 'checksum';
+/** `hash`: that the content is what its identity names; `checksum`: that the stored bytes are as they were written. */
+export type Proof = 'hash' | 'checksum';
 
 /** A chunk in the slot's input. */
 export interface EncodePart {

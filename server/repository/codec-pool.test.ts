@@ -43,7 +43,7 @@ describe('the codec pool', () => {
         offset += part.length;
         return one;
       });
-      assert.deepEqual(await pool.verify(Buffer.from(range), packKey, wanted, 'proof'), [null, null]);
+      assert.deepEqual(await pool.verify(Buffer.from(range), packKey, wanted, 'hash'), [null, null]);
       const contents = await pool.decode(Buffer.from(range), packKey, wanted);
       assert.ok(Buffer.isBuffer(contents[0]) && contents[0].equals(slot.input.subarray(0, 5000)));
       assert.ok(Buffer.isBuffer(contents[1]) && contents[1].equals(slot.input.subarray(5000, 6000)));

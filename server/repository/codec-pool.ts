@@ -11,6 +11,7 @@ import type {
   DecodePart,
   EncodedPart,
   EncodePart,
+  Proof,
 } from './codec-message.ts';
 import { CompressionLevel } from './compression-level.ts';
 
@@ -126,12 +127,12 @@ export class CodecPool {
     return this.#decode({ type: 'decode', job: this.#nextJob++, wanted: 'content', range, packKey, parts });
   }
 
-  /** As `decode`, for the proof alone, or only for the check sums of the stored bytes: null, or what is wrong. */
+  /** As `decode`, for a proof alone: null, or what is wrong. */
   async verify(
     range: Buffer,
     packKey: KeyObject | null,
     parts: DecodePart[],
-    wanted: 'proof' | 'checksum',
+    wanted: Proof,
   ): Promise<(string | null)[]> {
     const results = await this.#decode({ type: 'decode', job: this.#nextJob++, wanted, range, packKey, parts });
     return results.map((result) => (typeof result === 'string' ? result : null));

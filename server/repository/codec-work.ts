@@ -70,7 +70,7 @@ export function createCodecWork(data: CodecThreadData, release: (buffer: Uint8Ar
           if (request.packKey !== null && room.length < stored.length) room = Buffer.allocUnsafeSlow(stored.length);
           const content = decodeChunk(stored, form, request.packKey, identity, room);
           if (typeof content === 'string') return content;
-          if (request.wanted === 'proof') {
+          if (request.wanted === 'hash') {
             if (content.buffer !== range.buffer) releaseMemory(content);
             return EMPTY;
           }
