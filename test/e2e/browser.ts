@@ -136,7 +136,11 @@ export class Window {
   }
 }
 
-export async function openWindow(language: string): Promise<Window> {
+/** @param size of the page, CSS pixels */
+export async function openWindow(
+  language: string,
+  size: { width: number; height: number } = { width: 1280, height: 800 },
+): Promise<Window> {
   const browser = await chromium.launch({
     executablePath: CHROMIUM,
     timeout: 180_000,
@@ -148,7 +152,7 @@ export async function openWindow(language: string): Promise<Window> {
     locale: language,
     // The window proposes ten in the evening for a new task: no run is to begin that no test has started.
     timezoneId: zoneAtTen(),
-    viewport: { width: 1280, height: 800 },
+    viewport: { width: size.width, height: size.height },
     reducedMotion: 'reduce',
   });
   if (ANSWER_DELAY_MS > 0) {

@@ -3,14 +3,17 @@ import { copyFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { firstDifference } from '../../scripts/demo-run/compare.ts';
+import { LOOKS, told } from './looks.ts';
 import { LAB_PASSWORD, oneDisk, Scene } from './scene.ts';
 
 const MACHINE = 'files';
 
-for (const locale of ['ja-JP', 'de-DE']) {
-  test(`from nothing to a restored machine, and a version to the trash and back, in ${locale}`, async () => {
+for (const look of LOOKS) {
+  test(`from nothing to a restored machine, and a version to the trash and back, ${told(look)}`, async () => {
+    const { locale } = look;
     const scene = await Scene.start({
       locale,
+      size: look,
       machines: [oneDisk(MACHINE, { mebibytes: 16, percent: 50, seed: 3 })],
     });
     try {

@@ -51,6 +51,8 @@ export class Scene {
     machines: MachineOptions[];
     /** `en-GB` when absent. */
     locale?: string;
+    /** Of the page, CSS pixels; 1280×800 when absent. */
+    size?: { width: number; height: number };
     keepTruth?: boolean;
     env?: Record<string, string>;
   }): Promise<Scene> {
@@ -68,7 +70,7 @@ export class Scene {
     let window: Window;
     try {
       product = await startProduct(join(folder, 'dozo'), { env: { TZ: zoneAtTen(), ...options.env } });
-      window = await openWindow(locale);
+      window = await openWindow(locale, options.size);
     } catch (error) {
       // What was started would keep the test from ending.
       await product?.close();
@@ -81,15 +83,13 @@ export class Scene {
   }
 
   async close(): Promise<void> {
+    await using ends = new AsyncDisposableStack();
+    ends.defer(() => rm(this.folder, { recursive: true, force: true }));
+    ends.defer(() => this.lab.close());
+    ends.defer(() => this.product.close());
+    ends.defer(() => this.window.close());
     // What was seen last: where a test has failed, it tells why.
     await this.window.picture(`last-${basename(this.folder)}`);
-    try {
-      await this.window.close();
-    } finally {
-      await this.product.close();
-      await this.lab.close();
-      await rm(this.folder, { recursive: true, force: true });
-    }
   }
 
   get page(): Page {
