@@ -156,6 +156,50 @@ describe('local storage', () => {
     );
   });
 
+  it('opens a file once for reads that overlap, anew after one that failed, and leaves none open', async (t) => {
+    const { open } = fs;
+    let opened = 0;
+    /** Reads of that many bytes wait for it. */
+    const held = { bytes: 1000, until: Promise.withResolvers<undefined>() };
+    t.mock.method(fsModule, 'open', async (...asked: Parameters<typeof fs.open>) => {
+      opened += 1;
+      const handle = await open(...asked);
+      const read = handle.read.bind(handle) as (...parts: unknown[]) => unknown;
+      const patient = async (...parts: unknown[]): Promise<unknown> => {
+        if (parts[2] === held.bytes) await held.until.promise;
+        return read(...parts);
+      };
+      return Object.assign(handle, { read: patient });
+    });
+    syncBuiltinESMExports();
+    t.after(() => {
+      t.mock.restoreAll();
+      syncBuiltinESMExports();
+    });
+    const storage = await openLocalStorage({ folder });
+    const content = Buffer.from(Array.from({ length: 1000 }, (_, at) => at % 251));
+    await storage.publish('pack', content);
+    opened = 0;
+    const ranges = Array.from({ length: 10 }, (_, at) => ({ offsetBytes: at * 100, lengthBytes: 100 }));
+    const parts = await Promise.all(ranges.map((range) => storage.read('pack', range)));
+    assert.deepEqual([Buffer.concat(parts), opened], [content, 1]);
+
+    const early = storage.read('pack', { offsetBytes: 0, lengthBytes: held.bytes });
+    await assert.rejects(storage.read('pack', { offsetBytes: 950, lengthBytes: 100 }), { code: 'STORAGE_FAILED' });
+    await fs.unlink(path.join(folder, 'pack'));
+    await storage.publish('pack', Buffer.from('another'));
+    assert.equal((await storage.read('pack', { offsetBytes: 0, lengthBytes: 7 })).toString(), 'another');
+    held.until.resolve(undefined);
+    assert.deepEqual(await early, content);
+
+    for (const { status } of await Promise.allSettled(ranges.map((range) => storage.read('gone', range)))) {
+      assert.equal(status, 'rejected');
+    }
+    const files = (await fs.readdir('/proc/self/fd')).map((fd) => fs.readlink(`/proc/self/fd/${fd}`).catch(() => ''));
+    const ours = (await Promise.all(files)).filter((file) => file.startsWith(folder));
+    assert.deepEqual(ours, []);
+  });
+
   it('does not list what is not ours', async () => {
     const storage = await openLocalStorage({ folder });
     await storage.publish('packs/a.pack', Buffer.from('x'));

