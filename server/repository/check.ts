@@ -61,6 +61,7 @@ const RANGE_BYTES = 2 * 1024 * 1024;
 /** A pack that is read through. */
 interface PackLook {
   name: string;
+  packId: string;
   number: number;
   proof: Proof;
 }
@@ -107,6 +108,9 @@ class Check {
   /** Packs that an index segment names and that are not there. A collector leaves such; so does a loss. */
   readonly #gonePacks: string[] = [];
   readonly #goneIndex = new ChunkIndex();
+  /** Of packs, being read and proven. */
+  readonly #ranges = new Set<Promise<void>>();
+  #rangeFailure: AppError | null = null as AppError | null;
   #packs = 0;
   #chunks = 0;
   #readBytes = 0;
@@ -212,13 +216,18 @@ class Check {
     const deadlineMs = this.#clock.monotonicMs() + (this.#options.part?.timeMs ?? Infinity);
     let verifiedBytes = 0;
     let last: string | null = null;
-    for (const { name, packId, sizeBytes } of chosen) {
-      this.#packs += 1;
-      await this.#guard(name, () => this.#checkPackIfThere(name, packId, sizeBytes));
-      verifiedBytes += sizeBytes;
-      last = packId;
-      if (this.#clock.monotonicMs() > deadlineMs) break;
+    try {
+      for (const { name, packId, sizeBytes } of chosen) {
+        this.#packs += 1;
+        await this.#guard(name, () => this.#checkPackIfThere(name, packId, sizeBytes));
+        verifiedBytes += sizeBytes;
+        last = packId;
+        if (this.#clock.monotonicMs() > deadlineMs) break;
+      }
+    } finally {
+      await Promise.all(this.#ranges);
     }
+    if (this.#rangeFailure !== null) throw this.#rangeFailure;
     if (this.#options.part === undefined) return null;
     const isThrough = last === null || packs.every(({ packId }) => packId <= last);
     return { verifiedBytes, totalBytes, nextAfter: isThrough ? null : last };
@@ -309,7 +318,7 @@ class Check {
     const isNoted = (this.#catalog.pack(number).badRows?.size ?? 0) > 0;
     const proof = this.#options.depth === 'hashes' || isNoted ? 'hash' : 'checksum';
     if (proof === 'hash') this.#proven.add(number);
-    await this.#readPack({ name, number, proof }, table);
+    await this.#readPack({ name, packId, number, proof }, table);
   }
 
   /** Chunks that lie beyond the end of a file that is too short need not be read to be known as lost. */
@@ -335,11 +344,10 @@ class Check {
     return parsePackTable(packId, await this.#read(name, offsetBytes, fileBytes - offsetBytes), name);
   }
 
+  /** Begins what there is to be read of a pack, which goes on beside the next one. */
   async #readPack(pack: PackLook, table: PackTable): Promise<void> {
     const order = Array.from({ length: table.rowCount }, (_, row) => ({ row, form: table.row(row) }));
     order.sort((a, b) => a.form.offsetBytes - b.form.offsetBytes);
-    const running = new Set<Promise<void>>();
-    let failure: AppError | null = null as AppError | null;
     for (let start = 0; start < order.length;) {
       this.#options.signal?.throwIfAborted();
       let end = start;
@@ -348,18 +356,18 @@ class Check {
         lengthBytes += order[end]?.form.storedLength ?? 0;
         end += 1;
       }
+      while (this.#ranges.size > this.#pool.threadCount + 1) await Promise.race(this.#ranges);
+      if (this.#rangeFailure !== null) throw this.#rangeFailure;
       const work = this.#readRange(pack, order.slice(start, end), lengthBytes)
         .catch((error: unknown) => {
-          failure ??= toAppError(error);
+          const known = toAppError(error);
+          if (known.code === 'NOT_FOUND') this.#presentPacks.delete(pack.packId);
+          else this.#rangeFailure ??= known;
         })
-        .finally(() => running.delete(work));
-      running.add(work);
+        .finally(() => this.#ranges.delete(work));
+      this.#ranges.add(work);
       start = end;
-      while (running.size > this.#pool.threadCount + 1) await Promise.race(running);
-      if (failure !== null) break;
     }
-    await Promise.all(running);
-    if (failure !== null) throw failure;
     this.#progress(table.fileBytes - table.offsetBytes + PACK_HEADER_BYTES);
   }
 
