@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { request } from 'node:https';
+import type { IncomingHttpHeaders } from 'node:http';
+import { Agent, get, request } from 'node:https';
 import { createServer, type AddressInfo, type Server } from 'node:net';
 import { after, before, beforeEach, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -445,14 +446,37 @@ describe('calling', () => {
   });
 });
 
-test('the tunnel answers nobody who does not know its path', async () => {
+async function openTunnel(): Promise<SoapTunnel> {
   const agent = new PinnedAgent({
     host: '127.0.0.1',
     port: 1,
     certificate: null,
     connectTimeoutMs: 100,
   });
-  const tunnel = await SoapTunnel.open({ host: '127.0.0.1', port: 1, agent }, 1_000);
+  return await SoapTunnel.open({ host: '127.0.0.1', port: 1, agent }, 1_000);
+}
+
+test('the tunnel ends no connection that its client keeps', async (context) => {
+  const tunnel = await openTunnel();
+  const agent = new Agent({ keepAlive: true });
+  context.after(() => {
+    agent.destroy();
+    tunnel.close();
+  });
+  const url = `https://${tunnel.address}/sdk/vimService.wsdl`;
+  const headers = await new Promise<IncomingHttpHeaders>((resolve, reject) => {
+    get(url, { agent, rejectUnauthorized: false }, (response) => {
+      response.resume();
+      resolve(response.headers);
+    }).on('error', reject);
+  });
+  assert.equal(headers.connection, 'keep-alive');
+  // The time after which the server would end it.
+  assert.equal(headers['keep-alive'], undefined);
+});
+
+test('the tunnel answers nobody who does not know its path', async () => {
+  const tunnel = await openTunnel();
   const [place = '', token = ''] = tunnel.address.split('/');
   const [address, port] = place.split(':');
   const status = async (path: string): Promise<number> =>

@@ -47,6 +47,8 @@ export class SoapTunnel {
   static async open(place: HostPlace, answerTimeoutMs: number): Promise<SoapTunnel> {
     const server = createServer(await loopbackCertificate());
     const { promise, resolve, reject } = Promise.withResolvers<void>();
+    // The client's to end: a thread that is held up would send its next call on one that was ended meanwhile.
+    server.keepAliveTimeout = 0;
     server.once('error', reject);
     server.listen(0, '127.0.0.1', resolve);
     await promise;
