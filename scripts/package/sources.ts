@@ -99,7 +99,8 @@ function findOfferedValkey(): ValkeyPatches {
   return { debianVersion, patches: { name, sha256 }, isPinned: false };
 }
 
-function fetchLibrary(pin: DebianPackage, { debian }: Architecture, options: SourceOptions): LibrarySource {
+/** A binary package of Debian 12, unpacked. */
+export function fetchLibrary(pin: DebianPackage, { debian }: Architecture, options: SourceOptions): LibrarySource {
   const { name, licence, files, pool } = pin;
   const pinned = { version: pin.version, sha256: pin.sha256[debian], isPinned: true };
   const toFile = (version: string): string => `${name}_${version}_${debian}.deb`;

@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ARCHITECTURES } from '../../scripts/package/pins.ts';
+import { architectureOf, type Machine } from './machine.ts';
 
 export interface BuiltPackages {
   spk: Buffer;
@@ -16,10 +16,8 @@ export interface BuiltPackages {
  * Builds both packages of an architecture. What was compiled once is taken from `.cache`. An archive that moves on is
  * no fault of what is tested here.
  */
-export function buildPackages(machine: 'x86_64' | 'aarch64'): BuiltPackages {
-  const architecture = ARCHITECTURES.find((one) => one.machine === machine);
-  if (architecture === undefined) throw new Error(machine);
-  const { spk, qpkg } = architecture;
+export function buildPackages(machine: Machine): BuiltPackages {
+  const { spk, qpkg } = architectureOf(machine);
   const out = mkdtempSync(join(tmpdir(), 'dozo-packages-'));
   try {
     const log = execFileSync(

@@ -2,9 +2,9 @@ import { randomBytes } from 'node:crypto';
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ARCHITECTURES, type Architecture } from '../../scripts/package/pins.ts';
 import { writeQpkg } from '../../scripts/package/qpkg.ts';
 import { STAND_IN_NODE } from './light-spk.ts';
+import { architectureOf, TESTED, type Machine } from './machine.ts';
 
 /** Stands for the whole program: notes what it was asked, and starts unless the package says otherwise. */
 const SERVICE = `#!/bin/sh
@@ -23,7 +23,7 @@ exit 0
 
 export interface LightOptions {
   version: string;
-  machine?: Architecture['machine'];
+  machine?: Machine;
   /** Bytes that do not compress. */
   fillBytes?: number;
   /** Its service does not start. */
@@ -40,15 +40,14 @@ export interface LightOptions {
 export function writeLightQpkg(options: LightOptions): Buffer {
   const {
     version,
-    machine = 'x86_64',
+    machine = TESTED,
     fillBytes = 10_000,
     refuses = false,
     hasService = false,
     hasDeadRuntime = false,
     edits = {},
   } = options;
-  const architecture = ARCHITECTURES.find((one) => one.machine === machine);
-  if (architecture === undefined) throw new Error('no architecture');
+  const architecture = architectureOf(machine);
   const file = (path: string, text: string | Buffer): { path: string; mode: number; data: Buffer } => ({
     path,
     mode: 0o755,

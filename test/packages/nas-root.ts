@@ -18,12 +18,30 @@ import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { KNOW_ARM } from '../../scripts/package/measure-memory.ts';
 import type { Member } from './archives.ts';
+import { TESTED, type Machine } from './machine.ts';
 
 interface RunOptions {
   /** Numeric; 0 is root. */
   user?: number;
   env?: Record<string, string>;
 }
+
+export interface NasOptions {
+  /** What `uname -m` says: TESTED where nothing is said. Programs for 64-bit Arm are run by qemu-user-static. */
+  machine?: Machine;
+  /** Nothing but the name is that of the processor: for packages whose programs are scripts. */
+  isNamedOnly?: boolean;
+  /** Runs programs that `markWithoutAvx` has marked without AVX. */
+  hasMarked?: boolean;
+  /** Has only the system calls of Linux 4.4. */
+  isOldKernel?: boolean;
+}
+
+/** The kernel below is that of the machine that emulates. */
+const UNAME = (machine: string): string => `#!/bin/sh
+[ "$1" = -m ] && { echo ${machine}; exit; }
+exec /bin/busybox uname "$@"
+`;
 
 /** Shell: waits until `letGo` is called. */
 export const WAIT_UNTIL_LET_GO = 'while [ ! -e /let-go ]; do sleep 1; done';
@@ -35,23 +53,22 @@ export const WAIT_UNTIL_LET_GO = 'while [ ! -e /let-go ]; do sleep 1; done';
  */
 export class NasRoot {
   readonly folder = mkdtempSync(join(tmpdir(), 'dozo-nas-'));
+  readonly machine: Machine;
   /** Shell: makes the kernel run the programs of another processor. */
   readonly #emulation: string;
+  /** In front of everything: the kernel keeps what runs other programs to a user namespace, which needs all users. */
+  readonly #above: readonly string[];
   /** In front of the first program in it. */
   readonly #below: string;
 
-  /**
-   * @param shell what `/bin/sh` is
-   * @param options.isArm runs programs for 64-bit Arm as well, with qemu-user-static; its only user is root then
-   * @param options.hasMarked runs programs that `markWithoutAvx` has marked without AVX; its only user is root then
-   * @param options.isOldKernel has only the system calls of Linux 4.4
-   */
-  constructor(
-    shell: 'busybox' | 'dash',
-    options: { isArm?: boolean; hasMarked?: boolean; isOldKernel?: boolean } = {},
-  ) {
-    this.#emulation = options.isArm === true ? KNOW_ARM : options.hasMarked === true ? knowMarked(this.folder) : '';
-    this.#below = options.isOldKernel === true ? compileNative('linux-4-4', this.folder) : '';
+  /** @param shell what `/bin/sh` is */
+  constructor(shell: 'busybox' | 'dash', options: NasOptions = {}) {
+    const { machine = TESTED, isNamedOnly = false, hasMarked = false, isOldKernel = false } = options;
+    this.machine = machine;
+    const isArm = machine === 'aarch64' && !isNamedOnly;
+    this.#emulation = isArm ? KNOW_ARM : hasMarked ? knowMarked(this.folder) : '';
+    this.#above = this.#emulation === '' ? [] : [compileNative('all-users', this.folder)];
+    this.#below = isOldKernel ? compileNative('linux-4-4', this.folder) : '';
     chmodSync(this.folder, 0o755);
     for (const name of ['bin', 'sbin', 'usr/bin', 'proc', 'tmp', 'dev', 'etc', 'var']) this.makeFolder(name);
     chmodSync(join(this.folder, 'tmp'), 0o1777);
@@ -63,11 +80,17 @@ export class NasRoot {
     }
     symlinkSync(`/bin/${shell}`, join(this.folder, 'bin/sh'));
     symlinkSync('/bin/expr', join(this.folder, 'usr/bin/expr'));
+    this.beProcessor(machine);
     for (const name of ['null', 'zero', 'random', 'urandom']) writeFileSync(join(this.folder, 'dev', name), '');
   }
 
   path(name: string): string {
     return join(this.folder, name);
+  }
+
+  /** Has `uname -m` name a processor. */
+  beProcessor(name: string): void {
+    this.write('bin/uname', UNAME(name), 0o755);
   }
 
   makeFolder(name: string): void {
@@ -127,10 +150,9 @@ export class NasRoot {
           ' ',
         )} ${this.#below} /usr/sbin/chroot ${user === 0 ? '' : `--userspec=${user}:${user}`} "$1" /bin/sh /run.sh`,
     ].join('\n');
-    const [flags, steps] = this.#emulation === '' ? ['-mpfn', outside] : ['-Urmpfn', `${this.#emulation}\n${outside}`];
-    const child = spawn('unshare', [flags, '--kill-child', 'sh', '-ec', steps, 'sh', this.folder], {
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
+    const steps = ['sh', '-ec', `${this.#emulation}\n${outside}`, 'sh', this.folder];
+    const [program = '', ...words] = [...this.#above, 'unshare', '-mpfn', '--kill-child', ...steps];
+    const child = spawn(program, words, { stdio: ['ignore', 'pipe', 'pipe'] });
     let text = '';
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => (text += chunk.toString()));
     return {
@@ -259,11 +281,14 @@ export function readValues(output: string): Record<string, string> {
   return Object.fromEntries([...output.matchAll(/^([a-z_0-9]+)=(.*)$/gm)].map((match) => [match[1], match[2]]));
 }
 
-/** Shell: prints `name=<every program, library and addon that processes of the package use>`. */
+/**
+ * Shell: prints `mapped=<every program, library and addon that processes of the package use>`, by what they have mapped
+ * to read: what is emulated is nowhere mapped to be run.
+ */
 export const PRINT_MAPPED = `
 printf 'mapped='
 for p in /proc/[0-9]*; do
   tr '\\0' ' ' < $p/cmdline 2>/dev/null | grep -q -e 'bin/[n]ode' -e 'bin/[v]alkey' || continue
-  sed -n 's|^.* r.xp .* \\(/.*\\)$|\\1|p' $p/maps
+  sed -n 's|^.* r..p .* \\(/.*\\)$|\\1|p' $p/maps
 done | sort -u | tr '\\n' ' '
 echo`;

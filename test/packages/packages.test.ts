@@ -2,19 +2,19 @@
 import assert from 'node:assert/strict';
 import { before, describe, it } from 'node:test';
 import { measureIdleMemory } from '../../scripts/package/measure-memory.ts';
-import { ARCHITECTURES } from '../../scripts/package/pins.ts';
 import { readSpk } from './archives.ts';
 import { buildPackages, type BuiltPackages } from './built-packages.ts';
-import { testArm, testWithoutAvx } from './emulated.ts';
+import { architectureOf, ON_TESTED, TESTED } from './machine.ts';
 import { testQnapBackup } from './qnap-backup.ts';
 import { testQnap } from './qnap-suite.ts';
 import { testSynologyBackup } from './synology-backup.ts';
 import { testSynologyProblems } from './synology-problems.ts';
 import { testSynology } from './synology-suite.ts';
+import { testWithoutAvx } from './without-avx.ts';
 
 let packages: BuiltPackages | null = null;
 before(() => {
-  packages = buildPackages('x86_64');
+  packages = buildPackages(TESTED);
 });
 
 function built(): BuiltPackages {
@@ -22,13 +22,12 @@ function built(): BuiltPackages {
   return packages;
 }
 
-describe('the build', () => {
+describe(`the build${ON_TESTED}`, () => {
   it('has started what it packed, and would not let pass what does not start', () => {
     const { log, spk } = built();
-    const [, mebibytes] = /^x86_64: server and queue at rest (\d+\.\d) MiB$/m.exec(log) ?? [];
+    const measured = new RegExp(`^${TESTED}: server and queue at rest (\\d+\\.\\d) MiB$`, 'm');
+    const [, mebibytes] = measured.exec(log) ?? [];
     assert.ok(Number(mebibytes) > 10 && Number(mebibytes) < 150, log);
-    const [architecture] = ARCHITECTURES;
-    assert.ok(architecture);
     const dead = readSpk(spk)
       .payload.filter(({ type }) => type === '0')
       .map(({ name, mode, data }) => ({
@@ -36,7 +35,8 @@ describe('the build', () => {
         mode,
         data: name === 'server/server-main.js' ? Buffer.from('throw new Error("packed wrongly");') : data,
       }));
-    assert.throws(() => measureIdleMemory(architecture, dead), /x86_64 does not start[^]*packed wrongly/);
+    const words = new RegExp(`${TESTED} does not start[^]*packed wrongly`);
+    assert.throws(() => measureIdleMemory(architectureOf(TESTED), dead), words);
   });
 });
 testSynologyProblems(built);
@@ -47,7 +47,5 @@ testSynologyBackup(built);
 testQnapBackup(built);
 // By zfs-fuse, which is installed for this alone.
 if (process.env['DOZO_ZFS'] !== undefined) testQnapBackup(built, 'QuTS hero');
-// Emulated, and cross-compiled before: many minutes.
-if (process.env['DOZO_ARM'] !== undefined) testArm();
-// Emulated, too, which continuous integration has no emulator for.
+// Emulated, which continuous integration has no emulator for.
 if (process.env['DOZO_WITHOUT_AVX'] !== undefined) testWithoutAvx(built);

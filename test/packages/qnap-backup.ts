@@ -6,6 +6,7 @@ import { BackupScene } from './backup-scene.ts';
 import type { BuiltPackages } from './built-packages.ts';
 import { Desktop, headingOf, QTS_DESKTOP, QTS_WEB_SERVER } from './desktop.ts';
 import { LoopVolume } from './loop-volume.ts';
+import { ON_TESTED } from './machine.ts';
 import { readValues, type NasRoot, type NasSession } from './nas-root.ts';
 import { makeQnapRoot, ON_QNAP } from './qnap-root.ts';
 import { type RunView, WindowApi } from './window-api.ts';
@@ -26,7 +27,7 @@ const RUNNING = 'grep -l -e bin/[n]ode -e bin/[v]alkey -e bin/[s]ervice /proc/[0
 /** Work with an installed package for QTS through its window, on a volume as the system makes them: ext4, or ZFS. */
 export function testQnapBackup(built: () => BuiltPackages, system: keyof typeof PROFILES = 'QTS'): void {
   const { volume: VOLUME, shared } = PROFILES[system];
-  describe(`a backup by the package for ${system}`, () => {
+  describe(`a backup by the package for ${system}${ON_TESTED}`, () => {
     let scene: BackupScene;
     let root: NasRoot;
     let session: NasSession;

@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { after, before, describe, it } from 'node:test';
 import { AppCenter } from './app-center.ts';
 import { writeLightQpkg, type LightOptions } from './light-packages.ts';
+import { ON_TESTED, otherThan, TESTED } from './machine.ts';
 import { readValues, type NasRoot } from './nas-root.ts';
 import { makeQnapRoot, ON_QNAP } from './qnap-root.ts';
 
@@ -49,13 +50,13 @@ const within = (verb: 'start' | 'stop'): string =>
 /** Every step takes a minute and more: all of them with DOZO_EVERY_STEP=1. */
 const STRIDE = process.env['DOZO_EVERY_STEP'] === undefined ? 4 : 1;
 
-describe('the installer for QTS when things go wrong', { timeout: 900_000 }, () => {
+describe(`the installer for QTS${ON_TESTED}, when things go wrong`, { timeout: 900_000 }, () => {
   let root: NasRoot;
   const pack = (name: string, options: LightOptions): void => root.write(`packages/${name}`, writeLightQpkg(options));
   const nas = (...lines: string[]): Promise<string> => root.run([ON_QNAP, ...lines].join('\n'));
 
   before(() => {
-    root = makeQnapRoot('busybox');
+    root = makeQnapRoot('busybox', { isNamedOnly: true });
     root.write('bin/sleep', SLEEP, 0o755);
     pack('old', { version: '1.0.0' });
     pack('new', { version: '1.1.0' });
@@ -131,14 +132,18 @@ describe('the installer for QTS when things go wrong', { timeout: 900_000 }, () 
   });
 
   it('refuses another processor, an old QTS and a NAS without a volume in that language, and leaves nothing', async () => {
-    const other = { GER: /dieses NAS hat x86_64/, JPN: /この NAS は x86_64 です/, ENG: /this NAS has x86_64/ };
+    const other = {
+      GER: `dieses NAS hat ${TESTED}`,
+      JPN: `この NAS は ${TESTED} です`,
+      ENG: `this NAS has ${TESTED}`,
+    };
     const firmware = {
       GER: /braucht QTS oder QuTS hero 5\.0\.0 oder neuer; dies ist 4\.5\.4\. Nichts wurde geändert/,
       JPN: /5\.0\.0 以降が必要です。このシステムは 4\.5\.4 です。 変更は行われていません/,
       ENG: /needs QTS or QuTS hero 5\.0\.0 or later; this is 4\.5\.4\. Nothing was changed/,
     };
     const volume = { GER: /kein Volume/, JPN: /ボリュームがありません/, ENG: /no volume to install on/ };
-    pack('other', { version: '1.1.0', machine: 'aarch64' });
+    pack('other', { version: '1.1.0', machine: otherThan(TESTED) });
     for (const language of ['GER', 'JPN', 'ENG'] as const) {
       const output = await nas(
         `sh /sbin/setcfg System Language ${language} -f /etc/config/uLinux.conf`,
@@ -158,13 +163,32 @@ describe('the installer for QTS when things go wrong', { timeout: 900_000 }, () 
         assert.equal(values[`${name}_progress`], '-1', output);
         assert.equal(values[`${name}_runs`], '', output);
       }
-      assert.match(values['other_says'] ?? '', other[language]);
+      assert.match(values['other_says'] ?? '', new RegExp(other[language]));
       assert.match(values['firmware_says'] ?? '', firmware[language]);
       assert.match(values['volume_says'] ?? '', volume[language]);
       assert.match(values['chosen_says'] ?? '', volume[language]);
       assert.match(values['chosen_says'] ?? '', /CACHEDEV9_DATA/);
       assert.equal(values['left'], '', output);
       assert.doesNotMatch(readFileSync(root.path('etc/config/qpkg.conf'), 'utf8'), /\[Dozo\]/);
+    }
+  });
+
+  it('takes the package of its own processor, and goes back to a version that starts', async () => {
+    const other = otherThan(TESTED);
+    pack('new-other', { version: '1.1.0', machine: other });
+    pack('old-other', { version: '1.0.0', machine: other });
+    pack('dead-other', { version: '1.2.0', machine: other, refuses: true });
+    root.beProcessor(other);
+    try {
+      const names = ['old-other', 'new-other', 'dead-other', 'new'];
+      const output = await nas(...names.map((name) => install(name).replaceAll('-other_', '_other_')), CLEAN);
+      const values = readValues(output);
+      const of = (what: string): unknown[] => names.map((name) => values[`${name.replace('-', '_')}_${what}`]);
+      assert.deepEqual(of('progress'), ['3', '3', '-1', '-1'], output);
+      assert.deepEqual(of('runs'), ['1.0.0', '1.1.0', '1.1.0', '1.1.0'], output);
+      assert.match(values['new_says'] ?? '', new RegExp(`this NAS has ${other}`));
+    } finally {
+      root.beProcessor(TESTED);
     }
   });
 

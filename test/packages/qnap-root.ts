@@ -1,5 +1,5 @@
 import { QTS_TLS_PORT } from './desktop.ts';
-import { NasRoot } from './nas-root.ts';
+import { NasRoot, type NasOptions } from './nas-root.ts';
 
 /** QTS's tools for its configuration files, as far as a package uses them. */
 const GETCFG = `#!/bin/sh
@@ -47,19 +47,12 @@ const SYNC = `#!/bin/sh
 echo $(ls -A /share/CACHEDEV1_DATA/.qpkg 2>/dev/null) >> /tmp/synced
 `;
 
-/** The kernel below is that of the machine that emulates. */
-const ARM_UNAME = `#!/bin/sh
-[ "$1" = -m ] && { echo aarch64; exit; }
-exec /bin/busybox uname "$@"
-`;
-
 /** Shell: what a NAS has mounted. */
 export const ON_QNAP = 'mkdir -p /mnt/HDA_ROOT; mount -t tmpfs none /mnt/HDA_ROOT; cd /';
 
 /** A root like that of QTS 5, with a neighbour whose name ends like ours. */
-export function makeQnapRoot(shell: 'dash' | 'busybox', options: { isArm?: boolean } = {}): NasRoot {
+export function makeQnapRoot(shell: 'dash' | 'busybox', options: NasOptions = {}): NasRoot {
   const root = new NasRoot(shell, options);
-  if (options.isArm === true) root.write('bin/uname', ARM_UNAME, 0o755);
   root.write('sbin/getcfg', GETCFG, 0o755);
   root.write('sbin/setcfg', SETCFG, 0o755);
   root.write('sbin/rmcfg', RMCFG, 0o755);

@@ -2,11 +2,11 @@ import assert from 'node:assert/strict';
 import { existsSync, lstatSync, readFileSync, renameSync } from 'node:fs';
 import { after, before, beforeEach, describe, it } from 'node:test';
 import type { Response } from 'playwright-core';
-import { ARCHITECTURES } from '../../scripts/package/pins.ts';
 import { writeQpkg } from '../../scripts/package/qpkg.ts';
 import { readQpkg } from './archives.ts';
 import type { BuiltPackages } from './built-packages.ts';
 import { Desktop, headingOf, QTS_DESKTOP, QTS_TLS_PORT, QTS_WEB_SERVER, QTS_WEB_SERVER_FORCED } from './desktop.ts';
+import { architectureOf, assertMapped, assertMemory, ON_TESTED, otherThan, printMemory, TESTED } from './machine.ts';
 import { PRINT_MAPPED, readValues, type NasRoot, type NasSession } from './nas-root.ts';
 import { makeQnapRoot, ON_QNAP } from './qnap-root.ts';
 import { inspectQpkg } from './qpkg-reader.ts';
@@ -17,18 +17,22 @@ const INSTALL =
   'rm -f /tmp/update_process; sh /share/CACHEDEV1_DATA/package.qpkg >/tmp/install.log 2>&1; echo exit=$?; echo progress=$(cat /tmp/update_process)';
 const HEALTH = 'echo health=$(wget -qO- http://127.0.0.1:15510/dozo//api/v1/health)';
 
+/** Shell: the server answers, and has its queue. */
+const IS_WELL = 'wget -qO- http://127.0.0.1:15510/dozo//api/v1/health | tee /tmp/health | grep -qF \'"ok"\'';
+
 /** Shell: the server and the queue are killed in turn, and come back by themselves. */
 const KILLS = [
   `P=$(cat /${STATE}/run/server.pid); kill -9 $P`,
-  `n=0; until [ "$P" != "$(cat /${STATE}/run/server.pid)" ] && ${HEALTH.slice('echo health=$('.length, -1)} > /tmp/health || [ $n -gt 90 ]; do n=$((n + 1)); sleep 1; done`,
+  `n=0; until [ "$P" != "$(cat /${STATE}/run/server.pid)" ] && ${IS_WELL} || [ $n -gt 90 ]; do n=$((n + 1)); sleep 1; done`,
   `[ "$P" != "$(cat /${STATE}/run/server.pid)" ]; echo another=$?; echo back=$(cat /tmp/health)`,
   'Q=$(pidof valkey-server); kill -9 $Q; n=0; until N=$(pidof valkey-server) && [ "$N" != "$Q" ] || [ $n -gt 90 ]; do n=$((n + 1)); sleep 1; done',
   '[ -n "$N" ] && [ "$N" != "$Q" ]; echo queue=$?',
+  `n=0; until ${IS_WELL} || [ $n -gt 90 ]; do n=$((n + 1)); sleep 1; done`,
 ];
 
 /** App Center, from the file to its removal. @param built gives the packages once they are made */
 export function testQnap(shell: 'dash' | 'busybox', built: () => BuiltPackages): void {
-  describe(`the package for QTS under ${shell}`, () => {
+  describe(`the package for QTS under ${shell}${ON_TESTED}`, () => {
     let qpkg: Buffer;
     let version: string;
     let root: NasRoot;
@@ -80,8 +84,9 @@ export function testQnap(shell: 'dash' | 'busybox', built: () => BuiltPackages):
     });
 
     it('is refused on another processor, an old firmware and without a volume, and leaves nothing', async () => {
+      const other = otherThan(TESTED);
       const refusals: [path: string, text: string, words: RegExp][] = [
-        ['bin/uname', '#!/bin/sh\necho aarch64\n', /this NAS has aarch64/],
+        ['bin/uname', `#!/bin/sh\necho ${other}\n`, new RegExp(`this NAS has ${other}`)],
         ['etc/default_config/uLinux.conf', '[System]\nVersion = 4.5.4\n', /needs QTS .* this is 4\.5\.4/],
         ['etc/config/smb.conf', '', /no volume/],
       ];
@@ -97,13 +102,14 @@ export function testQnap(shell: 'dash' | 'busybox', built: () => BuiltPackages):
       }
     });
 
-    it('installs, answers behind the proxy of QTS, and runs with nothing of the system', async () => {
+    it('installs, answers behind the proxy of QTS, and runs with nothing of the system', async (t) => {
       const output = await nas(
         INSTALL,
         'cat /tmp/install.log',
         HEALTH,
         'wget -S -O /dev/null http://127.0.0.1:15510/dozo/ 2>&1 | sed -n "s/^ *Location: */window=/p" | tr -d "\\r"',
         PRINT_MAPPED,
+        printMemory([`$(cat /${STATE}/run/server.pid)`, '$(pidof valkey-server)']),
         `P=$(cat /${STATE}/run/supervisor.pid); [ -d /proc/$P/cwd/bin ]; echo cwd=$?`,
         'sh /etc/init.d/dozo.sh stop; echo stopped=$?; sh /etc/init.d/dozo.sh status; echo status=$?',
         'nc -l -p 5510 >/dev/null & until grep -q ":1586 .* 0A " /proc/net/tcp /proc/net/tcp6 2>/dev/null; do sleep 1; done',
@@ -124,7 +130,9 @@ export function testQnap(shell: 'dash' | 'busybox', built: () => BuiltPackages):
         assert.equal(values['back'], values['health'], output);
       }
       assert.match(readFileSync(root.path('etc/config/events'), 'utf8'), /port 5510 is used .* answers on 5511/);
-      for (const path of (values['mapped'] ?? '/').trim().split(' ')) assert.match(path, new RegExp(`^/${INSTALLED}/`));
+      assertMapped(values['mapped'], `/${INSTALLED}/`);
+      t.diagnostic(`server and queue at rest: ${values['kib']} KiB`);
+      assertMemory(values['kib']);
       assert.match(conf(), new RegExp(`\\[Dozo\\][^[]*Version = ${version}\n`));
       assert.match(conf(), /Enable = TRUE/);
       assert.ok(lstatSync(root.path('etc/rcS.d/QS190Dozo')).isSymbolicLink());
@@ -226,8 +234,6 @@ export function testQnap(shell: 'dash' | 'busybox', built: () => BuiltPackages):
       const key = readFileSync(root.path(`${STATE}/data/secret.key`));
       const damaged = Buffer.from(qpkg);
       damaged[qpkg.length >> 1] = (damaged[qpkg.length >> 1] ?? 0) ^ 1;
-      const architecture = ARCHITECTURES[0];
-      assert.ok(architecture);
       const extras = /^(dozo\.sh|\.qpkg_icon.*|SHA256SUMS|bin\/verify\.mjs)$/;
       const payload = readQpkg(qpkg)
         .payload.filter(({ type }) => type === '0')
@@ -236,7 +242,7 @@ export function testQnap(shell: 'dash' | 'busybox', built: () => BuiltPackages):
         .map((file) =>
           file.path === 'server/server-main.js' ? { ...file, data: Buffer.from('process.exit(7);') } : file,
         );
-      const dead = writeQpkg({ architecture, version: '9.9.9', payload, modifiedS: 0 });
+      const dead = writeQpkg({ architecture: architectureOf(TESTED), version: '9.9.9', payload, modifiedS: 0 });
       for (const file of shell === 'dash' ? [damaged, dead] : [damaged]) {
         root.write('share/CACHEDEV1_DATA/package.qpkg', file);
         const output = await nas(

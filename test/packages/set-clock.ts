@@ -1,6 +1,10 @@
 import assert from 'node:assert/strict';
-import { globSync, writeFileSync } from 'node:fs';
+import { copyFileSync, globSync, mkdirSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import type { DebianPackage } from '../../scripts/package/pins.ts';
+import { fetchLibrary } from '../../scripts/package/sources.ts';
 import type { BackupScene } from './backup-scene.ts';
+import { architectureOf } from './machine.ts';
 import type { NasRoot } from './nas-root.ts';
 import type { RunView, WindowApi } from './window-api.ts';
 
@@ -8,7 +12,20 @@ const DAY_MS = 24 * 3600 * 1000;
 const MINUTE_MS = 60_000;
 /** Beyond what clocks of machines that share a repository may differ by; another time of the day. */
 const BACK_MS = 3.5 * DAY_MS;
-const LIBRARY = '/usr/lib/faketime.so';
+/** Debian's C library, which is the package's too, puts its own processor's folder for `$LIB`. */
+const LIBRARY = (folder: string): string => `/usr/${folder}/faketime.so`;
+/** For a processor that is emulated: that of the machine is installed. */
+const FAKETIME: DebianPackage = {
+  name: 'libfaketime',
+  pool: 'f/faketime',
+  version: '0.9.10-2.1',
+  licence: 'GPL-2.0-only',
+  sha256: {
+    amd64: 'b09481e7690680966005330c3f907bba4b5eefc35e1faaea4783cc55655d1150',
+    arm64: '2e09e24e85c77bdc555a04b4a6dd4523092066135d08ef233396e8f984a3daf2',
+  },
+  files: ['libfaketimeMT.so.1'],
+};
 const OFFSET = 'tmp/clock';
 
 /**
@@ -19,7 +36,7 @@ export class SetClock {
   readonly #root: NasRoot;
   /** For the scripts of the package. */
   readonly environment = {
-    LD_PRELOAD: LIBRARY,
+    LD_PRELOAD: LIBRARY('$LIB'),
     FAKETIME_TIMESTAMP_FILE: `/${OFFSET}`,
     // Each process would else find a clock that was set up to a second later than the others.
     FAKETIME_NO_CACHE: '1',
@@ -32,7 +49,13 @@ export class SetClock {
     const [library] = globSync('/usr/lib/*/faketime/libfaketimeMT.so.1');
     if (library === undefined) throw new Error('libfaketime is missing');
     // Before anything runs there: libraries in use are not to be written.
-    root.bring(library, LIBRARY);
+    root.bring(library, LIBRARY('lib/x86_64-linux-gnu'));
+    if (root.machine === 'aarch64') {
+      const { folder } = fetchLibrary(FAKETIME, architectureOf(root.machine), { allowsNewer: true });
+      const name = 'lib/aarch64-linux-gnu';
+      mkdirSync(dirname(root.path(LIBRARY(name))), { recursive: true });
+      copyFileSync(join(folder, `usr/${name}/faketime/libfaketimeMT.so.1`), root.path(LIBRARY(name)));
+    }
     this.set(0);
   }
 

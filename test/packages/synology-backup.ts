@@ -7,6 +7,7 @@ import { BackupScene } from './backup-scene.ts';
 import type { BuiltPackages } from './built-packages.ts';
 import { Desktop, DSM_DESKTOP, DSM_WEB_SERVER, inDsmWindow } from './desktop.ts';
 import { LoopVolume } from './loop-volume.ts';
+import { ON_TESTED } from './machine.ts';
 import { NasRoot, type NasSession } from './nas-root.ts';
 import { PACKAGE_USER, PackageCenter, type ChainResult } from './package-center.ts';
 import { placeDsmPrograms, readNotices, refuseSystemNotices } from './dsm-programs.ts';
@@ -60,7 +61,7 @@ export function testSynologyBackup(built: () => BuiltPackages): void {
     assert.equal(result.failedAt, null, `${result.dialog}\n${result.output}`);
   }
 
-  describe('a backup by the package for DSM, on Btrfs', () => {
+  describe(`a backup by the package for DSM${ON_TESTED}, on Btrfs`, () => {
     let center: PackageCenter;
     before(async () => {
       center = await open('btrfs', 'ger');
@@ -139,7 +140,7 @@ export function testSynologyBackup(built: () => BuiltPackages): void {
     await scene.assertClean(api, repository.id);
   }
 
-  describe('a backup by the package for DSM, on ext4', () => {
+  describe(`a backup by the package for DSM${ON_TESTED}, on ext4`, () => {
     let center: PackageCenter;
     let clock: SetClock;
     const password = 'correct horse battery';

@@ -19,6 +19,7 @@ import {
 import { after, before, describe, it } from 'node:test';
 import { makeLightSpk } from './light-spk.ts';
 import { LoopVolume } from './loop-volume.ts';
+import { ON_TESTED, otherThan, TESTED } from './machine.ts';
 import { NasRoot, readValues, type NasSession } from './nas-root.ts';
 import { PACKAGE_USER, PackageCenter } from './package-center.ts';
 
@@ -32,11 +33,11 @@ const STRIDE = process.env['DOZO_EVERY_STEP'] === undefined ? 9 : 1;
 const WATCHERS = 'echo watchers=$(grep -l "bin/[s]ervice.supervise" /proc/[0-9]*/cmdline 2>/dev/null | wc -l)';
 
 /** The real scripts around a program that is none. */
-describe('the package for DSM when things go wrong', { timeout: 900_000 }, () => {
+describe(`the package for DSM${ON_TESTED}, when things go wrong`, { timeout: 900_000 }, () => {
   let root: NasRoot;
   let session: NasSession;
   before(() => {
-    root = new NasRoot('busybox');
+    root = new NasRoot('busybox', { isNamedOnly: true });
     root.makeFolder('volume1');
     session = root.open(PACKAGE_USER);
   });
@@ -203,8 +204,7 @@ exec /bin/busybox ${tool} "$@"
   });
 
   it('refuses a processor that it has no program for in the language of the user, and leaves nothing', async () => {
-    rmSync(root.path('bin/uname'));
-    root.write('bin/uname', '#!/bin/sh\necho armv7l\n', 0o755);
+    root.beProcessor('armv7l');
     for (const [language, words] of [
       ['enu', /runs on 64-bit Intel, AMD and Arm processors only/],
       ['ger', /läuft nur auf 64-Bit-Prozessoren von Intel, AMD und Arm/],
@@ -215,9 +215,14 @@ exec /bin/busybox ${tool} "$@"
       assert.match(refused.dialog, words);
       assert.ok(!existsSync(root.path('var/packages/Dozo')) && !existsSync(root.path('volume1/@appdata/Dozo')));
     }
-    rmSync(root.path('bin/uname'));
-    symlinkSync('/bin/busybox', root.path('bin/uname'));
-    forget();
+    for (const machine of [otherThan(TESTED), TESTED]) {
+      root.beProcessor(machine);
+      const center = new PackageCenter(root, session);
+      assert.equal((await center.install(NEW)).failedAt, null, machine);
+      assert.equal(await center.status(), 0, machine);
+      await center.stop();
+      forget();
+    }
   });
 
   it('says in the language of the user that it took another port, or that none is free', async () => {
@@ -312,9 +317,9 @@ exec /bin/busybox ${tool} "$@"
   });
 });
 
-describe('the package for DSM, whose user has another number after a removal', { timeout: 900_000 }, () => {
+describe(`the package for DSM${ON_TESTED}, whose user has another number after a removal`, { timeout: 900_000 }, () => {
   it('says so in the language of the user, and takes its settings up once it may', async () => {
-    const root = new NasRoot('dash');
+    const root = new NasRoot('dash', { isNamedOnly: true });
     root.makeFolder('volume1');
     const first = root.open(PACKAGE_USER);
     const before = new PackageCenter(root, first);
@@ -349,12 +354,12 @@ describe('the package for DSM, whose user has another number after a removal', {
   });
 });
 
-describe('the package for DSM on a volume that is full', { timeout: 900_000 }, () => {
+describe(`the package for DSM${ON_TESTED}, on a volume that is full`, { timeout: 900_000 }, () => {
   let root: NasRoot;
   let session: NasSession;
   let volume: LoopVolume;
   before(() => {
-    root = new NasRoot('dash');
+    root = new NasRoot('dash', { isNamedOnly: true });
     volume = new LoopVolume('ext4', root.path('volume1'), { mib: 32 });
     session = root.open(PACKAGE_USER);
   });

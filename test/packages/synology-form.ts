@@ -1,14 +1,15 @@
 import assert from 'node:assert/strict';
+import type { Architecture } from '../../scripts/package/pins.ts';
 import type { Spk } from './archives.ts';
 
 /** What Package Center looks at before anything of a package runs. @throws AssertionError */
-export function assertTaken(spk: Spk): void {
+export function assertTaken(spk: Spk, architecture: Architecture): void {
   const { info, members } = spk;
   const mandatory = ['package', 'version', 'os_min_ver', 'description', 'arch', 'maintainer'];
   for (const key of mandatory) assert.ok(info.has(key), key);
   assert.match(info.get('version') ?? '', /^\d+(\.\d+){0,5}(-\d+)?$/);
   assert.match(info.get('os_min_ver') ?? '', /^7\.2-\d+$/);
-  assert.equal(info.get('arch'), 'x86_64');
+  assert.equal(info.get('arch'), architecture.spk);
   const bytes = spk.payload.reduce((sum, { data }) => sum + data.length, 0);
   assert.ok(Math.abs(Number(info.get('extractsize')) * 1024 - bytes) < bytes / 10, 'extractsize');
   assert.deepEqual(JSON.parse(read(members.get('conf/privilege'))), {
@@ -56,7 +57,8 @@ export function assertTaken(spk: Spk): void {
   };
   assert.match(file(port['protocol-file']).toString(), /^\[[\w.-]+\]\n(\w[\w.]*="[^"\n]*"\n)+$/);
   // Asks nothing of the system's C library, whatever an update makes of it.
-  assert.ok(file('bin/node').includes('/var/packages/Dozo/target/lib/ld-linux-x86-64.so.2\0'), 'loader of the runtime');
+  const loader = `/var/packages/Dozo/target/lib/${architecture.loader}\0`;
+  assert.ok(file('bin/node').includes(loader), 'loader of the runtime');
   for (const name of ['preinst', 'postinst', 'postuninst', 'start-stop-status']) {
     assert.doesNotMatch(read(members.get(`scripts/${name}`)), /\b(sudo|chown|synoshare|synouser)\b/, name);
   }

@@ -68,8 +68,9 @@ export class WindowApi {
   /** Waits for a server that is just starting. */
   async answers(): Promise<void> {
     await this.until('an answer of the server', async () => {
-      const { status } = await this.send('GET', '/session');
-      return status === 200 ? true : null;
+      // The browser gives up on connections of a busy machine.
+      const reply = await this.send('GET', '/session').catch(() => null);
+      return reply?.status === 200 ? true : null;
     });
   }
 
