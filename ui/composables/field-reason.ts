@@ -15,3 +15,22 @@ export const REASONS: Readonly<Record<string, string>> = {
   'must be printable characters without spaces': 'printable',
   'has six digits': 'sixDigits',
 };
+
+/** What zod says of bounds, as of version 4; the first group is the bound. */
+const BOUNDS: readonly (readonly [pattern: RegExp, key: string])[] = [
+  [/^Too big: expected (?:int|number) to be <=(\d+(?:\.\d+)?)$/, 'atMost'],
+  [/^Too small: expected (?:int|number) to be >=(\d+(?:\.\d+)?)$/, 'atLeast'],
+  [/^Too big: expected string to have <=(\d+) characters$/, 'longest'],
+  [/^Invalid input: expected int, received number$/, 'wholeNumber'],
+];
+export const REASON_KEYS: readonly string[] = [...Object.values(REASONS), ...BOUNDS.map(([, key]) => key)];
+
+/** The key under `error.why` for it, with the bound where there is one; null where the window has no words for it. */
+export function reasonOf(why: string): { key: string; bound: number | null } | null {
+  if (Object.hasOwn(REASONS, why)) return { key: String(REASONS[why]), bound: null };
+  for (const [pattern, key] of BOUNDS) {
+    const found = pattern.exec(why);
+    if (found !== null) return { key, bound: found[1] === undefined ? null : Number(found[1]) };
+  }
+  return null;
+}
