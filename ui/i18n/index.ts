@@ -38,6 +38,11 @@ export function isolate(text: string): string {
   return `${FIRST_STRONG_ISOLATE}${text}${POP_ISOLATE}`;
 }
 
+/** Without the marks, which belong to the window: for what is kept, or goes into a file or onto paper. */
+export function withoutIsolates(text: string): string {
+  return text.replaceAll(/[\u2068\u2069]/g, '');
+}
+
 /**
  * Puts the marks around each place of the catalogue that takes a name, since names come from strangers,
  * and ties numbers to what they count: in Japanese and German neither ends or begins a line alone.
