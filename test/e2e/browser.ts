@@ -113,13 +113,19 @@ export class Window {
     return this.page.evaluate<string[]>(CUT_WORDS);
   }
 
-  /** Keeps a picture of the page where DOZO_SCREENSHOTS names a folder. */
-  async picture(name: string): Promise<void> {
+  /** Keeps a picture of the page where DOZO_SCREENSHOTS names a folder: of all of it, or of what is in sight. */
+  async picture(name: string, part: 'all' | 'seen' = 'all'): Promise<void> {
     const folder = process.env['DOZO_SCREENSHOTS'];
     if (folder === undefined) return;
     await mkdir(folder, { recursive: true });
+    if (part === 'seen') {
+      await this.page.screenshot({ path: join(folder, `${name}.png`) });
+      return;
+    }
     // A step of a wizard that has just been opened keeps itself in sight until somebody scrolls.
-    await this.page.evaluate("dispatchEvent(new Event('wheel')); scrollTo(0, 0)");
+    const left = await this.page.evaluate<number>(
+      "const left = scrollY; dispatchEvent(new Event('wheel')); scrollTo(0, 0); left",
+    );
     await this.page.screenshot({
       path: join(folder, `${name}.png`),
       fullPage: true,
@@ -127,6 +133,7 @@ export class Window {
       style:
         '.q-stepper__nav { position: relative !important; bottom: auto !important } .q-drawer { height: 500vh !important }',
     });
+    await this.page.evaluate(`scrollTo(0, ${left})`);
   }
 
   /** @throws AssertionError where anything but Dozo was asked for something */

@@ -15,6 +15,9 @@ export const RUN_MS = 240_000;
 /** Kinds of runs after which a repository holds something else. */
 const CHANGING_RUNS = ['backup', 'copy', 'maintenance'];
 
+/** Below it the menu covers the page, and goes once something in it is chosen; CSS pixels. */
+const MENU_WIDTH = 900;
+
 export interface Named {
   id: string;
   name: string;
@@ -34,7 +37,7 @@ export class Scene {
   readonly lab: LabHost;
   readonly product: Product;
   readonly window: Window;
-  readonly #words: Record<string, unknown>;
+  #words: Record<string, unknown>;
 
   private constructor(
     folder: string,
@@ -77,9 +80,7 @@ export class Scene {
       await lab.close();
       throw error;
     }
-    const file = join(import.meta.dirname, `../../ui/i18n/${locale.slice(0, 2)}.json`);
-    const words = JSON.parse(await readFile(file, 'utf8')) as Record<string, unknown>;
-    return new Scene(folder, { lab, product, window, words });
+    return new Scene(folder, { lab, product, window, words: await wordsOf(locale) });
   }
 
   async close(): Promise<void> {
@@ -100,13 +101,24 @@ export class Scene {
     return this.product.api;
   }
 
-  /** The words of the window for a key of its catalogue, names in the marks that the window puts around them. */
-  say(key: string, values: Record<string, string> = {}): string {
+  /** From now on the words are of another language, as where somebody has chosen it in the window. */
+  async speak(locale: string): Promise<void> {
+    this.#words = await wordsOf(locale);
+  }
+
+  /**
+   * The words of the window for a key of its catalogue, names in the marks that the window puts around them.
+   * @param count chooses the form of the language for so many, where there are several
+   */
+  say(key: string, values: Record<string, string> = {}, count?: number): string {
     const found = key
       .split('.')
       .reduce<unknown>((inner, part) => (inner as Record<string, unknown> | undefined)?.[part], this.#words);
     assert.equal(typeof found, 'string', `the catalogue has ${key}`);
-    return String(found).replaceAll(/\{(\w+)\}/g, (_whole, name: string) => {
+    const forms = count === undefined ? [String(found)] : String(found).split(' | ');
+    // As vue-i18n chooses: of two the first is for one, of three it is for none.
+    const at = forms.length < 3 ? Number(count !== 1) : Math.min(count ?? 0, 2);
+    return (forms[at] ?? forms[0] ?? '').replaceAll(/\{(\w+)\}/g, (_whole, name: string) => {
       const value = values[name];
       assert.ok(value !== undefined, `${key} wants ${name}`);
       return ['name', 'machine', 'host', 'storage', 'disk'].includes(name) ? isolated(value) : value;
@@ -122,7 +134,8 @@ export class Scene {
   }
 
   async fill(label: string, value: string): Promise<void> {
-    await this.page.getByLabel(label, { exact: true }).fill(value);
+    // The step of a wizard may be called as its only field is.
+    await this.page.getByLabel(label, { exact: true }).and(this.page.locator('input, textarea')).fill(value);
   }
 
   /** The one way out of a wizard's step. A click too early for the next step would be one more on this one. */
@@ -131,6 +144,53 @@ export class Scene {
     const head = await active.innerText();
     await this.button(this.say('common.next')).click();
     await active.filter({ hasNotText: head }).waitFor();
+  }
+
+  /** By the menu of the window; where there is no room for it, it is opened first. */
+  async goTo(place: 'overview' | 'machines' | 'storage' | 'activities' | 'settings'): Promise<void> {
+    const link = this.page
+      .getByRole('navigation', { name: this.say('nav.menu'), exact: true })
+      .getByRole('link')
+      .filter({ hasText: this.say(`nav.${place}`) });
+    const isFolded = (this.page.viewportSize()?.width ?? 0) < MENU_WIDTH;
+    if (isFolded) await this.button(this.say('nav.menu')).click();
+    await link.click();
+    if (isFolded) await link.waitFor({ state: 'hidden' });
+    await this.window.settle();
+  }
+
+  /** What is shown now fits, nothing is wider than the window, and the console has nothing to say. */
+  async looksWell(name: string): Promise<void> {
+    const { page, window } = this;
+    await window.settle();
+    const language = await page.evaluate<string>('document.documentElement.lang');
+    const picture = `flow-${name}-${language}-${page.viewportSize()?.width ?? 0}`;
+    await window.picture(`${picture}-seen`, 'seen');
+    await window.picture(picture);
+    const excess = await page.evaluate<number>('document.documentElement.scrollWidth - innerWidth');
+    assert.deepEqual(
+      [
+        ...(excess > 0 ? [`${excess} px too wide`] : []),
+        ...(await window.misfits()),
+        ...(language === 'ja' ? await window.cutWords() : []),
+        ...window.complaints,
+      ],
+      [],
+      name,
+    );
+  }
+
+  /** Whether all of it is to be seen without scrolling. */
+  async isInSight(element: Locator): Promise<boolean> {
+    const [box, size] = [await element.boundingBox(), this.page.viewportSize()];
+    return (
+      box !== null &&
+      size !== null &&
+      box.x >= 0 &&
+      box.y >= 0 &&
+      box.x + box.width <= size.width &&
+      box.y + box.height <= size.height
+    );
   }
 
   /** The screen anew: nothing that an earlier one had loaded helps. */
@@ -224,6 +284,16 @@ export class Scene {
     assert.equal(machine.disks.length, 1);
     return this.lab.localPath((machine.disks[0]?.chain[0]?.absolutePath ?? '').replace(/\.vmdk$/, '-flat.vmdk'));
   }
+}
+
+/** The catalogue of a language; below `codes` what errors are called in it, which the server says in English. */
+async function wordsOf(locale: string): Promise<Record<string, unknown>> {
+  const language = locale.slice(0, 2);
+  const read = async (name: string): Promise<Record<string, unknown>> => {
+    const file = join(import.meta.dirname, `../../ui/i18n/${name}.json`);
+    return JSON.parse(await readFile(file, 'utf8')) as Record<string, unknown>;
+  };
+  return { ...(await read(language)), codes: language === 'en' ? {} : await read(`codes.${language}`) };
 }
 
 /** A name inside a sentence, in the marks that keep its direction to itself. */
