@@ -1,7 +1,6 @@
 import { computed, shallowRef, watch, type WritableComputedRef } from 'vue';
 import { useRoute, useRouter, type LocationQuery, type Router } from 'vue-router';
-
-const DRAFT = 'dozo-draft:';
+import { forgetDraft, keepDraft, readDraft } from './drafts.ts';
 
 interface Wizard<S extends string, T> {
   step: WritableComputedRef<S>;
@@ -29,7 +28,7 @@ export function useWizard<S extends string, T extends object>(options: {
   const route = useRoute();
   const router = useRouter();
   const page = route.name;
-  const key = DRAFT + addressOfPage(router, route);
+  const key = addressOfPage(router, route);
   const [first] = options.names;
   const stepOf = (query: LocationQuery): S | undefined => options.names.find((name) => name === query['step']);
 
@@ -53,15 +52,15 @@ export function useWizard<S extends string, T extends object>(options: {
   function isBefore(address: unknown, name: S): boolean {
     if (typeof address !== 'string') return false;
     const place = router.resolve(address);
-    return stepOf(place.query) === name && DRAFT + addressOfPage(router, place) === key;
+    return stepOf(place.query) === name && addressOfPage(router, place) === key;
   }
 
-  if (resumed === null) forget(key);
+  if (resumed === null) forgetDraft(key);
   const stop = watch(
     options.draft,
     (draft) => {
-      if (draft === null) forget(key);
-      else keep(key, draft);
+      if (draft === null) forgetDraft(key);
+      else keepDraft(key, draft);
     },
     { deep: true },
   );
@@ -76,7 +75,7 @@ export function useWizard<S extends string, T extends object>(options: {
     resumed,
     finish() {
       stop();
-      forget(key);
+      forgetDraft(key);
     },
   };
 }
@@ -85,37 +84,4 @@ export function useWizard<S extends string, T extends object>(options: {
 export function addressOfPage(router: Router, { path, query }: { path: string; query: object }): string {
   const nowhere = { step: undefined, disk: undefined, volume: undefined, path: undefined };
   return router.resolve({ path, query: { ...query, ...nowhere } }).fullPath;
-}
-
-/** Of all wizards: what one account has typed is not for the next. */
-export function forgetDrafts(): void {
-  try {
-    for (const key of Object.keys(sessionStorage)) if (key.startsWith(DRAFT)) forget(key);
-  } catch {
-    // Where nothing can be kept, nothing is.
-  }
-}
-
-function readDraft<T>(key: string): T | null {
-  try {
-    return JSON.parse(sessionStorage.getItem(key) ?? 'null') as T | null;
-  } catch {
-    return null;
-  }
-}
-
-function keep(key: string, draft: object): void {
-  try {
-    sessionStorage.setItem(key, JSON.stringify(draft));
-  } catch {
-    // A private window may refuse: then a load of the page begins anew.
-  }
-}
-
-function forget(key: string): void {
-  try {
-    sessionStorage.removeItem(key);
-  } catch {
-    // As above.
-  }
 }
