@@ -52,7 +52,8 @@ export async function runExport(deps: ExportDeps, task: ExportTask, hooks: Expor
   const progress = new RestoreProgress({ clock, emit: hooks.progress.bind(hooks) });
   try {
     await exportDisk(deps, task, hooks, progress, result);
-    hooks.log({ atMs: clock.nowMs(), level: 'info', code: 'EXPORT_DONE', text: `Written and verified: ${task.path}` });
+    const text = `Written and verified: ${task.path}`;
+    hooks.log({ atMs: clock.nowMs(), level: 'info', code: 'EXPORT_DONE', text, details: { path: task.path } });
   } catch (error) {
     const isCancel = hooks.signal.aborted;
     const failure = isCancel ? cancelled(error) : wrap(error, task.path);
