@@ -204,7 +204,8 @@ export class Scene {
   async logIn(password: string): Promise<void> {
     await this.fill(this.say('login.password'), password);
     await this.button(this.say('login.enter')).click();
-    await this.page.locator('nav').first().waitFor();
+    // On a phone it is there and not shown.
+    await this.page.locator('nav').first().waitFor({ state: 'attached' });
     await this.page.evaluate(`(() => {
       const known = JSON.parse(localStorage.getItem('dozo-preferences') ?? '{}');
       localStorage.setItem('dozo-preferences', JSON.stringify({ ...known, guideDone: true }));
