@@ -242,6 +242,8 @@ for (const look of LOOKS) {
       await press(scene.button(scene.say('run.cancel'), page.getByRole('dialog')));
       await scene.runEnded();
       assert.equal((await scene.shownRun()).state, 'cancelled');
+      await page.getByText(scene.say('run.restoreCancelled')).waitFor();
+      assert.equal(await page.getByText(shape('run.written', { written: ANY, verified: ANY })).count(), 0);
       await scene.looksWell('restore-cancelled');
       await api.patch('/settings', { throttle: null });
       const now = (await lab.state()).vms.map(({ id, name, vmxPath }) => ({ id, name, vmxPath }));
