@@ -315,6 +315,10 @@ for (const look of LOOKS) {
       await scene.looksWell('activities-filtered');
       await choose(scene.say('run.kind'), scene.say('kind.check'));
       await page.getByText(scene.say('run.noneFits')).waitFor();
+      const isCut = await page
+        .locator('.filters .q-field__native .ellipsis')
+        .evaluateAll((values) => values.some(({ scrollWidth, clientWidth }) => scrollWidth > clientWidth));
+      assert.equal(isCut, false, 'what is filtered by can be read');
       await scene.looksWell('activities-none');
       await scene.button(scene.say('run.showAll')).click();
       await page.getByLabel(scene.say('run.search'), { exact: true }).fill('web');
