@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import type { Locator, Page } from 'playwright-core';
 import { GIB, MIB } from '../../server/runtime/index.ts';
+import { unbroken } from '../../ui/i18n/unbroken.ts';
 import { startLabHost, type LabHost, type MachineOptions } from '../lab/lab-host.ts';
 import { zoneAtTen } from '../product/quiet-day.ts';
 import { startProduct, type Product } from '../product/product.ts';
@@ -118,7 +119,7 @@ export class Scene {
     const forms = count === undefined ? [String(found)] : String(found).split(' | ');
     // As vue-i18n chooses: of two the first is for one, of three it is for none.
     const at = forms.length < 3 ? Number(count !== 1) : Math.min(count ?? 0, 2);
-    return (forms[at] ?? forms[0] ?? '').replaceAll(/\{(\w+)\}/g, (_whole, name: string) => {
+    return unbroken(forms[at] ?? forms[0] ?? '').replaceAll(/\{(\w+)\}/g, (_whole, name: string) => {
       const value = values[name];
       assert.ok(value !== undefined, `${key} wants ${name}`);
       return ['name', 'machine', 'host', 'storage', 'disk'].includes(name) ? isolated(value) : value;

@@ -1,6 +1,7 @@
 import { Lang } from 'quasar';
 import { createI18n } from 'vue-i18n';
 import type { Language } from './languages.ts';
+import { unbroken } from './unbroken.ts';
 
 export const i18n = createI18n({
   legacy: false,
@@ -38,14 +39,14 @@ export function isolate(text: string): string {
   return `${FIRST_STRONG_ISOLATE}${text}${POP_ISOLATE}`;
 }
 
-/** Without the marks, which belong to the window: for what is kept, or goes into a file or onto paper. */
-export function withoutIsolates(text: string): string {
-  return text.replaceAll(/[\u2068\u2069]/g, '');
+/** Without the marks of the catalogue, which belong to the window: for what is kept, or goes into a file or onto paper. */
+export function withoutMarks(text: string): string {
+  return text.replaceAll(/[\u2060\u2068\u2069]/g, '');
 }
 
 /**
  * Puts the marks around each place of the catalogue that takes a name, since names come from strangers,
- * and ties numbers to what they count: in Japanese and German neither ends or begins a line alone.
+ * ties numbers to what they count (in Japanese and German neither ends or begins a line alone), and keeps words whole.
  */
 function typeset(messages: unknown, language: Language): unknown {
   if (typeof messages !== 'string') {
@@ -54,7 +55,9 @@ function typeset(messages: unknown, language: Language): unknown {
     );
   }
   const named = messages.replaceAll(/\{(?:name|machine|host|storage|disk)\}/g, isolate);
-  return language === 'en' ? named : named.replaceAll(/(\{n\}|\d) (?=\p{L})/gu, '$1\u00a0');
+  if (language === 'en') return named;
+  const tied = named.replaceAll(/(\{n\}|\d) (?=\p{L})/gu, '$1\u00a0');
+  return language === 'ja' ? unbroken(tied) : tied;
 }
 
 export function currentLanguage(): Language {
@@ -68,7 +71,8 @@ export function sentenceOf(code: string, detail: (name: string) => string | null
   const pattern = Object.hasOwn(codes, code) ? codes[code] : undefined;
   if (pattern === undefined) return null;
   let isWhole = true;
-  const sentence = pattern.replaceAll(/\{(\w+)\}/g, (_whole, name: string) => {
+  const typed = currentLanguage() === 'ja' ? unbroken(pattern) : pattern;
+  const sentence = typed.replaceAll(/\{(\w+)\}/g, (_whole, name: string) => {
     const value = detail(name);
     if (value === null) isWhole = false;
     return isolate(value ?? '');

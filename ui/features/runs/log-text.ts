@@ -41,8 +41,8 @@ export async function readLogText(runId: string, names: ReadonlyMap<string | nul
 
 /**
  * Whatever a name or the word of a host holds begins no line of its own. The marks around it that keep its direction
- * of reading apart are for the window: a search in the file would stumble over them.
+ * of reading apart, and those that keep words whole, are for the window: a search in the file would stumble over them.
  */
 function inOneLine(text: string): string {
-  return text.replaceAll(/[\u2066-\u2069]/g, '').replaceAll(/[\p{Cc}\u2028\u2029]+/gu, ' ');
+  return text.replaceAll(/[\u2060\u2066-\u2069]/g, '').replaceAll(/[\p{Cc}\u2028\u2029]+/gu, ' ');
 }
