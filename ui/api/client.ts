@@ -244,6 +244,7 @@ export const api = {
   machine: (machineId: string) => call<MachineView>('GET', `/machines/${id(machineId)}`),
   /** @param ids at most 100 */
   machinesById: (ids: readonly string[]) => call<MachineView[]>('GET', `/machines${query({ ids: ids.join(',') })}`),
+  machinesOf: (hostId: string) => call<MachineView[]>('GET', `/machines${query({ hostId })}`),
 
   jobPage: (filter: JobListQuery) =>
     call<{ rows: JobRow[]; total: number }>('GET', `/lists/jobs${query({ ...filter })}`),
