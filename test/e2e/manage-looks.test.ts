@@ -369,6 +369,7 @@ for (const look of LOOKS) {
       await scene.looksWell('versions-delete');
       await scene.button(scene.say('trash.toTrash'), dialog).click();
       await page.getByText(scene.say('trash.deleted', { n: '3' }, 3), { exact: true }).waitFor();
+      assert.equal(await page.locator('.notice').count(), 1, 'nothing that was said before covers the offer to undo');
       assert.deepEqual(await counts(), [1, 3]);
       await scene.looksWell('versions-deleted');
       const undo = scene.button(scene.say('trash.undo'));

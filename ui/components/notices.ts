@@ -14,3 +14,9 @@ export function tell(message: string): void {
     notice.value = null;
   }, TOLD_MS);
 }
+
+/** Where something else is to be said in the same place. */
+export function untell(): void {
+  clearTimeout(timer);
+  notice.value = null;
+}
