@@ -221,6 +221,10 @@ for (const look of LOOKS) {
       await scene.button(scene.say('factor.confirm')).click();
       await page.getByText(scene.say('factor.recovery')).waitFor();
       await scene.looksWell('settings-factor-codes');
+      const areWide = await page
+        .locator('ul.codes li')
+        .evaluateAll((codes) => codes.some(({ scrollWidth, clientWidth }) => scrollWidth > clientWidth));
+      assert.equal(areWide, false, 'codes do not run into each other');
       const [first = '', second = ''] = await page.locator('ul.codes li').allInnerTexts();
       await scene.button(scene.say('factor.kept')).click();
       await page.getByText(scene.say('factor.isOn')).waitFor();
