@@ -1,4 +1,7 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
 import { TOTP } from 'otpauth';
 import type { Locator } from 'playwright-core';
@@ -6,26 +9,30 @@ import { LANGUAGES } from '../../ui/i18n/languages.ts';
 import { textsOf } from '../../server/notification/texts/texts-of.ts';
 import { MAIL_PASSWORD, MAIL_USER, MailServerLab } from '../integration/notification-mail-server.ts';
 import { LOOKS, told } from './looks.ts';
-import { oneDisk, Scene } from './scene.ts';
+import { LAB_PASSWORD, oneDisk, Scene } from './scene.ts';
 
 const ADDRESS = 'anna@example.test';
 const USER = 'kuroda';
 const USER_PASSWORD = 'only looking 1';
+const OWN_PASSWORD = 'chosen by myself 2';
+const MACHINE = 'web';
 
 for (const look of LOOKS) {
   test(`settings, ${told(look)}`, async () => {
     const scene = await Scene.start({
       locale: look.locale,
       size: look,
-      machines: [oneDisk('web', { mebibytes: 1, percent: 50, seed: 1 })],
+      machines: [oneDisk(MACHINE, { mebibytes: 1, percent: 50, seed: 1 })],
     });
     const { page, api } = scene;
     try {
       await scene.begin();
       await languageAndTheme();
+      await host();
       await token();
       await limits();
       await notifications();
+      await webhook();
       await users();
       await secondFactor();
       await auditLog();
@@ -59,6 +66,40 @@ for (const look of LOOKS) {
       await scene.goTo('settings');
       await choose(scene.say('settings.theme'), scene.say('settings.themeLight'));
       await page.locator('body.body--light').waitFor();
+    }
+
+    /** A host is added where its machines will stand, once the password that it refused was mended. */
+    async function host(): Promise<void> {
+      await scene.goTo('machines');
+      await scene.button(scene.say('host.addHost')).first().click();
+      const dialog = page.getByRole('dialog');
+      await dialog.getByRole('heading', { name: scene.say('host.addHost'), exact: true }).waitFor();
+      await dialog.getByText(scene.say('host.more')).click();
+      for (const [label, value] of [
+        ['host.address', '127.0.0.1'],
+        ['host.name', 'lab'],
+        ['host.password', 'not the password'],
+        ['host.sshPort', String(scene.lab.sshPort)],
+        ['host.httpsPort', String(scene.lab.httpsPort)],
+      ] as const) {
+        await dialog.getByLabel(scene.say(label), { exact: true }).fill(value);
+      }
+      const attempt = scene.button(scene.say('host.try'), dialog);
+      assert.equal(await scene.isInSight(attempt), true);
+      await attempt.click();
+      await dialog.getByRole('alert').getByText(scene.say('codes.HOST_LOGIN_REFUSED'), { exact: true }).waitFor();
+      await scene.looksWell('host-refused');
+      await dialog.getByLabel(scene.say('host.password'), { exact: true }).fill(LAB_PASSWORD);
+      await attempt.click();
+      await dialog.getByText(scene.lab.sshHostKey).first().waitFor();
+      await scene.looksWell('host-tried');
+      const add = scene.button(scene.say('host.add'), dialog);
+      assert.equal(await scene.isInSight(add), true);
+      await add.click();
+      await dialog.waitFor({ state: 'detached' });
+      await page.getByRole('checkbox', { name: scene.say('machine.select', { name: MACHINE }), exact: true }).waitFor();
+      await scene.looksWell('host-added');
+      await scene.goTo('settings');
     }
 
     /** It opens the door for a program until it is revoked. */
@@ -165,7 +206,39 @@ for (const look of LOOKS) {
       }
     }
 
-    /** Somebody who may only look, and then sees nothing that changes something. */
+    /** What it gets when it is tried says so in the language chosen. */
+    async function webhook(): Promise<void> {
+      let received = '';
+      const hook = createServer((request, response) => {
+        request.on('data', (part: Buffer) => (received += part.toString()));
+        request.on('end', () => response.end());
+      });
+      await once(hook.listen(0, '127.0.0.1'), 'listening');
+      try {
+        await scene.button(scene.say('recipients.add')).click();
+        const dialog = page.getByRole('dialog');
+        await dialog.getByLabel(scene.say('common.name'), { exact: true }).fill('hook');
+        await dialog.getByRole('radio', { name: scene.say('recipients.kind.webhook'), exact: true }).click();
+        const { port } = hook.address() as AddressInfo;
+        const address = `http://127.0.0.1:${port}/secret`;
+        await dialog.getByLabel(scene.say('recipients.url'), { exact: true }).fill(address);
+        await scene.looksWell('settings-webhook');
+        const save = scene.button(scene.say('common.save'), dialog);
+        assert.equal(await scene.isInSight(save), true);
+        await save.click();
+        await dialog.waitFor({ state: 'detached' });
+        const row = page.locator('.q-item').filter({ hasText: 'hook' });
+        await scene.button(scene.say('mail.test'), row).click();
+        await row.getByText(scene.say('mail.testSent'), { exact: true }).waitFor();
+        const language = await page.evaluate<string>('document.documentElement.lang');
+        const { testLead } = textsOf(language as Parameters<typeof textsOf>[0]);
+        assert.ok(received.includes(testLead), received);
+      } finally {
+        hook.close();
+      }
+    }
+
+    /** Somebody who may only look, sees nothing that changes something, and chooses a password. */
     async function users(): Promise<void> {
       await open('users');
       await scene.button(scene.say('users.add')).click();
@@ -190,6 +263,22 @@ for (const look of LOOKS) {
       await scene.goTo('machines');
       assert.equal(await scene.button(scene.say('host.addHost')).count(), 0);
       await scene.looksWell('machines-viewer');
+      await scene.goTo('settings');
+      const panel = page
+        .locator('section')
+        .filter({ has: page.getByRole('heading', { name: scene.say('settings.password'), exact: true }) });
+      for (const [label, value] of [
+        ['settings.oldPassword', USER_PASSWORD],
+        ['settings.newPassword', OWN_PASSWORD],
+        ['settings.newPasswordAgain', OWN_PASSWORD],
+      ] as const) {
+        await panel.getByLabel(scene.say(label), { exact: true }).fill(value);
+      }
+      await panel.getByRole('button').click();
+      await panel.getByText(scene.say('settings.passwordChanged'), { exact: true }).waitFor();
+      await scene.looksWell('settings-password');
+      await signOut();
+      await signIn(USER, OWN_PASSWORD);
       await signOut();
       await signIn('admin', scene.product.password);
       await scene.goTo('settings');
