@@ -50,6 +50,8 @@ test('a machine is chosen by its name, a new schedule goes by the clock of the N
   );
   await page.locator('.q-stepper__tab', { hasText: scene.say('task.step.schedule') }).click();
   await page.getByText(`Time zone: ${ZONE}, as on the NAS`).waitFor();
+  // The times to come move what is below them, also under a click.
+  await scene.window.settle();
   await page.locator('.q-stepper__tab', { hasText: scene.say('task.step.summary') }).click();
   await page.getByText(scene.say('task.peopleNone')).waitFor();
   await page.getByRole('button', { name: /^Change: .?Retention/ }).waitFor();
