@@ -8,6 +8,7 @@ import type { Locator } from 'playwright-core';
 import { firstDifference } from '../../scripts/demo-run/compare.ts';
 import { openWindow } from './browser.ts';
 import { oneDisk, RUN_MS, Scene, type Named } from './scene.ts';
+import { TASK_STEPS } from './task-steps.ts';
 
 const MACHINE = 'files';
 /** How long the window offers to undo a deletion. */
@@ -108,17 +109,7 @@ test('on a phone each step of a wizard begins in sight, and so are the buttons o
     const bar = await page.getByRole('banner').boundingBox();
     assert.ok(bar !== null);
     await page.getByRole('checkbox').first().click();
-    for (const step of [
-      'name',
-      'destination',
-      'storing',
-      'options',
-      'check',
-      'schedule',
-      'retention',
-      'people',
-      'summary',
-    ]) {
+    for (const step of TASK_STEPS.slice(1)) {
       await scene.next();
       const head = page.locator('.q-stepper__tab--active', { hasText: scene.say(`task.step.${step}`) });
       await head.waitFor();

@@ -5,23 +5,12 @@ import { test } from 'node:test';
 import type { Locator } from 'playwright-core';
 import { LOOKS, told } from './looks.ts';
 import { LAB_PASSWORD, oneDisk, Scene, type Named } from './scene.ts';
+import { TASK_STEPS, type TaskStep } from './task-steps.ts';
 
 const TASK = 'Nightly';
 const COPY = 'Nightly too';
 /** So slow that a run can be watched and cancelled, MB/s. */
 const SLOW = 0.1;
-const STEPS = [
-  'machines',
-  'name',
-  'destination',
-  'storing',
-  'options',
-  'check',
-  'schedule',
-  'retention',
-  'people',
-  'summary',
-] as const;
 
 interface Job extends Named {
   machineIds: string[];
@@ -116,7 +105,7 @@ for (const look of LOOKS) {
     /** A task is made in ten steps, and its first run is watched and cancelled. */
     async function tenSteps(): Promise<void> {
       const { page, api } = scene;
-      const fill: Partial<Record<(typeof STEPS)[number], () => Promise<void>>> = {
+      const fill: Partial<Record<TaskStep, () => Promise<void>>> = {
         machines: async () => {
           for (const name of ['web', 'db']) await page.getByRole('checkbox', { name, exact: true }).click();
           const disks = page.getByRole('checkbox', { name: /ds1/ });
@@ -164,7 +153,7 @@ for (const look of LOOKS) {
         people: () => page.getByText(scene.say('task.noPeople')).waitFor(),
         summary: () => page.getByText(scene.say('task.quiesceKind.off'), { exact: true }).waitFor(),
       };
-      for (const step of STEPS) {
+      for (const step of TASK_STEPS) {
         await page.locator('.q-stepper__tab--active', { hasText: scene.say(`task.step.${step}`) }).waitFor();
         await fill[step]?.();
         await scene.looksWell(`task-${step}`);
@@ -406,7 +395,7 @@ for (const look of LOOKS) {
     }
 
     /** Of a task that is open, by its head. */
-    async function step(name: (typeof STEPS)[number]): Promise<void> {
+    async function step(name: TaskStep): Promise<void> {
       const head = scene.page.locator('.q-stepper__tab', { hasText: scene.say(`task.step.${name}`) });
       await head.first().click();
     }
