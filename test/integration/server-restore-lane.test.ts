@@ -78,6 +78,11 @@ describe('a restore while backups hold every place', { timeout: 900_000 }, () =>
     lab.script({ hold: true });
     const runId = await startRestore('killed');
     await untilStarted(runId);
+    // What a worker has not said when it is killed nobody counts.
+    await lab.until(
+      async () => ((await lab.call('GET', `/runs/${runId}`)).parts[0].attempts === 1 ? true : null),
+      'its word that it has begun',
+    );
     lab.kill(...(await lab.pids()).workers);
     await untilStarted(runId, 2);
     lab.script({ hold: 'backup' });
