@@ -6,11 +6,16 @@ export interface Look {
   height: number;
 }
 
+const DESKTOP: Look = { locale: 'de-DE', width: 1178, height: 600 };
+const PHONE: Look = { locale: 'ja-JP', width: 390, height: 844 };
 /** The window as DSM opens it, and a phone. */
-export const LOOKS: readonly Look[] = [
-  { locale: 'de-DE', width: 1178, height: 600 },
-  { locale: 'ja-JP', width: 390, height: 844 },
-];
+export const LOOKS: readonly Look[] = [DESKTOP, PHONE];
+
+/** That one for every day, both with `DOZO_LOOKS=all`: a minute or more each. */
+export function looksFor(everyDay: 'desktop' | 'phone'): readonly Look[] {
+  if (process.env['DOZO_LOOKS'] === 'all') return LOOKS;
+  return [everyDay === 'desktop' ? DESKTOP : PHONE];
+}
 
 /** For the names of tests. */
 export function told({ locale, width, height }: Look): string {

@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { Locator } from 'playwright-core';
-import { LOOKS, told } from './looks.ts';
+import { looksFor, told } from './looks.ts';
 import { LAB_PASSWORD, oneDisk, Scene, type Named } from './scene.ts';
 import { TASK_STEPS, type TaskStep } from './task-steps.ts';
 
@@ -28,7 +28,7 @@ interface Run extends Named {
   parts: { name: string }[];
 }
 
-for (const look of LOOKS) {
+for (const look of looksFor('desktop')) {
   test(`managed from the first minute on, ${told(look)}`, async () => {
     const db = oneDisk('db', { mebibytes: 1, percent: 50, seed: 2 });
     const scene = await Scene.start({

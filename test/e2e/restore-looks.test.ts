@@ -7,7 +7,7 @@ import { after, before, describe, test } from 'node:test';
 import type { Download, Locator } from 'playwright-core';
 import { firstDifference } from '../../scripts/demo-run/compare.ts';
 import { GUEST_DISK_MEBIBYTES, writeGuestDisk } from './guest-disk.ts';
-import { LOOKS, told } from './looks.ts';
+import { looksFor, told } from './looks.ts';
 import { oneDisk, RUN_MS, Scene, type Named, type Run } from './scene.ts';
 
 const MACHINE = 'guest';
@@ -17,7 +17,7 @@ const PASSPHRASE = 'correct horse battery';
 /** In the place of a value that a text has, whatever it is. */
 const ANY = '\uE000';
 
-for (const look of LOOKS) {
+for (const look of looksFor('phone')) {
   describe(`storages and restores, ${told(look)}`, () => {
     const report = randomBytes(300_001);
     let scene: Scene;
