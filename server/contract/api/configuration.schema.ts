@@ -1,7 +1,6 @@
 import * as z from 'zod';
 import { idSchema, nameSchema } from './common.schema.ts';
-
-const passphraseSchema = z.string().min(12, 'must have at least 12 characters').max(1024);
+import { passphraseSchema } from './repository-key.schema.ts';
 
 /** Secrets (passwords of hosts and of the mail server, addresses of webhooks) are left out without a passphrase. */
 export const configurationExportInputSchema = z.strictObject({ passphrase: passphraseSchema.nullable().default(null) });
