@@ -43,6 +43,11 @@ const UNAME = (machine: string): string => `#!/bin/sh
 exec /bin/busybox uname "$@"
 `;
 
+/** Shell: waits until a command is true, a minute and a half at the most. */
+export function waitUntil(command: string): string {
+  return `n=0; until ${command} || [ $n -gt 90 ]; do n=$((n + 1)); sleep 1; done`;
+}
+
 /** Shell: waits until `letGo` is called. */
 export const WAIT_UNTIL_LET_GO = 'while [ ! -e /let-go ]; do sleep 1; done';
 

@@ -7,7 +7,7 @@ import { readQpkg } from './archives.ts';
 import type { BuiltPackages } from './built-packages.ts';
 import { Desktop, headingOf, QTS_DESKTOP, QTS_TLS_PORT, QTS_WEB_SERVER, QTS_WEB_SERVER_FORCED } from './desktop.ts';
 import { architectureOf, assertMapped, assertMemory, ON_TESTED, otherThan, printMemory, TESTED } from './machine.ts';
-import { PRINT_MAPPED, readValues, type NasRoot, type NasSession } from './nas-root.ts';
+import { PRINT_MAPPED, readValues, waitUntil, type NasRoot, type NasSession } from './nas-root.ts';
 import { makeQnapRoot, ON_QNAP } from './qnap-root.ts';
 import { inspectQpkg } from './qpkg-reader.ts';
 
@@ -23,11 +23,12 @@ const IS_WELL = 'wget -qO- http://127.0.0.1:15510/dozo//api/v1/health | tee /tmp
 /** Shell: the server and the queue are killed in turn, and come back by themselves. */
 const KILLS = [
   `P=$(cat /${STATE}/run/server.pid); kill -9 $P`,
-  `n=0; until [ "$P" != "$(cat /${STATE}/run/server.pid)" ] && ${IS_WELL} || [ $n -gt 90 ]; do n=$((n + 1)); sleep 1; done`,
+  waitUntil(`[ "$P" != "$(cat /${STATE}/run/server.pid)" ] && ${IS_WELL}`),
   `[ "$P" != "$(cat /${STATE}/run/server.pid)" ]; echo another=$?; echo back=$(cat /tmp/health)`,
-  'Q=$(pidof valkey-server); kill -9 $Q; n=0; until N=$(pidof valkey-server) && [ "$N" != "$Q" ] || [ $n -gt 90 ]; do n=$((n + 1)); sleep 1; done',
+  'Q=$(pidof valkey-server); kill -9 $Q',
+  waitUntil('N=$(pidof valkey-server) && [ "$N" != "$Q" ]'),
   '[ -n "$N" ] && [ "$N" != "$Q" ]; echo queue=$?',
-  `n=0; until ${IS_WELL} || [ $n -gt 90 ]; do n=$((n + 1)); sleep 1; done`,
+  waitUntil(IS_WELL),
 ];
 
 /** App Center, from the file to its removal. @param built gives the packages once they are made */

@@ -8,7 +8,7 @@ import type { BuiltPackages } from './built-packages.ts';
 import { placeDsmPrograms } from './dsm-programs.ts';
 import { Desktop, DSM_DESKTOP, DSM_WEB_SERVER, headingOf, QUICKCONNECT_HOST, QUICKCONNECT_RELAY } from './desktop.ts';
 import { architectureOf, assertMapped, assertMemory, ON_TESTED, printMemory, TESTED } from './machine.ts';
-import { NasRoot, PRINT_MAPPED, readValues, WAIT_UNTIL_LET_GO } from './nas-root.ts';
+import { NasRoot, PRINT_MAPPED, readValues, WAIT_UNTIL_LET_GO, waitUntil } from './nas-root.ts';
 import { PACKAGE_USER } from './package-center.ts';
 import { assertTaken, assertWindow } from './synology-form.ts';
 import { WindowApi } from './window-api.ts';
@@ -131,12 +131,13 @@ export function testSynology(built: () => BuiltPackages): void {
           `echo filtered=$(cat /proc/$(cat /${STATE}/run/server.pid)/status /proc/$(pidof valkey-server)/status | grep -c '^Seccomp:.*2$')`,
           printMemory([`$(cat /${STATE}/run/server.pid)`, '$(pidof valkey-server)']),
           `P=$(cat /${STATE}/run/server.pid); kill -9 $P`,
-          `n=0; until ${IS_WELL} || [ $n -gt 90 ]; do n=$((n + 1)); sleep 1; done`,
+          waitUntil(IS_WELL),
           `[ "$P" != "$(cat /${STATE}/run/server.pid)" ]; echo another=$?`,
           'echo back=$(wget -qO- http://127.0.0.1:15510/api/v1/health)',
-          'Q=$(pidof valkey-server); kill -9 $Q; n=0; while [ $n -lt 90 ]; do n=$((n + 1)); sleep 1; N=$(pidof valkey-server) && [ "$N" != "$Q" ] && break; done',
+          'Q=$(pidof valkey-server); kill -9 $Q',
+          waitUntil('N=$(pidof valkey-server) && [ "$N" != "$Q" ]'),
           '[ -n "$N" ] && [ "$N" != "$Q" ]; echo queue=$?',
-          `n=0; until ${IS_WELL} || [ $n -gt 90 ]; do n=$((n + 1)); sleep 1; done`,
+          waitUntil(IS_WELL),
           'echo both=$(wget -qO- http://127.0.0.1:15510/api/v1/health)',
           'sh $S stop; echo stopped=$?; sh $S status; echo after=$?',
           'echo left=$(grep -l -e bin/[n]ode -e bin/[v]alkey /proc/[0-9]*/cmdline 2>/dev/null)',
