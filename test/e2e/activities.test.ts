@@ -74,14 +74,14 @@ test('the history is narrowed by kind, result, day and by the name of a task or 
   const search = page.getByLabel(scene.say('run.search'), { exact: true });
   await search.fill('mail');
   await shows([cancelledId, mailRunId]);
-  await choose('run.result', 'state.cancelled');
+  await scene.choose(scene.say('run.result'), scene.say('state.cancelled'));
   await shows([cancelledId]);
   await page.reload();
   await scene.window.settle();
   await shows([cancelledId]);
   assert.equal(await search.inputValue(), 'mail');
-  await choose('run.result', 'common.all');
-  await choose('run.kind', 'kind.check');
+  await scene.choose(scene.say('run.result'), scene.say('common.all'));
+  await scene.choose(scene.say('run.kind'), scene.say('kind.check'));
   await page.getByText(scene.say('run.noneFits')).waitFor();
   await scene.button(scene.say('run.showAll')).click();
   await shows([checkId, cancelledId, mailRunId, ...runIds.toReversed()]);
@@ -121,8 +121,8 @@ test('an earlier answer about the history does not take the place of a later one
     await route.continue();
   });
   await scene.open('/activities');
-  await choose('run.kind', 'kind.check');
-  await choose('run.kind', 'kind.backup');
+  await scene.choose(scene.say('run.kind'), scene.say('kind.check'));
+  await scene.choose(scene.say('run.kind'), scene.say('kind.backup'));
   await shows([cancelledId, mailRunId, ...runIds.toReversed()]);
   const late = page.waitForResponse(/kind=check/);
   isAnswered.resolve();
@@ -145,7 +145,7 @@ test('a log is narrowed by level and text, and goes out to a file line by line',
     (await shown.count()) === lines.filter(({ text }) => text.includes(some?.text ?? '')).length ? true : null,
   );
   await page.getByLabel(scene.say('common.search'), { exact: true }).fill('');
-  await choose('run.level', 'run.warningsUp');
+  await scene.choose(scene.say('run.level'), scene.say('run.warningsUp'));
   const grave = lines.filter(({ level }) => level !== 'info');
   await scene.until('warnings and errors only', async () => ((await shown.count()) === grave.length ? true : null));
 
@@ -267,12 +267,6 @@ async function shows(ids: string[]): Promise<void> {
     const found = await links.evaluateAll((list) => list.map((link) => link.getAttribute('href')).join());
     return found === wanted ? true : null;
   });
-}
-
-/** In a field, both by the keys of their words. */
-async function choose(label: string, option: string): Promise<void> {
-  await scene.page.getByLabel(scene.say(label), { exact: true }).click();
-  await scene.page.getByRole('option', { name: scene.say(option), exact: true }).click();
 }
 
 async function logOf(runId: string): Promise<Line[]> {

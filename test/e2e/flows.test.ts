@@ -139,7 +139,7 @@ test('on a phone the machines are seen first, and what can be done with chosen o
   await page.setViewportSize(size);
   try {
     await scene.open('/machines');
-    const box = page.getByRole('checkbox', { name: scene.say('machine.select', { name: MACHINE }), exact: true });
+    const box = scene.boxOf(MACHINE);
     const first = await box.boundingBox();
     assert.ok(first !== null && first.y < size.height / 3, `${JSON.stringify(first)} is far down`);
     await box.click();

@@ -196,6 +196,26 @@ const END_WHILE_DRAWING = `new Promise((resolve) => {
   row.focus();
 })`;
 
+/** Evaluated in the page: the list is scrolled by hand while the first entry, just reached by Home, is held in sight. */
+const SCROLL_WHILE_HELD = `new Promise((resolve) => {
+  const list = document.querySelector('.files.scroll');
+  const row = document.querySelector('[data-at]');
+  row.focus();
+  row.dispatchEvent(new KeyboardEvent('keydown', { key: 'Home', bubbles: true, cancelable: true }));
+  let frames = 0;
+  const look = () => {
+    frames += 1;
+    const { activeElement: entry } = document;
+    if (entry.dataset.at === '0' && list.scrollTop === 0) {
+      entry.dispatchEvent(new WheelEvent('wheel', { deltaY: 10_000, bubbles: true }));
+      list.scrollTop = 10_000;
+      resolve();
+    } else if (frames < 600) requestAnimationFrame(look);
+    else resolve();
+  };
+  requestAnimationFrame(look);
+})`;
+
 /** Evaluated in the page: whether the entry that has the focus is seen when the list has had time to go on by itself. */
 const IS_SEEN = `new Promise((resolve) => {
   let frames = 60;
@@ -295,6 +315,10 @@ test('folders are walked by keyboard, a large one is sorted and searched as a wh
     await page.setViewportSize({ width: 844, height: 390 });
     await page.locator('.files.scroll').hover();
     await page.mouse.wheel(0, 10_000);
+    await areFurtherDown();
+    await page.evaluate(SCROLL_WHILE_HELD);
+    await areFurtherDown();
+    await page.waitForTimeout(1000);
     await areFurtherDown();
   } finally {
     await page.setViewportSize({ width: 1280, height: 800 });
@@ -428,17 +452,15 @@ test('a download is told when it begins: a server that is killed on the way leav
 
 test('several files and folders that were ticked come out together, and the audit log names them', async () => {
   const { page, api, folder } = scene;
-  const tick = (name: string): Locator =>
-    page.getByRole('checkbox', { name: scene.say('machine.select', { name }), exact: true });
   await scene.open(`/versions/${pointId}/files?volume=1&path=/home/anna`);
-  await tick(REPORT).click();
-  await tick('photos').focus();
+  await scene.boxOf(REPORT).click();
+  await scene.boxOf('photos').focus();
   await page.keyboard.press('Space');
   await scene.fill('Find in this folder', 'empty');
   await page.getByText('1 entry', { exact: true }).waitFor();
   await page.getByRole('checkbox', { name: scene.say('machine.selectAll'), exact: true }).click();
   await scene.fill('Find in this folder', '');
-  assert.equal(await tick('invoice 2026-10.pdf').isChecked(), false, 'what a search had hidden stays unticked');
+  assert.equal(await scene.boxOf('invoice 2026-10.pdf').isChecked(), false, 'what a search had hidden stays unticked');
   await scene.window.picture('guest-chosen');
   assert.deepEqual(await scene.window.barriers(), []);
   const archive = await downloaded(() => scene.button('Download 3 chosen as ZIP').click());
@@ -490,7 +512,7 @@ test('several files and folders that were ticked come out together, and the audi
   await page.getByRole('checkbox', { name: scene.say('machine.selectAll'), exact: true }).click();
   const take = scene.button(/^Download [\d,]+ chosen as ZIP$/);
   assert.equal(await take.isEnabled(), true);
-  await tick('file 0').click();
+  await scene.boxOf('file 0').click();
   await page.getByText(scene.say('files.tooManyChosen'), { exact: true }).waitFor();
   assert.equal(await take.isDisabled(), true);
   assert.deepEqual(scene.window.complaints, []);
@@ -529,7 +551,7 @@ test('the restore wizard leads to single files; what has gone meanwhile is told,
   // Anywhere on its line, and the box is a thing apart.
   const endOfLine = (entry: Locator): Locator => page.getByRole('row').filter({ has: entry }).locator('td').last();
   await endOfLine(scene.button('anna')).click();
-  const tick = page.getByRole('checkbox', { name: scene.say('machine.select', { name: REPORT }), exact: true });
+  const tick = scene.boxOf(REPORT);
   await tick.click();
   const file = await downloaded(() => endOfLine(page.getByRole('link', { name: REPORT })).click());
   assert.ok((await readFile(await file.path())).equals(report), 'byte for byte');

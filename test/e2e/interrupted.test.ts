@@ -330,7 +330,7 @@ test('a version comes back byte for byte by the keyboard alone, and where the ke
   const atStepOf = async (step: string): Promise<void> =>
     page.locator('.q-stepper__tab--active', { hasText: scene.say(`restore.step.${step}`) }).waitFor();
   await scene.open('/machines');
-  await press(page.getByRole('checkbox', { name: scene.say('machine.select', { name: 'web' }), exact: true }), 'Space');
+  await press(scene.boxOf('web'), 'Space');
   await press(scene.button('Restore'), 'Enter');
   await page.getByRole('radio', { checked: true }).waitFor();
   await press(scene.button('Next'), 'Enter');

@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import type { Locator } from 'playwright-core';
 import { looksFor, told } from './looks.ts';
 import { LAB_PASSWORD, oneDisk, Scene, type Named } from './scene.ts';
 import { TASK_STEPS, type TaskStep } from './task-steps.ts';
@@ -72,8 +71,7 @@ for (const look of looksFor('desktop')) {
       await scene.fill(scene.say('storage.path'), join(folder, 'main'));
       await page.getByText(scene.say('folder.usable')).waitFor();
       await scene.looksWell('guide-storage');
-      assert.equal(await scene.isInSight(scene.button(scene.say('storage.make'))), true);
-      await scene.button(scene.say('storage.make')).click();
+      await scene.press(scene.button(scene.say('storage.make')));
       await page.getByText(scene.say('guide.storageMade', { name: 'main' })).waitFor();
 
       await scene.goTo('overview');
@@ -131,7 +129,7 @@ for (const look of looksFor('desktop')) {
         },
         check: () => page.getByText(scene.say('check.hostReady', { host: 'lab' })).waitFor(),
         schedule: async () => {
-          await choose(scene.say('schedule.often'), scene.say('schedule.kind.weekly'));
+          await scene.choose(scene.say('schedule.often'), scene.say('schedule.kind.weekly'));
           const days = page.getByRole('group', { name: scene.say('schedule.days'), exact: true });
           // Saturday is what is proposed.
           for (const day of ['wednesday', 'saturday']) {
@@ -234,8 +232,7 @@ for (const look of looksFor('desktop')) {
       assert.equal(await remove.isDisabled(), true);
       await dialog.getByLabel(scene.say('task.deleteCount'), { exact: true }).fill('2');
       await scene.looksWell('task-delete');
-      assert.equal(await scene.isInSight(remove), true);
-      await remove.click();
+      await scene.press(remove);
       await page.getByRole('link', { name: COPY, exact: true }).waitFor({ state: 'detached' });
       assert.deepEqual(
         (await api.get<Job[]>('/jobs')).map(({ name }) => name),
@@ -252,20 +249,18 @@ for (const look of looksFor('desktop')) {
         await scene.goTo('machines');
         const filters = scene.button(scene.say('machine.filter'));
         if (await filters.isVisible()) await filters.click();
-        await choose(scene.say('machine.show'), scene.say('protection.unprotected'));
-        await machineBox('web').waitFor({ state: 'detached' });
-        await machineBox('mail').waitFor();
-        await choose(scene.say('machine.show'), scene.say('machine.all'));
+        await scene.choose(scene.say('machine.show'), scene.say('protection.unprotected'));
+        await scene.boxOf('web').waitFor({ state: 'detached' });
+        await scene.boxOf('mail').waitFor();
+        await scene.choose(scene.say('machine.show'), scene.say('machine.all'));
         const search = page.getByLabel(scene.say('common.search'), { exact: true });
         await search.fill('db');
-        await machineBox('web').waitFor({ state: 'detached' });
-        await machineBox('db').click();
+        await scene.boxOf('web').waitFor({ state: 'detached' });
+        await scene.boxOf('db').click();
         await search.fill('');
-        await machineBox('web').click();
+        await scene.boxOf('web').click();
         await scene.looksWell('machines-chosen');
-        const start = scene.button(scene.say('task.runNow'));
-        assert.equal(await scene.isInSight(start), true);
-        await start.click();
+        await scene.press(scene.button(scene.say('task.runNow')));
         assert.ok((await scene.runEnded()).includes(scene.say('state.success')));
         const { id } = await scene.shownRun();
         runIds.push(id);
@@ -299,10 +294,10 @@ for (const look of looksFor('desktop')) {
 
       await scene.goTo('activities');
       await lists([second, first, cancelled]);
-      await choose(scene.say('run.result'), scene.say('state.cancelled'));
+      await scene.choose(scene.say('run.result'), scene.say('state.cancelled'));
       await lists([cancelled]);
       await scene.looksWell('activities-filtered');
-      await choose(scene.say('run.kind'), scene.say('kind.check'));
+      await scene.choose(scene.say('run.kind'), scene.say('kind.check'));
       await page.getByText(scene.say('run.noneFits')).waitFor();
       const isCut = await page
         .locator('.filters .q-field__native .ellipsis')
@@ -361,9 +356,7 @@ for (const look of looksFor('desktop')) {
       assert.equal(await page.locator('.notice').count(), 1, 'nothing that was said before covers the offer to undo');
       assert.deepEqual(await counts(), [1, 3]);
       await scene.looksWell('versions-deleted');
-      const undo = scene.button(scene.say('trash.undo'));
-      assert.equal(await scene.isInSight(undo), true);
-      await undo.click();
+      await scene.press(scene.button(scene.say('trash.undo')));
       await page.getByText(scene.say('trash.broughtBack', { n: '3' }, 3), { exact: true }).waitFor();
       await scene.until('four versions', async () => ((await boxes.count()) === 4 ? true : null));
       assert.deepEqual(await counts(), [4, 0]);
@@ -398,15 +391,6 @@ for (const look of looksFor('desktop')) {
     async function step(name: TaskStep): Promise<void> {
       const head = scene.page.locator('.q-stepper__tab', { hasText: scene.say(`task.step.${name}`) });
       await head.first().click();
-    }
-
-    async function choose(label: string, option: string): Promise<void> {
-      await scene.page.getByLabel(label, { exact: true }).click();
-      await scene.page.getByRole('option', { name: option, exact: true }).click();
-    }
-
-    function machineBox(name: string): Locator {
-      return scene.page.getByRole('checkbox', { name: scene.say('machine.select', { name }), exact: true });
     }
 
     /** Waits until these runs are listed, in this order. */

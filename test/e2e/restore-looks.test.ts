@@ -50,12 +50,6 @@ for (const look of looksFor('phone')) {
       await scene?.close();
     });
 
-    /** Clicks what is in sight without scrolling. */
-    async function press(target: Locator): Promise<void> {
-      await scene.until('a button in sight', async () => ((await scene.isInSight(target)) ? true : null));
-      await target.click();
-    }
-
     async function next(): Promise<void> {
       const button = scene.button(scene.say('common.next'));
       await scene.until('the way on in sight', async () => ((await scene.isInSight(button)) ? true : null));
@@ -70,8 +64,8 @@ for (const look of looksFor('phone')) {
     async function restoreAs(kind: string, storage: string): Promise<void> {
       const { page } = scene;
       await scene.goTo('machines');
-      await page.getByRole('checkbox', { name: scene.say('machine.select', { name: MACHINE }), exact: true }).click();
-      await press(scene.button(scene.say('restore.restore')));
+      await scene.boxOf(MACHINE).click();
+      await scene.press(scene.button(scene.say('restore.restore')));
       await page.getByRole('radio', { name: new RegExp(storage) }).click();
       await scene.looksWell('restore-version');
       await next();
@@ -87,13 +81,13 @@ for (const look of looksFor('phone')) {
 
     async function fromMenuOf(name: string, key: string): Promise<void> {
       await scene.button(scene.say('storage.actionsOf', { name })).click();
-      await press(scene.page.locator('.q-menu').getByText(scene.say(key), { exact: true }));
+      await scene.press(scene.page.locator('.q-menu').getByText(scene.say(key), { exact: true }));
     }
 
     async function tryKey(name: string, key: string): Promise<void> {
       await scene.button(scene.say('keys.keys'), cardOf(name)).click();
       await scene.fill(scene.say('storage.key'), key);
-      await press(scene.button(scene.say('keys.try')));
+      await scene.press(scene.button(scene.say('keys.try')));
     }
 
     async function downloaded(act: () => Promise<void>): Promise<Download> {
@@ -112,17 +106,17 @@ for (const look of looksFor('phone')) {
       const { page, folder } = scene;
       await scene.goTo('storage');
       await scene.looksWell('storage');
-      await press(scene.button(scene.say('storage.add')));
+      await scene.press(scene.button(scene.say('storage.add')));
       await scene.fill(scene.say('storage.path'), join(folder, 'second'));
       await page.getByText(scene.say('folder.usable')).waitFor();
       await page.getByRole('checkbox', { name: scene.say('storage.encrypt'), exact: true }).click();
       for (const label of ['storage.passphrase', 'storage.passphraseAgain']) {
         const field = page.getByLabel(scene.say(label), { exact: true });
-        await press(field);
+        await scene.press(field);
         await field.fill(PASSPHRASE);
       }
       await scene.looksWell('storage-add');
-      await press(scene.button(scene.say('storage.make')));
+      await scene.press(scene.button(scene.say('storage.make')));
       await page.getByText(scene.say('keys.once')).waitFor();
       await scene.looksWell('recovery-key');
       const words = await page.locator('ol.words li').allInnerTexts();
@@ -146,10 +140,10 @@ for (const look of looksFor('phone')) {
       // The answer to a key that is none.
       scene.window.complaints.length = 0;
       await scene.fill(scene.say('storage.key'), recoveryKey);
-      await press(scene.button(scene.say('keys.try')));
+      await scene.press(scene.button(scene.say('keys.try')));
       await page.getByText(scene.say('keys.opens')).waitFor();
       await scene.looksWell('keys');
-      await press(scene.button(scene.say('common.close')));
+      await scene.press(scene.button(scene.say('common.close')));
     });
 
     test('versions are copied there, checked, and the storage is forgotten and taken up again by its key', async () => {
@@ -158,7 +152,7 @@ for (const look of looksFor('phone')) {
       const dialog = page.getByRole('dialog');
       await dialog.getByRole('radio', { name: 'second', exact: true }).click();
       await scene.looksWell('copy');
-      await press(scene.button(scene.say('copy.start')));
+      await scene.press(scene.button(scene.say('copy.start')));
       await endsWell(shape('run.copied', { n: '1', read: ANY }, 1));
       await scene.looksWell('copy-run');
 
@@ -166,7 +160,7 @@ for (const look of looksFor('phone')) {
       await tryKey('second', recoveryKey);
       await page.getByText(scene.say('keys.opensRead')).waitFor();
       await scene.looksWell('keys-read');
-      await press(scene.button(scene.say('common.close')));
+      await scene.press(scene.button(scene.say('common.close')));
       await fromMenuOf('second', 'storage.checkHashes');
       await endsWell(shape('run.noDamage'));
       await scene.looksWell('check-run');
@@ -175,7 +169,7 @@ for (const look of looksFor('phone')) {
       await scene.looksWell('storage-two');
       await fromMenuOf('second', 'storage.forget');
       await scene.window.picture('flow-storage-forget', 'seen');
-      await press(scene.button(scene.say('common.remove'), dialog));
+      await scene.press(scene.button(scene.say('common.remove'), dialog));
       await page.getByRole('heading', { name: 'second' }).waitFor({ state: 'detached' });
       assert.deepEqual(
         (await api.get<Named[]>('/repositories')).map(({ name }) => name),
@@ -186,7 +180,7 @@ for (const look of looksFor('phone')) {
       await scene.fill(scene.say('storage.path'), join(folder, 'second'));
       await scene.fill(scene.say('storage.key'), recoveryKey);
       await scene.looksWell('storage-adopt');
-      await press(scene.button(scene.say('storage.takeUp')));
+      await scene.press(scene.button(scene.say('storage.takeUp')));
       await dialog.waitFor({ state: 'detached' });
       await page.getByRole('heading', { name: 'second' }).waitFor();
       assert.equal((await api.get<{ points: unknown[] }>('/points')).points.length, 2);
@@ -205,7 +199,7 @@ for (const look of looksFor('phone')) {
       await next();
       await page.locator('dd', { hasText: 'second' }).waitFor();
       await scene.looksWell('restore-summary');
-      await press(scene.button(scene.say('restore.start')));
+      await scene.press(scene.button(scene.say('restore.start')));
       await endsWell(shape('run.restoredOff', { name: 'from the copy', host: 'lab' }));
       await scene.looksWell('restore-run');
       assert.equal(await firstDifference(await scene.diskOnHost('from the copy'), original), null);
@@ -227,19 +221,19 @@ for (const look of looksFor('phone')) {
       const changed = join(folder, 'changed');
       await copyFile(await scene.diskOnHost(MACHINE), changed);
       assert.notEqual(await firstDifference(changed, original), null);
-      await press(scene.button(scene.say('restore.checkAgain')));
+      await scene.press(scene.button(scene.say('restore.checkAgain')));
       await page.getByText(scene.say('conflict.willReplace', { name: MACHINE })).waitFor();
       await next();
       await scene.looksWell('restore-replace');
-      await press(page.getByRole('checkbox', { name: scene.say('restore.understood'), exact: true }));
+      await scene.press(page.getByRole('checkbox', { name: scene.say('restore.understood'), exact: true }));
       const before = (await lab.state()).vms.map(({ id, name, vmxPath }) => ({ id, name, vmxPath }));
       await api.patch('/settings', { throttle: { timeZone: 'UTC', limits: [], otherwise: 0.1 } });
-      await press(scene.button(scene.say('restore.start')));
+      await scene.press(scene.button(scene.say('restore.start')));
       await page.getByText(scene.say('stage.writing')).first().waitFor({ timeout: RUN_MS });
       await scene.looksWell('restore-live');
-      await press(scene.button(scene.say('run.cancel')));
+      await scene.press(scene.button(scene.say('run.cancel')));
       await scene.window.picture('flow-restore-cancel', 'seen');
-      await press(scene.button(scene.say('run.cancel'), page.getByRole('dialog')));
+      await scene.press(scene.button(scene.say('run.cancel'), page.getByRole('dialog')));
       await scene.runEnded();
       assert.equal((await scene.shownRun()).state, 'cancelled');
       await page.getByText(scene.say('run.restoreCancelled')).waitFor();
@@ -252,8 +246,8 @@ for (const look of looksFor('phone')) {
 
       await restoreAs('replace', 'main');
       for (let step = 0; step < 3; step += 1) await next();
-      await press(page.getByRole('checkbox', { name: scene.say('restore.understood'), exact: true }));
-      await press(scene.button(scene.say('restore.start')));
+      await scene.press(page.getByRole('checkbox', { name: scene.say('restore.understood'), exact: true }));
+      await scene.press(scene.button(scene.say('restore.start')));
       await endsWell(shape('run.restoredOff', { name: MACHINE, host: 'lab' }));
       assert.equal(await firstDifference(await scene.diskOnHost(MACHINE), original), null);
       assert.equal((await lab.state()).vms.filter(({ name }) => name === MACHINE).length, 1);
@@ -272,7 +266,7 @@ for (const look of looksFor('phone')) {
       await scene.looksWell('restore-export');
       await next();
       await scene.looksWell('restore-export-summary');
-      await press(scene.button(scene.say('restore.startExport')));
+      await scene.press(scene.button(scene.say('restore.startExport')));
       await endsWell(shape('run.written', { written: ANY, verified: ANY }));
       // Who comes back to it is told where the file is.
       await page.getByText(path).waitFor();
@@ -282,8 +276,6 @@ for (const look of looksFor('phone')) {
 
     test('single files come out of a version, one by one and together, also after a load of the page', async () => {
       const { page, folder } = scene;
-      const box = (name: string): Locator =>
-        page.getByRole('checkbox', { name: scene.say('machine.select', { name }), exact: true });
       await restoreAs('files', 'second');
       await page.getByText('system', { exact: true }).waitFor();
       await scene.looksWell('guest-volumes');
@@ -297,14 +289,14 @@ for (const look of looksFor('phone')) {
       await page.getByText(shape('files.begun.file', { name: REPORT, size: ANY })).waitFor();
       await scene.looksWell('guest-taken');
 
-      await box(REPORT).click();
-      await box(INVOICE).click();
+      await scene.boxOf(REPORT).click();
+      await scene.boxOf(INVOICE).click();
       await page.reload();
-      await box(REPORT).waitFor();
+      await scene.boxOf(REPORT).waitFor();
       await scene.looksWell('guest-chosen');
       // In the head of the list, which stays where it is: what is above it is out of sight.
       const take = scene.button(scene.say('files.downloadChosen', { n: '2' }, 2), page.getByRole('columnheader'));
-      const archive = await downloaded(() => press(take));
+      const archive = await downloaded(() => scene.press(take));
       await archive.saveAs(join(folder, 'chosen.zip'));
       const target = join(folder, 'chosen');
       execFileSync('unzip', ['-q', join(folder, 'chosen.zip'), '-d', target]);

@@ -194,6 +194,23 @@ export class Scene {
     );
   }
 
+  /** Clicks it once it is to be seen without scrolling. */
+  async press(element: Locator): Promise<void> {
+    await this.until('something to click in sight', async () => ((await this.isInSight(element)) ? true : null));
+    await element.click();
+  }
+
+  /** In a field with a list, both by the words that are shown. */
+  async choose(label: string, option: string): Promise<void> {
+    await this.page.getByLabel(label, { exact: true }).click();
+    await this.page.getByRole('option', { name: option, exact: true }).click();
+  }
+
+  /** The box in front of a row, which chooses that. */
+  boxOf(name: string): Locator {
+    return this.page.getByRole('checkbox', { name: this.say('machine.select', { name }), exact: true });
+  }
+
   /** The screen anew: nothing that an earlier one had loaded helps. */
   async open(path: string): Promise<void> {
     await this.page.goto('about:blank');

@@ -51,12 +51,12 @@ for (const look of looksFor('phone')) {
         ['en-GB', 'en', 'English'],
         [look.locale, own?.id, own?.name ?? ''],
       ] as const) {
-        await choose(scene.say('settings.language'), name);
+        await scene.choose(scene.say('settings.language'), name);
         await scene.speak(locale);
         await page.getByRole('heading', { name: scene.say('nav.settings'), exact: true }).waitFor();
         assert.equal(await page.evaluate<string>('document.documentElement.lang'), id);
       }
-      await choose(scene.say('settings.theme'), scene.say('settings.themeDark'));
+      await scene.choose(scene.say('settings.theme'), scene.say('settings.themeDark'));
       await page.locator('body.body--dark').waitFor();
       await scene.looksWell('settings-dark');
       assert.deepEqual(await scene.window.barriers(), []);
@@ -64,7 +64,7 @@ for (const look of looksFor('phone')) {
       await page.getByText(scene.say('host.noneHint')).waitFor();
       await scene.looksWell('machines-dark');
       await scene.goTo('settings');
-      await choose(scene.say('settings.theme'), scene.say('settings.themeLight'));
+      await scene.choose(scene.say('settings.theme'), scene.say('settings.themeLight'));
       await page.locator('body.body--light').waitFor();
     }
 
@@ -85,19 +85,16 @@ for (const look of looksFor('phone')) {
         await dialog.getByLabel(scene.say(label), { exact: true }).fill(value);
       }
       const attempt = scene.button(scene.say('host.try'), dialog);
-      assert.equal(await scene.isInSight(attempt), true);
-      await attempt.click();
+      await scene.press(attempt);
       await dialog.getByRole('alert').getByText(scene.say('codes.HOST_LOGIN_REFUSED'), { exact: true }).waitFor();
       await scene.looksWell('host-refused');
       await dialog.getByLabel(scene.say('host.password'), { exact: true }).fill(LAB_PASSWORD);
       await attempt.click();
       await dialog.getByText(scene.lab.sshHostKey).first().waitFor();
       await scene.looksWell('host-tried');
-      const add = scene.button(scene.say('host.add'), dialog);
-      assert.equal(await scene.isInSight(add), true);
-      await add.click();
+      await scene.press(scene.button(scene.say('host.add'), dialog));
       await dialog.waitFor({ state: 'detached' });
-      await page.getByRole('checkbox', { name: scene.say('machine.select', { name: MACHINE }), exact: true }).waitFor();
+      await scene.boxOf(MACHINE).waitFor();
       await scene.looksWell('host-added');
       await scene.goTo('settings');
     }
@@ -105,7 +102,7 @@ for (const look of looksFor('phone')) {
     /** It opens the door for a program until it is revoked. */
     async function token(): Promise<void> {
       await scene.fill(scene.say('settings.tokenName'), 'monitor');
-      await choose(scene.say('settings.tokenScope'), scene.say('settings.scope.read'));
+      await scene.choose(scene.say('settings.tokenScope'), scene.say('settings.scope.read'));
       await page.getByLabel(scene.say('settings.yourPassword'), { exact: true }).last().fill(scene.product.password);
       await scene.button(scene.say('settings.makeToken')).click();
       await page.getByText(scene.say('settings.tokenOnce')).waitFor();
@@ -189,9 +186,7 @@ for (const look of looksFor('phone')) {
         await dialog.getByLabel(scene.say('common.name'), { exact: true }).fill('Anna');
         await dialog.getByLabel(scene.say('recipients.addresses'), { exact: true }).fill(ADDRESS);
         await scene.looksWell('settings-recipient');
-        const save = scene.button(scene.say('common.save'), dialog);
-        assert.equal(await scene.isInSight(save), true);
-        await save.click();
+        await scene.press(scene.button(scene.say('common.save'), dialog));
         await dialog.waitFor({ state: 'detached' });
         const row = page.locator('.q-item').filter({ hasText: ADDRESS });
         await scene.button(scene.say('mail.test'), row).click();
@@ -223,9 +218,7 @@ for (const look of looksFor('phone')) {
         const address = `http://127.0.0.1:${port}/secret`;
         await dialog.getByLabel(scene.say('recipients.url'), { exact: true }).fill(address);
         await scene.looksWell('settings-webhook');
-        const save = scene.button(scene.say('common.save'), dialog);
-        assert.equal(await scene.isInSight(save), true);
-        await save.click();
+        await scene.press(scene.button(scene.say('common.save'), dialog));
         await dialog.waitFor({ state: 'detached' });
         const row = page.locator('.q-item').filter({ hasText: 'hook' });
         await scene.button(scene.say('mail.test'), row).click();
@@ -247,9 +240,7 @@ for (const look of looksFor('phone')) {
       await dialog.getByRole('radio', { name: scene.say('users.role.viewer'), exact: true }).click();
       await dialog.getByLabel(scene.say('settings.newPassword'), { exact: true }).fill(USER_PASSWORD);
       await scene.looksWell('settings-user');
-      const save = scene.button(scene.say('common.save'), dialog);
-      assert.equal(await scene.isInSight(save), true);
-      await save.click();
+      await scene.press(scene.button(scene.say('common.save'), dialog));
       await page.getByText(USER, { exact: true }).waitFor();
       await scene.looksWell('settings-users');
 
@@ -365,7 +356,7 @@ for (const look of looksFor('phone')) {
 
     async function open(name: string): Promise<void> {
       const word = scene.say(`settings.tab.${name}`);
-      if (await chooser().isVisible()) await choose(scene.say('settings.section'), word);
+      if (await chooser().isVisible()) await scene.choose(scene.say('settings.section'), word);
       else await page.getByRole('tab', { name: word, exact: true }).click();
       await scene.window.settle();
     }
@@ -385,11 +376,6 @@ for (const look of looksFor('phone')) {
       await page.keyboard.press('Escape');
       await options.first().waitFor({ state: 'detached' });
       return words;
-    }
-
-    async function choose(label: string, option: string): Promise<void> {
-      await page.getByLabel(label, { exact: true }).click();
-      await page.getByRole('option', { name: option, exact: true }).click();
     }
 
     async function signOut(): Promise<void> {
