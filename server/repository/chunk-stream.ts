@@ -1,4 +1,5 @@
 import { isAppError } from '../errors/index.ts';
+import { workAhead } from '../runtime/index.ts';
 import type { DecodePart } from './codec-message.ts';
 import type { CodecPool } from './codec-pool.ts';
 import { packName } from './layout.ts';
@@ -47,27 +48,12 @@ export async function* streamChunks(
 ): AsyncIterable<Filled> {
   if (wanted.length > 0) pool.prepare();
   const plans = await planRanges(disk, wanted);
-  const running: Promise<Filled[]>[] = [];
-  let next = 0;
-  try {
-    while (next < plans.length || running.length > 0) {
+  const ranges = workAhead(plans, pool.threadCount + RANGES_AHEAD, (plan) => readRange(disk, plan, pool));
+  for await (const filled of ranges) {
+    for (const one of filled) {
       signal?.throwIfAborted();
-      while (next < plans.length && running.length < pool.threadCount + RANGES_AHEAD) {
-        const reading = readRange(disk, plans[next] as RangePlan, pool);
-        // It may fail before its turn to be awaited comes.
-        reading.catch(() => undefined);
-        running.push(reading);
-        next += 1;
-      }
-      const filled = await (running.shift() as Promise<Filled[]>);
-      for (const one of filled) {
-        signal?.throwIfAborted();
-        yield one;
-      }
+      yield one;
     }
-  } finally {
-    // The consumer left early, or one range failed: the others must not fail unheard.
-    await Promise.allSettled(running);
   }
 }
 
