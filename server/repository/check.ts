@@ -2,7 +2,7 @@ import path from 'node:path';
 import type { Extent } from '../disk/index.ts';
 import { normalizeExtents } from '../disk/index.ts';
 import { AppError, isAppError, toAppError } from '../errors/index.ts';
-import { systemClock, type Logger } from '../runtime/index.ts';
+import { systemClock, workAhead, type Logger } from '../runtime/index.ts';
 import { ChunkIndex } from './chunk-index.ts';
 import type { Proof } from './codec-message.ts';
 import type { CodecPool } from './codec-pool.ts';
@@ -31,16 +31,8 @@ import {
   POINTS_FOLDER,
   SESSIONS_FOLDER,
 } from './layout.ts';
-import { PackCatalog } from './pack-catalog.ts';
-import {
-  encodePackHeader,
-  locatePackTable,
-  PACK_HEADER_BYTES,
-  PACK_TRAILER_BYTES,
-  packDamaged,
-  parsePackTable,
-  type PackTable,
-} from './pack-format.ts';
+import { PackCatalog, SMALL_FILES_AHEAD } from './pack-catalog.ts';
+import { encodePackHeader, PACK_HEADER_BYTES, readPackTable, type PackTable } from './pack-format.ts';
 import { PageReader } from './page-reader.ts';
 import { levelCount, loadPage } from './page-tree.ts';
 import { isFence, parsePoint, type PointContent } from './point-file.ts';
@@ -337,11 +329,9 @@ class Check {
   }
 
   async #readTable(name: string, packId: string, fileBytes: number): Promise<PackTable> {
-    if (fileBytes < PACK_HEADER_BYTES + PACK_TRAILER_BYTES)
-      throw packDamaged(name, `it is only ${fileBytes} bytes long`);
-    const trailer = await this.#read(name, fileBytes - PACK_TRAILER_BYTES, PACK_TRAILER_BYTES);
-    const { offsetBytes } = locatePackTable(trailer, fileBytes, name);
-    return parsePackTable(packId, await this.#read(name, offsetBytes, fileBytes - offsetBytes), name);
+    return readPackTable({ packId, name, fileBytes }, ({ offsetBytes, lengthBytes }) =>
+      this.#read(name, offsetBytes, lengthBytes),
+    );
   }
 
   /** Begins what there is to be read of a pack, which goes on beside the next one. */
@@ -464,18 +454,23 @@ class Check {
   async #loadPoints(): Promise<void> {
     const names: string[] = [];
     for await (const name of this.#catalog.storage.listNames(POINTS_FOLDER)) names.push(name);
-    for (const name of names.sort()) {
+    const read = async (name: string): Promise<PointContent | Damage | null> => {
       const pointId = pointIdOfName(name);
       // A collector removes what such a point needed once its file is gone; it may be between the two.
-      if (pointId === null || this.#purged.has(pointId)) continue;
+      if (pointId === null || this.#purged.has(pointId)) return null;
       try {
         const bytes = await this.#readListed(name);
-        if (bytes !== null && !isFence(bytes)) this.#points.push(parsePoint(bytes, name, this.#catalog.keys));
+        return bytes === null || isFence(bytes) ? null : parsePoint(bytes, name, this.#catalog.keys);
       } catch (error) {
         if (!isAppError(error) || !isDamage(error)) throw error;
         const affects = [{ pointId, machineName: '', diskKey: '', extents: [] }];
-        this.#pointDamages.push({ code: error.code, text: error.message, name, affects });
+        return { code: error.code, text: error.message, name, affects };
       }
+    };
+    for await (const found of workAhead(names.sort(), SMALL_FILES_AHEAD, read)) {
+      if (found === null) continue;
+      if ('manifest' in found) this.#points.push(found);
+      else this.#pointDamages.push(found);
     }
     const roots = new Map(this.#points.map(({ manifest }) => [manifest.pointId, manifest.rootHash]));
     for (const { manifest } of this.#points) {

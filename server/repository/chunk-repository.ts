@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { availableParallelism } from 'node:os';
 import { AppError, isAppError } from '../errors/index.ts';
-import { randomHex, silentLogger, systemClock, type Clock, type Logger } from '../runtime/index.ts';
+import { randomHex, silentLogger, systemClock, workAhead, type Clock, type Logger } from '../runtime/index.ts';
 import type { Storage } from '../storage/index.ts';
 import { checkRepository } from './check.ts';
 import { collectGarbage } from './collector.ts';
@@ -19,7 +19,7 @@ import {
   POINTS_FOLDER,
   README_NAME,
 } from './layout.ts';
-import { PackCatalog } from './pack-catalog.ts';
+import { PackCatalog, SMALL_FILES_AHEAD } from './pack-catalog.ts';
 import { StoredDisk } from './point-disk.ts';
 import { isOneFilesTrouble, isFence, parsePoint, type PointContent } from './point-file.ts';
 import { PointMarks } from './point-marks.ts';
@@ -222,18 +222,22 @@ class ChunkRepository implements KeptRepository {
   async #listWhere(isWanted: (pointId: string) => boolean): Promise<PointListing[]> {
     const { storage } = this.#parts.catalog;
     const listings: PointListing[] = [];
+    const wanted: { pointId: string; sizeBytes: number }[] = [];
     for await (const { name, sizeBytes } of storage.list(POINTS_FOLDER)) {
       const pointId = pointIdOfName(name);
-      if (pointId === null || !isWanted(pointId)) continue;
+      if (pointId !== null && isWanted(pointId)) wanted.push({ pointId, sizeBytes });
+    }
+    const read = async (one: { pointId: string; sizeBytes: number }): Promise<PointListing | null> => {
       try {
-        const { manifest } = await this.#content(pointId);
-        listings.push({ pointId, sizeBytes, manifest, damage: null });
+        const { manifest } = await this.#content(one.pointId);
+        return { ...one, manifest, damage: null };
       } catch (error) {
         if (!isAppError(error) || !isOneFilesTrouble(error)) throw error;
-        if (error.code === 'POINT_NOT_FOUND') continue;
-        listings.push({ pointId, sizeBytes, manifest: null, damage: error.message });
+        return error.code === 'POINT_NOT_FOUND' ? null : { ...one, manifest: null, damage: error.message };
       }
-    }
+    };
+    for await (const listing of workAhead(wanted, SMALL_FILES_AHEAD, read))
+      if (listing !== null) listings.push(listing);
     await this.#persistPoints(listings);
     return listings.sort((a, b) => (orderOf(a) < orderOf(b) ? -1 : 1));
   }

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { AppError, isAppError } from '../errors/index.ts';
-import { randomHex, type Clock, type Logger } from '../runtime/index.ts';
+import { randomHex, workAhead, type Clock, type Logger } from '../runtime/index.ts';
 import { ByteCache } from './byte-cache.ts';
 import { ChunkWriter } from './chunk-writer.ts';
 import type { CodecPool } from './codec-pool.ts';
@@ -22,7 +22,7 @@ import {
   POINTS_FOLDER,
 } from './layout.ts';
 import { Liveness, needsOf, sizeOfNeeds, type PointNeeds } from './liveness.ts';
-import type { PackCatalog, PackEntry } from './pack-catalog.ts';
+import { SMALL_FILES_AHEAD, type PackCatalog, type PackEntry } from './pack-catalog.ts';
 import type { PackTable } from './pack-format.ts';
 import { FENCE, isFence, parsePoint } from './point-file.ts';
 import { isPurgeDue, removeIfThere, type PointMarks } from './point-marks.ts';
@@ -209,7 +209,8 @@ class Collector {
     const staying = [...listed].filter(
       (pointId) => isRead.has(pointId) || !isGoing(fates.get(pointId), this.#passedMs()),
     );
-    for (const pointId of staying) await this.#readPoint(pointId, fates.get(pointId));
+    const read = (pointId: string): Promise<PointNeeds | null> => this.#readPoint(pointId, fates.get(pointId));
+    for await (const _needs of workAhead(staying, SMALL_FILES_AHEAD, read)) this.#options.signal?.throwIfAborted();
     for (const pointId of evidence.newest?.points ?? []) {
       if (!listed.has(pointId) && (fates.get(pointId) ?? null) === null) throw notListed(pointId, storage.location);
     }
@@ -321,16 +322,18 @@ class Collector {
     for (const { records } of sessions) for (const record of records) await liveness.addSession(record);
     let done = 0;
     this.#report.keptPoints = 0;
-    for (const pointId of listed) {
+    const walk = async (pointId: string): Promise<void> => {
       const fate = fates.get(pointId);
-      this.#progress('marking', done, listed.size);
-      done += 1;
-      if (fate?.purged === true) continue;
+      if (fate?.purged === true) return;
       const needs = await this.#readPoint(pointId, fate);
-      if (needs === null) continue;
+      if (needs === null) return;
       this.#kept.add(pointId);
       this.#report.keptPoints += 1;
       await liveness.addPoint(needs);
+    };
+    for await (const _walked of workAhead(listed, SMALL_FILES_AHEAD, walk)) {
+      this.#progress('marking', done, listed.size);
+      done += 1;
     }
     return liveness;
   }
@@ -623,16 +626,21 @@ class Collector {
     let tables: PackTable[] = [];
     let replaced: string[] = [];
     // In portions, each as large as a segment: the tables of a whole store would not fit into memory.
-    for (const [index, [name, { entries }]] of old.entries()) {
-      const found = await this.#tablesOf(name, entries);
+    const atOnce = old.every(([, { bytes }]) => bytes < SMALL_SEGMENT_BYTES) ? SMALL_FILES_AHEAD : 1;
+    const read = async ([name, { entries }]: (typeof old)[number]): Promise<[string, PackTable[] | null]> => [
+      name,
+      await this.#tablesOf(name, entries),
+    ];
+    for await (const [name, found] of workAhead(old, atOnce, read)) {
       if (found !== null) replaced.push(name);
       tables.push(...(found ?? []));
       const bytes = tables.reduce((sum, table) => sum + table.bytes.length, 0);
-      if (bytes < SEGMENT_TARGET_BYTES && index < old.length - 1) continue;
+      if (bytes < SEGMENT_TARGET_BYTES) continue;
       await this.#replaceSegments(tables, replaced);
       tables = [];
       replaced = [];
     }
+    if (replaced.length > 0) await this.#replaceSegments(tables, replaced);
   }
 
   async #replaceSegments(tables: readonly PackTable[], replaced: readonly string[]): Promise<void> {

@@ -46,6 +46,12 @@ export interface LivenessParts {
   signal?: AbortSignal | undefined;
 }
 
+/** Of one point or session: where it is in a pack is nothing to another. */
+interface Walk {
+  owner: string;
+  reader: PageReader;
+}
+
 /**
  * Which rows of which packs are needed: a bit each. Where the index only knows that a row may hold a
  * chunk (64 bits of its identity are the same), the row counts as needed; which page was walked already is
@@ -53,7 +59,6 @@ export interface LivenessParts {
  */
 export class Liveness {
   readonly #parts: LivenessParts;
-  readonly #reader: PageReader;
   readonly #live: Uint8Array[] = [];
   readonly #counts: number[] = [];
   /** Rows of pages that were walked, by level. */
@@ -63,7 +68,6 @@ export class Liveness {
 
   constructor(parts: LivenessParts) {
     this.#parts = parts;
-    this.#reader = new PageReader(parts.catalog);
   }
 
   liveRows(pack: number): number {
@@ -74,48 +78,53 @@ export class Liveness {
     return hasBit(this.#live[pack], row);
   }
 
-  /** @throws REPOSITORY_CHUNK_* of a page: what it names cannot be known */
+  /** Several may be added at a time. @throws REPOSITORY_CHUNK_* of a page: what it names cannot be known */
   async addPoint({ owner, trees, pieces }: PointNeeds): Promise<void> {
-    for (const tree of trees) await this.#addTree(tree, owner);
+    const walk = this.#walkFor(owner);
+    for (const tree of trees) await this.#addTree(tree, walk);
     for (let at = 0; at < pieces.length; at += ID_BYTES) this.#add(pieces.subarray(at, at + ID_BYTES));
   }
 
   /** What a checkpoint holds, and what it stands on. */
   async addSession({ sessionId, disks }: SessionRecord): Promise<void> {
-    const owner = `the interrupted run ${sessionId}`;
+    const walk = this.#walkFor(`the interrupted run ${sessionId}`);
     for (const { sizeBytes, rootHash, baseRootHash } of disks) {
       const chunkCount = Math.ceil(sizeBytes / this.#parts.chunkSizeBytes);
       for (const hash of [rootHash, baseRootHash]) {
-        await this.#addTree({ rootId: Buffer.from(hash, 'hex'), chunkCount }, owner);
+        await this.#addTree({ rootId: Buffer.from(hash, 'hex'), chunkCount }, walk);
       }
     }
   }
 
-  async #addTree({ rootId, chunkCount }: NeededTree, owner: string): Promise<void> {
-    await this.#addPage(rootId, levelCount(chunkCount) - 1, owner);
+  #walkFor(owner: string): Walk {
+    return { owner, reader: new PageReader(this.#parts.catalog) };
   }
 
-  async #addPage(id: Buffer, level: number, owner: string): Promise<void> {
+  async #addTree({ rootId, chunkCount }: NeededTree, walk: Walk): Promise<void> {
+    await this.#addPage(rootId, levelCount(chunkCount) - 1, walk);
+  }
+
+  async #addPage(id: Buffer, level: number, walk: Walk): Promise<void> {
     this.#parts.signal?.throwIfAborted();
     if (isZeroId(id)) return;
     this.#add(id);
     if (!(await this.#isFirstWalk(id, level))) return;
-    const page = await this.#loadPage(id, owner);
+    const page = await this.#loadPage(id, walk);
     for (let slot = 0; slot < PAGE_IDS; slot += 1) {
       const below = page.subarray(slot * ID_BYTES, (slot + 1) * ID_BYTES);
       if (isZeroId(below)) continue;
       if (level === 0) this.#add(below);
-      else await this.#addPage(below, level - 1, owner);
+      else await this.#addPage(below, level - 1, walk);
     }
   }
 
-  async #loadPage(id: Buffer, owner: string): Promise<Buffer> {
+  async #loadPage(id: Buffer, { owner, reader }: Walk): Promise<Buffer> {
     const { pages } = this.#parts;
     const key = id.toString('latin1');
     const known = pages.get(key);
     if (known !== undefined) return known;
     try {
-      const page = await loadPage((wanted) => this.#reader.read(wanted), id);
+      const page = await loadPage((wanted) => reader.read(wanted), id);
       pages.set(key, page, PAGE_BYTES);
       return page;
     } catch (error) {

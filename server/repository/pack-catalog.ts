@@ -1,6 +1,6 @@
 import type { KeyObject } from 'node:crypto';
 import { AppError, isAppError } from '../errors/index.ts';
-import { releaseMemory, type Logger } from '../runtime/index.ts';
+import { MIB, releaseMemory, workAhead, type Logger } from '../runtime/index.ts';
 import type { Storage } from '../storage/index.ts';
 import { ByteCache } from './byte-cache.ts';
 import { decodeChunk, type ChunkIdentity } from './chunk-codec.ts';
@@ -11,16 +11,12 @@ import { derivePackKey, type RepositoryKeys } from './keys.ts';
 import { readCondemnedLists, type CondemnedList } from './condemned.ts';
 import { listDamagedCopies, readDamagedCopies, type DamagedCopies } from './damaged-copies.ts';
 import { INDEX_FOLDER, packIdOfName, packName, PACKS_FOLDER } from './layout.ts';
-import {
-  locatePackTable,
-  PACK_ROW_BYTES,
-  PACK_TRAILER_BYTES,
-  packDamaged,
-  parsePackTable,
-  type PackRow,
-  type PackTable,
-} from './pack-format.ts';
+import { PACK_ROW_BYTES, parsePackTable, readPackTable, type PackRow, type PackTable } from './pack-format.ts';
 
+/** Small files read at a time: what waits for a disk may wait for several. */
+export const SMALL_FILES_AHEAD = 8;
+/** Segments beyond it are read one by one. */
+const SMALL_SEGMENT_BYTES = MIB;
 /** Enough for the tables of some hundred GiB of disk in the order in which they were written. */
 const TABLE_CACHE_BYTES = 8 * 1024 * 1024;
 
@@ -177,8 +173,14 @@ export class PackCatalog {
     for (const [number, flag] of seen.entries()) this.pack(number).gone = flag === 0;
     const segmentBytes = await Promise.all(segments.map((name) => this.#sizeIfThere(name)));
     this.index.reserve(Math.floor(segmentBytes.reduce((sum, bytes) => sum + bytes, 0) / PACK_ROW_BYTES));
-    for (const name of segments) await this.#loadSegment(name, present);
-    for (const packId of present) await this.#loadPack(packId);
+    const areSmall = segmentBytes.every((bytes) => bytes <= SMALL_SEGMENT_BYTES);
+    const atOnce = areSmall ? SMALL_FILES_AHEAD : 1;
+    for await (const read of workAhead(segments, atOnce, (name) => this.#readSegment(name))) {
+      this.#takeSegment(read, present);
+    }
+    for await (const table of workAhead([...present], SMALL_FILES_AHEAD, (packId) => this.#readNewTable(packId))) {
+      if (table !== null) this.add(table, null);
+    }
     this.#takeLists(lists);
     await this.#loadDamagedCopies();
   }
@@ -244,9 +246,18 @@ export class PackCatalog {
     for (const entry of this.#packs) if (entry.copy !== null && dropped.has(entry.copy.segment)) entry.copy = null;
   }
 
-  async #loadSegment(name: string, present: Set<string>): Promise<void> {
+  async #readSegment(name: string): Promise<{ name: string; bytes: Buffer | AppError }> {
     try {
-      const bytes = await this.storage.read(name);
+      return { name, bytes: await this.storage.read(name) };
+    } catch (error) {
+      if (!isAppError(error)) throw error;
+      return { name, bytes: error };
+    }
+  }
+
+  #takeSegment({ name, bytes }: { name: string; bytes: Buffer | AppError }, present: Set<string>): void {
+    try {
+      if (!Buffer.isBuffer(bytes)) throw bytes;
       for (const { table, offsetBytes, lengthBytes } of parseSegment(bytes, name)) {
         if (present.delete(table.packId)) this.add(table, { segment: name, offsetBytes, lengthBytes });
         else this.#setCopy(table.packId, { segment: name, offsetBytes, lengthBytes });
@@ -262,14 +273,16 @@ export class PackCatalog {
     }
   }
 
-  async #loadPack(packId: string): Promise<void> {
+  /** Of a pack that no segment holds; null: there is nothing that can be read. */
+  async #readNewTable(packId: string): Promise<PackTable | null> {
     const name = packName(packId);
-    if (this.damages.has(name)) return;
+    if (this.damages.has(name)) return null;
     try {
-      this.add(await this.#readTable(packId, name), null);
+      return await this.#readTable(packId, name);
     } catch (error) {
       if (!isAppError(error) || !RECOVERABLE.has(error.code)) throw error;
       if (error.code !== 'NOT_FOUND') this.#note(name, error);
+      return null;
     }
   }
 
@@ -298,14 +311,7 @@ export class PackCatalog {
 
   async #readTable(packId: string, name: string): Promise<PackTable> {
     const fileBytes = await this.storage.sizeBytes(name);
-    if (fileBytes < PACK_TRAILER_BYTES) throw packDamaged(name, `it is only ${fileBytes} bytes long`);
-    const end = await this.storage.read(name, {
-      offsetBytes: fileBytes - PACK_TRAILER_BYTES,
-      lengthBytes: PACK_TRAILER_BYTES,
-    });
-    const { offsetBytes } = locatePackTable(end, fileBytes, name);
-    const tail = await this.storage.read(name, { offsetBytes, lengthBytes: fileBytes - offsetBytes });
-    return parsePackTable(packId, tail, name);
+    return readPackTable({ packId, name, fileBytes }, (range) => this.storage.read(name, range));
   }
 
   /** Makes a published pack known. */

@@ -115,6 +115,28 @@ export function locatePackTable(
   return { offsetBytes, lengthBytes };
 }
 
+/** Read of a pack's end at first: its trailer, and nearly always all of its table. */
+const END_BYTES = 32 * 1024;
+
+/**
+ * The table of a pack by one look at the end of its file; by two where it is long.
+ * @throws REPOSITORY_PACK_DAMAGED, REPOSITORY_FORMAT_UNKNOWN, what `read` throws
+ */
+export async function readPackTable(
+  { packId, name, fileBytes }: { packId: string; name: string; fileBytes: number },
+  read: (range: { offsetBytes: number; lengthBytes: number }) => Promise<Buffer>,
+): Promise<PackTable> {
+  if (fileBytes < PACK_HEADER_BYTES + PACK_TRAILER_BYTES) throw packDamaged(name, `it is only ${fileBytes} bytes long`);
+  const from = Math.max(0, fileBytes - END_BYTES);
+  const end = await read({ offsetBytes: from, lengthBytes: fileBytes - from });
+  const { offsetBytes } = locatePackTable(end.subarray(-PACK_TRAILER_BYTES), fileBytes, name);
+  const tail =
+    offsetBytes >= from
+      ? end.subarray(offsetBytes - from)
+      : await read({ offsetBytes, lengthBytes: fileBytes - offsetBytes });
+  return parsePackTable(packId, tail, name);
+}
+
 /**
  * A table and the trailer after it, verified: hash, row count, and rows of possible lengths that lie one after the
  * other from the header to the table, in file order, without gap or overlap.
