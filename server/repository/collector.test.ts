@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { describe, it } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
 import { errnoError, MemoryStorage } from '../../test/fakes/memory-storage.ts';
 import { CHUNK, commitDisk, readByStream, request, sparseContent } from '../../test/fakes/small-repository.ts';
 import { isAppError } from '../errors/index.ts';
@@ -68,6 +69,41 @@ async function contentOf(repository: KeptRepository, pointId: string): Promise<B
 }
 
 describe('a deleted version', () => {
+  it('is collected with small files read several at a time, and not too many', async () => {
+    await withScene(async ({ storage, clock, repository }) => {
+      const points: string[] = [];
+      for (let seed = 0; seed < 12; seed += 1) {
+        points.push((await commitDisk(repository, `v${seed}`, ownContent(seed))).pointId);
+      }
+      await repository.deletePoint(points[5] ?? '', AT_ONCE);
+
+      const slow = new MemoryStorage(storage.disk);
+      const read = slow.read.bind(slow);
+      const running = new Map<string, number>();
+      const most = new Map<string, number>();
+      slow.read = async (name, range) => {
+        const folder = name.split('/')[0] ?? '';
+        const now = (running.get(folder) ?? 0) + 1;
+        running.set(folder, now);
+        most.set(folder, Math.max(now, most.get(folder) ?? 0));
+        await turn();
+        running.set(folder, (running.get(folder) ?? 0) - 1);
+        return read(name, range);
+      };
+      const other = await openRepository({ storage: slow, clock, threads: 0 });
+      try {
+        assert.deepEqual((await other.collect(NOW)).purgedPoints, [points[5]]);
+      } finally {
+        await other.close();
+      }
+      for (const folder of ['index', 'points']) {
+        const count = most.get(folder) ?? 0;
+        assert.ok(count > 1 && count <= 8, `${count} files of ${folder} at a time`);
+      }
+      assert.deepEqual(await contentOf(repository, points[11] ?? ''), ownContent(11));
+    });
+  });
+
   it('is hidden at once and can be brought back until its time is over', async () => {
     await withScene(async ({ clock, repository, open }) => {
       const content = sparseContent(SIZE_BYTES, 1);
