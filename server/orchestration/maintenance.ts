@@ -10,6 +10,7 @@ import type { WorkerResults } from '../contract/task-result.ts';
 import type { PointRecord, RunPartRecord, RunRecord } from '../database/index.ts';
 import { AppError, isAppError, toAppError } from '../errors/index.ts';
 import { findDueRun, nextStarts } from '../policy/index.ts';
+import type { readBoot } from '../runtime/index.ts';
 import { ClockWatch } from './clock-watch.ts';
 import { found, loadSettings, type OrchestrationContext } from './context.ts';
 import type { RepositoryService } from './repositories.ts';
@@ -71,10 +72,12 @@ export class MaintenanceService {
       retention: RetentionService;
       starter: RunStarter;
       announce(runId: string): Promise<void>;
+      /** Absent: that of the system that this runs on. */
+      readBoot?: typeof readBoot;
     },
   ) {
     this.#context = context;
-    this.#clockWatch = new ClockWatch(context);
+    this.#clockWatch = new ClockWatch(context, services.readBoot);
     this.#repositories = services.repositories;
     this.#retention = services.retention;
     this.#starter = services.starter;
